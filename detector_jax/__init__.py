@@ -1,0 +1,18 @@
+"""The Detector: preprocess -> score -> p-value -> decision, whatever method trained it."""
+
+from detector_jax.artifact import ArtifactError, load
+from detector_jax.calibration import Calibration, conformal_threshold, p_values
+from detector_jax.detector import Detector
+from detector_jax.health import HealthError
+from detector_jax.preprocessing import Standardizer
+
+__all__ = (
+  "ArtifactError",
+  "Calibration",
+  "Detector",
+  "HealthError",
+  "Standardizer",
+  "conformal_threshold",
+  "load",
+  "p_values",
+)

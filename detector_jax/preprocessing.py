@@ -1,0 +1,93 @@
+"""Preprocessing with the statistics of the training data."""
+
+import dataclasses
+import functools
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+CONSTANT_CHOICES = ("drop", "clip")
+LARGEST = 1e18
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=["center", "scale", "kept"],
+  meta_fields=["clip"],
+)
+@dataclasses.dataclass(frozen=True)
+class Standardizer:
+  """``clip((x - center) / scale)``, per feature or per channel.
+
+  A feature that is constant in the training data has no scale, and any change in it would become
+  huge (values of 1e4 on Arrhythmia): it is dropped, or kept in its own units and clipped.
+
+  Attributes:
+    center: mean, ``[kept features]``, or ``[channels]`` for inputs with more axes.
+    scale: standard deviation, same shape; 1 for a constant feature that is kept.
+    kept: int32 numbers of the features that are kept, or None for all.
+    clip: results are clipped to [-clip, clip], in standard deviations.
+  """
+
+  center: jax.Array
+  scale: jax.Array
+  kept: jax.Array | None
+  clip: float = 20.0
+
+  @classmethod
+  def fit(cls, x: np.ndarray, *, constant: str = "drop", clip: float = 20.0) -> "Standardizer":
+    """Statistics of ``x``, computed in float64.
+
+    Args:
+      x: ``[n, features]``: per feature; ``[n, ..., channels]``: per channel.
+      constant: "drop" or "clip", what becomes of features with a standard deviation below 1e-6
+        of their largest value. Channels of images and series are never dropped.
+      clip: in standard deviations, > 0.
+
+    Raises:
+      ValueError: no feature varies, an unknown ``constant``, ``clip <= 0``, or a value beyond
+        1e18, which float32 arithmetic would overflow on.
+    """
+    if constant not in CONSTANT_CHOICES:
+      raise ValueError(f"constant must be one of {CONSTANT_CHOICES}, got {constant!r}.")
+    if not clip > 0:
+      raise ValueError(f"clip must be > 0, got {clip!r}.")
+    x = np.asarray(x, np.float64)
+    axes = tuple(range(x.ndim - 1))
+    largest = np.abs(x).max(axis=axes)
+    if largest.max(initial=0.0) > LARGEST:
+      column = int(largest.argmax())
+      raise ValueError(
+        f"Column {column} holds {largest[column]:.3g}; values beyond {LARGEST:g} overflow float32. "
+        "Rescale or remove it."
+      )
+    center, scale = x.mean(axis=axes), x.std(axis=axes)
+    varies = scale > 1e-6 * largest
+    if not varies.any():
+      raise ValueError(
+        "Every feature is constant over the training rows; there is nothing to learn from."
+      )
+    kept = None
+    if not varies.all():
+      names = ", ".join(map(str, np.flatnonzero(~varies)[:10]))
+      more = ", ..." if (~varies).sum() > 10 else ""
+      if constant == "drop" and x.ndim == 2:
+        logger.warning("Dropped %d constant features: %s%s.", (~varies).sum(), names, more)
+        kept = jnp.asarray(np.flatnonzero(varies), jnp.int32)
+        center, scale = center[varies], scale[varies]
+      else:
+        logger.warning("Clipped %d constant features: %s%s.", (~varies).sum(), names, more)
+        scale = np.where(varies, scale, 1.0)
+    as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+    return cls(as_float32(center), as_float32(scale), kept, float(clip))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps raw ``[batch, ...]`` to standardised float32 ``[batch, ...]``."""
+    x = jnp.asarray(x, jnp.float32)
+    if self.kept is not None:
+      x = jnp.take(x, self.kept, axis=-1)
+    return jnp.clip((x - self.center) / self.scale, -self.clip, self.clip)

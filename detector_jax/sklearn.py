@@ -1,0 +1,139 @@
+"""The scikit-learn front that every estimator of the project inherits.
+
+Signs are scikit-learn's: ``score_samples`` and ``decision_function`` are higher for more typical
+records, ``predict`` gives +1 for typical and -1 for anomalous ones. The ``Detector`` behind it
+(``detector_``) has the project's own: higher = more anomalous.
+"""
+
+import json
+import os
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from detector_jax import artifact
+from detector_jax import detector as detector_lib
+
+
+class DetectorEstimator(OutlierMixin, BaseEstimator):
+  """What every estimator can do once ``fit`` has set ``detector_``.
+
+  Attributes:
+    detector_: the trained ``Detector``.
+    offset_: ``decision_function = score_samples - offset_``.
+    n_features_in_: size of the last axis... of a record's features, for ``[n, features]``.
+  """
+
+  detector_: detector_lib.Detector
+
+  def score_samples(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+    """Typicality of records ``[n, ...]``; higher = more typical; float64 ``[n]``.
+
+    Raises:
+      ValueError: records of another shape, or with values that are not finite.
+      NotFittedError: before ``fit``.
+    """
+    check_is_fitted(self, "detector_")
+    return -self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
+
+  def decision_function(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+    """``score_samples - offset_``, float64 ``[n]``; negative = anomalous."""
+    return self.score_samples(X) - self.offset_
+
+  def predict(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+    """int64 ``[n]``: +1 typical, -1 anomalous."""
+    return np.where(self.decision_function(X) >= 0.0, 1, -1)
+
+  def p_value(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+    """Conformal p-values, float64 ``[n]`` in (0, 1]; small = anomalous."""
+    check_is_fitted(self, "detector_")
+    return self.detector_.p_value(self._validated(X, reset=False))
+
+  def calibrate(self, X: Any, fpr: float) -> Self:  # pylint: disable=invalid-name
+    """Sets the threshold at a stated false-positive rate, from held-out typical records.
+
+    Args:
+      X: ``[n, ...]`` typical records that ``fit`` did not see.
+      fpr: in (0, 1).
+
+    Raises:
+      ValueError: too few records for that rate.
+    """
+    check_is_fitted(self, "detector_")
+    self.detector_ = self.detector_.calibrate(self._validated(X, reset=False), fpr)
+    return self
+
+  @property
+  def offset_(self) -> float:
+    """The threshold, with scikit-learn's sign."""
+    check_is_fitted(self, "detector_")
+    return -float(np.float32(self.detector_.threshold))
+
+  def save(self, folder: str | os.PathLike[str]) -> None:
+    """Writes the detector as one folder, which ``detector_jax.load`` reads without this class."""
+    check_is_fitted(self, "detector_")
+    self.detector_.save(folder)
+
+  @classmethod
+  def load(cls, folder: str | os.PathLike[str]) -> Self:
+    """Reads an estimator back from a folder that ``save`` wrote; it scores to the same numbers.
+
+    A ``network`` passed by the caller is not in the folder: its parameter comes back as "auto".
+
+    Raises:
+      ArtifactError: not a detector, or one that another class saved.
+    """
+    detector = artifact.load(folder)
+    facts = detector.metadata.get("estimator", {})
+    if facts.get("class") != cls.__name__:
+      raise artifact.ArtifactError(
+        f"{folder} was saved by {facts.get('class', 'no estimator')}, not by {cls.__name__}; "
+        "detector_jax.load reads any detector."
+      )
+    estimator = cls(**facts["params"])
+    estimator._set_detector(detector)
+    return estimator
+
+  def _set_detector(self, detector: detector_lib.Detector) -> None:
+    self.detector_ = detector
+    self.n_features_in_ = detector.input_shape[0]
+
+  def _facts(self) -> dict[str, Any]:
+    """Class and parameters, for the detector's metadata."""
+    params = {name: value for name, value in self.get_params(deep=False).items() if _is_json(value)}
+    return {"class": type(self).__name__, "params": params}
+
+  def _validated(self, X: Any, *, reset: bool) -> np.ndarray:  # pylint: disable=invalid-name
+    """Checks records, with the column of a bad value named; float64 or float32 ``[n, ...]``."""
+    X = validate_data(
+      self,
+      X,
+      reset=reset,
+      ensure_2d=False,
+      allow_nd=True,
+      ensure_all_finite=False,
+      dtype=[np.float64, np.float32],
+      ensure_min_samples=2 if reset else 1,
+    )
+    if X.ndim < 2:
+      raise ValueError(
+        f"Expected 2D array, got {X.ndim}D array instead: records must be [n, features], [n, time, "
+        "channels] or [n, height, width, channels]. Reshape your data."
+      )
+    detector_lib.check_finite(X)
+    return X
+
+  def __sklearn_tags__(self) -> Any:
+    tags = super().__sklearn_tags__()
+    tags.input_tags.three_d_array = True
+    return tags
+
+
+def _is_json(value: Any) -> bool:
+  try:
+    json.dumps(value)
+  except TypeError:
+    return False
+  return True

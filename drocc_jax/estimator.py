@@ -1,0 +1,169 @@
+"""DROCC with scikit-learn's face."""
+
+from typing import Any, Self
+
+from flax import linen as nn
+from sklearn.utils import check_random_state
+
+from detector_jax import health
+from detector_jax.sklearn import DetectorEstimator
+from drocc_jax import drocc, recipe
+
+
+class DROCC(DetectorEstimator):
+  """Deep robust one-class classification: learns a boundary round typical data.
+
+  Trains a network to tell typical records from negatives that are found, by gradient ascent on the
+  network itself, at a distance of ``radius`` to ``gamma * radius`` from each record.
+
+  Args:
+    radius: distance of the negatives, in standard deviations of the features (the square root of
+      the sum over coordinates), > 0; "auto": 1.5 sqrt(d), see ``recipe.auto_radius``.
+    gamma: >= 1.
+    mu: weight of the negatives, >= 0.
+    step_size: of the ascent, > 0; "auto": a tenth of the radius.
+    num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
+    project_every: project after every so many ascent steps.
+    network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]``, an LSTM for
+      ``[n, time, channels]``, a LeNet for ``[n, height, width, channels]``.
+    epochs: "auto": as many as make about 1,500 steps.
+    batch_size: examples per step.
+    optimizer: "adam" or "sgd".
+    learning_rate: > 0.
+    momentum: of SGD, in [0, 1).
+    schedule: "constant", "cosine" or "released" (times 0.1 at 30, 60 and 90 % of training).
+    weight_decay: the lambda term of the objective, >= 0.
+    constant: "drop" or "clip", what becomes of features that are constant over the training rows.
+    clip: standardised features are clipped there, in standard deviations.
+    fpr: false-positive rate of the threshold, from held-out rows; "auto": 5 %, or the smallest
+      that the held-out rows can defend.
+    calibration_size: share of the rows held out for that, at most 1,000 rows. 0 trains on all
+      rows; the threshold is then the network's own boundary, and there are no p-values.
+    random_state: seed, RandomState or None. The same seed gives the same bits.
+
+  Attributes:
+    detector_: the trained ``Detector``.
+    offset_: ``decision_function = score_samples - offset_``.
+    radius_: the radius that was used.
+    n_iter_: number of epochs.
+    info_: means over the last epoch: losses, gain and travel of the search, distance of the
+      negatives.
+
+  References:
+    Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, Algorithm 1.
+  """
+
+  def __init__(
+    self,
+    radius: float | str = "auto",
+    gamma: float = 2.0,
+    mu: float = 1.0,
+    *,
+    step_size: float | str = "auto",
+    num_steps: int = 10,
+    project_every: int = 1,
+    network: nn.Module | str = "auto",
+    epochs: int | str = "auto",
+    batch_size: int = 128,
+    optimizer: str = "adam",
+    learning_rate: float = 1e-3,
+    momentum: float = 0.9,
+    schedule: str = "constant",
+    weight_decay: float = 0.0,
+    constant: str = "drop",
+    clip: float = 20.0,
+    fpr: float | str = "auto",
+    calibration_size: float = 0.2,
+    random_state: Any = None,
+  ):
+    self.radius = radius
+    self.gamma = gamma
+    self.mu = mu
+    self.step_size = step_size
+    self.num_steps = num_steps
+    self.project_every = project_every
+    self.network = network
+    self.epochs = epochs
+    self.batch_size = batch_size
+    self.optimizer = optimizer
+    self.learning_rate = learning_rate
+    self.momentum = momentum
+    self.schedule = schedule
+    self.weight_decay = weight_decay
+    self.constant = constant
+    self.clip = clip
+    self.fpr = fpr
+    self.calibration_size = calibration_size
+    self.random_state = random_state
+
+  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+    """Trains on typical records.
+
+    Args:
+      X: ``[n, features]``, ``[n, time, channels]`` or ``[n, height, width, channels]``, n >= 2.
+      y: ignored.
+
+    Raises:
+      ValueError: data or a setting that cannot be used; the message names it.
+      HealthError: training diverged, or its scores are constant or upside down.
+    """
+    del y
+    x = self._validated(X, reset=True)
+    config = self._config()
+    seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+    rows, held_out = recipe.calibration_rows(len(x), self.calibration_size, seed)
+    prepared = recipe.prepare(
+      x[rows],
+      config,
+      network=_or_none(self.network),
+      batch_size=self.batch_size,
+      epochs=_or_none(self.epochs),
+      constant=self.constant,
+      clip=self.clip,
+    )
+    init_key, train_key = recipe.keys(seed)
+    state, info = prepared.program.train_epochs(
+      prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
+    )
+    self.info_ = drocc.means(info)
+    health.check_loss(self.info_, int(state.step))
+    self.radius_ = prepared.config.radius
+    self.n_iter_ = prepared.epochs
+    metadata = {
+      "method": "DROCC",
+      "estimator": self._facts(),
+      "radius": self.radius_,
+      "training_records": len(rows),
+      "calibration_records": len(held_out),
+    }
+    self._set_detector(
+      recipe.finish(
+        prepared.network,
+        state,
+        prepared.preprocessing,
+        x[rows],
+        x[held_out],
+        _or_none(self.fpr),
+        metadata,
+      )
+    )
+    return self
+
+  def _config(self) -> drocc.Config:
+    return drocc.Config(
+      radius=_or_none(self.radius),
+      gamma=self.gamma,
+      mu=self.mu,
+      step_size=_or_none(self.step_size),
+      num_steps=self.num_steps,
+      project_every=self.project_every,
+      optimizer=self.optimizer,
+      momentum=self.momentum,
+      learning_rate=self.learning_rate,
+      schedule=self.schedule,
+      weight_decay=self.weight_decay,
+    )
+
+
+def _or_none(value: Any) -> Any:
+  return None if isinstance(value, str) and value == "auto" else value

@@ -1,0 +1,171 @@
+"""Networks with one logit, and the pure functions that the train steps call them through.
+
+Any Linen module that maps ``[batch, ...]`` to ``[batch]`` or ``[batch, 1]`` may be used. Where
+its ``__call__`` has an argument ``train`` it is told whether it trains; where it has ``mask``
+(``[batch]``, 1 for a real example and 0 for padding) it can leave padding out of its statistics.
+"""
+
+from collections.abc import Callable
+import inspect
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Forward(NamedTuple):
+  """Pure functions of one network.
+
+  Attributes:
+    init: ``(key, x) -> (params, stats)``; ``stats`` holds every collection but ``params``.
+    train: ``(params, stats, x, mask) -> (logits [batch], stats)`` with batch statistics.
+    evaluate: ``(params, stats, x) -> logits [batch]`` with running statistics.
+  """
+
+  init: Callable[..., tuple[Any, Any]]
+  train: Callable[..., tuple[jax.Array, Any]]
+  evaluate: Callable[..., jax.Array]
+
+
+def as_forward(network: nn.Module) -> Forward:
+  """Wraps a Linen module with one logit as pure functions.
+
+  Raises:
+    TypeError: ``network`` is not a Linen module, or needs further arguments than its input.
+  """
+  if not isinstance(network, nn.Module):
+    raise TypeError(
+      f"network must be a flax.linen Module with one logit, got {type(network).__name__}."
+    )
+  arguments = inspect.signature(type(network).__call__).parameters
+
+  def options(train: bool, mask: jax.Array | None = None) -> dict[str, Any]:
+    available = {"train": train, "mask": mask}
+    return {name: value for name, value in available.items() if name in arguments}
+
+  def init(key: jax.Array, x: jax.Array) -> tuple[Any, Any]:
+    variables = network.init(key, x, **options(train=False))
+    params = variables["params"]
+    return params, {name: value for name, value in variables.items() if name != "params"}
+
+  def train(params: Any, stats: Any, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
+    logits, stats = network.apply(
+      {"params": params, **stats}, x, mutable=list(stats), **options(train=True, mask=mask)
+    )
+    return _one_logit(logits, x), stats
+
+  def evaluate(params: Any, stats: Any, x: jax.Array) -> jax.Array:
+    logits: Any = network.apply({"params": params, **stats}, x, **options(train=False))
+    return _one_logit(logits, x)
+
+  return Forward(init, train, evaluate)
+
+
+def _one_logit(logits: jax.Array, x: jax.Array) -> jax.Array:
+  if logits.shape not in ((x.shape[0],), (x.shape[0], 1)):
+    raise ValueError(
+      f"The network must map [batch, ...] to one logit, [batch] or [batch, 1]; for an input "
+      f"{list(x.shape)} it returned {list(logits.shape)}."
+    )
+  return logits.reshape(x.shape[0])
+
+
+def _uniform(limit: float) -> nn.initializers.Initializer:
+  def initialise(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+  return initialise
+
+
+class MLP(nn.Module):
+  """Multilayer perceptron on the flattened input.
+
+  Attributes:
+    hidden: widths of the hidden layers; the paper has one of 128 for tabular data (App. E.1).
+    input_gain: factor on the standard deviation of the first layer's initial weights.
+    bias_range: the first layer's biases start uniform in [-bias_range, bias_range]. With a
+      gain above 1 and a range of a few input deviations the kinks of the first layer cover the
+      data, and a boundary can close round it within few steps.
+  """
+
+  hidden: tuple[int, ...] = (128,)
+  input_gain: float = 1.0
+  bias_range: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, ...]`` to logits ``[batch]``."""
+    x = x.reshape(x.shape[0], -1)
+    gain, bias = self.input_gain**2, _uniform(self.bias_range)
+    for width in self.hidden:
+      kernel = nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
+      x = nn.relu(nn.Dense(width, kernel_init=kernel, bias_init=bias)(x))
+      gain, bias = 1.0, nn.initializers.zeros_init()
+    return nn.Dense(1)(x)[..., 0]
+
+
+class LSTM(nn.Module):
+  """One-layer LSTM; the last hidden state gives the logit (paper, section 5.1, time series).
+
+  Attributes:
+    hidden: size of the hidden state.
+  """
+
+  hidden: int = 128
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, time, channels]`` to logits ``[batch]``."""
+    states: Any = nn.RNN(nn.OptimizedLSTMCell(self.hidden))(x)
+    return nn.Dense(1)(states[:, -1])[..., 0]
+
+
+class LeNet(nn.Module):
+  """LeNet of Deep SVDD with one logit: convolutions, then dense layers, all without biases.
+
+  Each convolution is 5x5 with padding, followed by batch normalisation without scale and offset
+  (eps 1e-4), leaky ReLU (0.01) and 2x2 max-pooling; hidden dense layers by leaky ReLU.
+
+  Attributes:
+    channels: output channels of each convolution.
+    dense: widths of the hidden dense layers.
+    axis_name: device axis over which batch statistics are averaged, or None.
+  """
+
+  channels: tuple[int, ...]
+  dense: tuple[int, ...]
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    """Maps ``[batch, height, width, channels]`` to logits ``[batch]``."""
+    normalise = nn.BatchNorm(
+      use_running_average=not train,
+      momentum=0.9,
+      epsilon=1e-4,
+      use_bias=False,
+      use_scale=False,
+      axis_name=self.axis_name,
+      parent=None,
+    )
+    if mask is not None:
+      mask = mask.reshape(-1, 1, 1, 1) > 0
+    for index, channels in enumerate(self.channels):
+      x = nn.Conv(channels, (5, 5), use_bias=False)(x)
+      x = normalise.clone(parent=self, name=f"BatchNorm_{index}")(x, mask=mask)
+      x = nn.max_pool(nn.leaky_relu(x), (2, 2), strides=(2, 2))
+    x = x.reshape(x.shape[0], -1)
+    for width in self.dense:
+      x = nn.leaky_relu(nn.Dense(width, use_bias=False)(x))
+    return nn.Dense(1, use_bias=False)(x)[..., 0]
+
+
+def mnist_lenet(axis_name: str | None = None) -> LeNet:
+  """The LeNet for 28x28 grey images: convolutions of 8 and 4 channels, dense 64, one logit."""
+  return LeNet(channels=(8, 4), dense=(64,), axis_name=axis_name)
+
+
+def cifar_lenet(axis_name: str | None = None) -> LeNet:
+  """The LeNet for 32x32 colour images: 32, 64, 128 channels, dense 128 and 64, one logit."""
+  return LeNet(channels=(32, 64, 128), dense=(128, 64), axis_name=axis_name)

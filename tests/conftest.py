@@ -1,0 +1,28 @@
+"""Test environment: 4 emulated CPU devices, implicit rank promotion raises, shared fixtures."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+  return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+  """Folder of the real data sets; the test is skipped where there is none."""
+  folder = os.environ.get("OOD_DATA_DIR")
+  if not folder:
+    pytest.skip("OOD_DATA_DIR is not set: it names the folder of the real data sets")
+  return pathlib.Path(folder)
