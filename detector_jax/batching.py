@@ -106,7 +106,8 @@ def gather(
   """The batch at places ``start, start + 1, ...`` of an epoch's order, padding masked out."""
   places = start + jnp.arange(batch_size)
   index = order[jnp.minimum(places, order.shape[0] - 1)]
-  return Batch(inputs[index], labels[index], (places < num_rows).astype(jnp.float32), index)
+  mask = jnp.where(places < num_rows, 1.0, 0.0)
+  return Batch(inputs[index], labels[index], mask, index)
 
 
 def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) -> Any:

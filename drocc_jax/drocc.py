@@ -274,7 +274,8 @@ def make_train_step(
       distance=Mean.of(search_info.norm, batch.mask),
       gradient_norm=Mean(optax.tree.norm(grads), jnp.ones(())),
     )
-    new_state = state.replace(
+    new_state = dataclasses.replace(
+      state,
       params=optax.apply_updates(state.params, updates),
       stats=stats,
       opt_state=opt_state,

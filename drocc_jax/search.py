@@ -4,6 +4,7 @@ Written for ONE example; the train steps apply ``jax.vmap`` to it once.
 """
 
 from collections.abc import Callable
+import functools
 
 from flax import struct
 import jax
@@ -23,7 +24,7 @@ class SearchInfo:
   Attributes:
     gain: loss ``l(f(x + h), -1)`` at the end minus at the start of the ascent.
     travel: Euclidean distance between the first and the last point of the search.
-    projected: 1.0 where the last projection moved the point, else 0.0.
+    projected: 1.0 where the last projection that was due moved the point, else 0.0.
     norm: ``|h|_2`` at the end, the distance of the negative from its example.
   """
 
@@ -77,23 +78,25 @@ def search(
   def loss(h: jax.Array) -> jax.Array:
     return losses.logistic(logit(x + h), -1.0)
 
-  def ascend(step: jax.Array, h: jax.Array) -> jax.Array:
-    h = h + step_size * projections.unit(jax.grad(loss)(h))
-    if project_every == 1:
-      return project(restart(h))
-    return jnp.where((step + 1) % project_every == 0, project(restart(h)), h)
+  def onto_shell(h: jax.Array) -> tuple[jax.Array, jax.Array]:
+    h = jnp.where(jnp.any(h != 0.0), h, noise)
+    projected = project(h)
+    return projected, jnp.any(projected != h)
 
-  def restart(h: jax.Array) -> jax.Array:
-    return jnp.where(jnp.any(h != 0.0), h, noise)
+  def ascend(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    h, moved = carry
+    h = h + step_size * projections.unit(jax.grad(loss)(h))
+    due = (step + 1) % project_every == 0
+    return jax.tree.map(functools.partial(jnp.where, due), onto_shell(h), (h, moved))
 
   x, noise = jax.lax.stop_gradient((x, noise))
-  last = jax.lax.fori_loop(0, num_steps, ascend, noise)
-  h = project(restart(last))
-  start = project(noise)
+  start, moved = onto_shell(noise)
+  h, moved = jax.lax.fori_loop(0, num_steps, ascend, (noise, moved))
+  h, moved_last = onto_shell(h)
   info = SearchInfo(
     gain=loss(h) - loss(start),
     travel=optax.safe_norm(h - start, 0.0),
-    projected=jnp.any(h != last).astype(x.dtype),
+    projected=(moved | moved_last).astype(x.dtype),
     norm=optax.safe_norm(h, 0.0),
   )
   return jax.lax.stop_gradient((x + h, info))
