@@ -8,7 +8,7 @@ SOURCES := detector_jax drocc_jax launch configs benchmarks tests
 .PHONY: demo test lint format install clean
 
 demo: $(VENV)/.installed
-	$(RUN) -m launch.demo --output=runs/demo
+	$(RUN) -m benchmarks.demo --output=runs/demo
 
 test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest

@@ -1,0 +1,38 @@
+"""A criterion for choosing an epoch that needs no anomaly."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from detector_jax.batching import Mean
+from drocc_jax import drocc, losses, networks
+
+
+def make_validate(
+  network: nn.Module, static: drocc.Static
+) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Mean]:
+  """Makes the objective of DROCC on held-out typical records.
+
+  Args:
+    network: maps ``[batch, ...]`` to one logit.
+    static: as for the train step.
+
+  Returns:
+    ``validate(state, inputs [batch, ...], mask [batch], key) -> Mean`` of ``l(f(x), +1) + mu
+    l(f(z), -1)``, with negatives searched round the held-out records from noise drawn with
+    ``key``: the same key at every epoch makes epochs comparable. Lower is better. No label of an
+    anomaly enters, so the epoch of the lowest value may be reported as ``selected``.
+  """
+  forward = networks.as_forward(network)
+
+  def validate(state: drocc.State, inputs: jax.Array, mask: jax.Array, key: jax.Array) -> Mean:
+    index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
+    negatives, _ = drocc.find_negatives(forward, state, inputs, index, key, static)
+    positive = losses.logistic(forward.evaluate(state.params, state.stats, inputs), 1.0)
+    negative = losses.logistic(forward.evaluate(state.params, state.stats, negatives), -1.0)
+    return Mean.of(positive + state.hyper.mu * negative, mask)
+
+  return validate

@@ -1,0 +1,216 @@
+"""Tables in files: .csv, .parquet, .npy, .npz and .mat in; scores as .csv or .parquet out.
+
+Every problem with a file is a ``DataError`` of one sentence: what is wrong, where, what to do.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import logging
+import os
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from launch.data.formats import READERS, DataError, Table, listed, place
+from launch.data.splits import Splits
+
+__all__ = ("DataError", "Table", "check_writable", "load_files", "read_table", "write_scores")
+
+logger = logging.getLogger(__name__)
+
+Path = str | os.PathLike[str]
+WRITERS: dict[str, Callable[[pa.Table, pathlib.Path], None]] = {
+  ".csv": arrow_csv.write_csv,
+  ".parquet": parquet.write_table,
+}
+
+
+def read_table(path: Path, label: str | None = None, *, label_required: bool = True) -> Table:
+  """Reads records, and labels where there are any.
+
+  - .csv: comma-separated, UTF-8. If every field of the first line is a number (or missing), there
+    is no header: a header of bare numbers would be read as a record.
+  - .parquet: numeric columns; an index that pandas stored without a name is left out.
+  - .npy: ``[n, d]``, or more axes when there is no label column. Never unpickled.
+  - .npz and .mat: records in an array ``x`` or ``X`` ``[n, ...]``. Never unpickled.
+
+  Args:
+    path: the file.
+    label: .csv, .parquet and .npy: name or number (from 0; -1 is the last) of the label column,
+      None if there is none. .npz and .mat: name of the label array; None means ``y``, if there.
+    label_required: whether a ``label`` that the file does not have is an error.
+
+  Raises:
+    DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
+      finite numbers and labels 0 and 1.
+  """
+  path = pathlib.Path(path).expanduser()
+  ending = path.suffix.lower()
+  if ending not in READERS:
+    raise DataError(
+      f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(READERS)}."
+    )
+  if not path.is_file():
+    raise DataError(f"There is no file {path}; check the name.")
+  if not path.stat().st_size:
+    raise DataError(f"{path} is empty; write it again.")
+  try:
+    table = READERS[ending](path, label or None, label_required)
+  except DataError:
+    raise
+  except Exception as error:  # a damaged file makes its parser raise anything
+    if "Object arrays cannot be loaded" in str(error):
+      raise DataError(
+        f"{path} holds Python objects, which are refused since loading them can run code; save an "
+        "array of numbers."
+      ) from error
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    raise DataError(
+      f"{path} cannot be read, it is damaged or not a {ending} file ({reason}); write it again."
+    ) from error
+  _check_records(path, table)
+  return dataclasses.replace(table, labels=_checked_labels(path, table, label or "y"))
+
+
+def load_files(train: Path, test: Path | None = None, label: str | None = None) -> Splits:
+  """Training and, if given, test records from files.
+
+  Test columns are matched to the training columns by name where both files have names, in any
+  order, and by their number otherwise. Training records that are labelled anomalous are dropped.
+
+  Args:
+    train: typical records, with or without labels.
+    test: records to test on, with or without labels; None or "": none.
+    label: as in ``read_table``; at least one of the files must have it. A number is looked up in
+      both, so where only the test file has labels, they must be beyond the training columns.
+
+  Returns:
+    Splits; ``y_test`` is None when the test file has no labels.
+
+  Raises:
+    DataError: a file that cannot be used (see ``read_table``), columns that differ, or no typical
+      training record.
+  """
+  learned = read_table(train, label, label_required=not test)
+  x_train = learned.x
+  if learned.labels is not None:
+    x_train = x_train[learned.labels == 0]
+    dropped = len(learned.x) - len(x_train)
+    if not len(x_train):
+      raise DataError(f"All {dropped} records of {train} are labelled 1; give typical ones (0).")
+    if dropped:
+      logger.warning("Dropped %d training records labelled 1 (anomalous) in %s.", dropped, train)
+  name = f"{pathlib.Path(train).name}, {len(x_train)} typical records"
+  if not test:
+    return Splits(x_train, feature_names=learned.names, description=name)
+  tested = read_table(test, label, label_required=learned.labels is None)
+  return Splits(
+    x_train,
+    _matched(train, learned, test, tested),
+    tested.labels,
+    learned.names,
+    description=f"{name}; tested on {pathlib.Path(test).name}, {len(tested.x)} records",
+  )
+
+
+def check_writable(path: Path) -> None:
+  """Checks, before any work is done, that ``write_scores`` can write such a file.
+
+  Raises:
+    DataError: an unknown ending, or ``path`` is a folder.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.suffix.lower() not in WRITERS:
+    raise DataError(
+      f"{path} has an unknown ending {path.suffix!r}; scores are written as {' or '.join(WRITERS)}."
+    )
+  if path.is_dir():
+    raise DataError(f"{path} is a folder; name a file for the scores.")
+
+
+def write_scores(path: Path, columns: dict[str, np.ndarray]) -> None:
+  """Writes columns to a .csv or .parquet file, whole or not at all.
+
+  Args:
+    path: the file, replaced if it exists; its folder is made if need be.
+    columns: name -> ``[n]`` values.
+
+  Raises:
+    DataError: as ``check_writable``, or columns that are not one-dimensional and of one length.
+    OSError: the place cannot be written.
+  """
+  check_writable(path)
+  path = pathlib.Path(path).expanduser()
+  arrays = {name: np.asarray(values) for name, values in columns.items()}
+  shapes = {array.shape for array in arrays.values()}
+  if len(shapes) != 1 or len(min(shapes)) != 1:
+    raise DataError(f"Columns of {path} must have one axis and one length, got {sorted(shapes)}.")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  try:
+    WRITERS[path.suffix.lower()](pa.table(arrays), temporary)
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def _check_records(path: pathlib.Path, table: Table) -> None:
+  x = table.x
+  if x.ndim < 2:
+    raise DataError(f"{path} has shape {list(x.shape)}; save records as [n, d].")
+  if not x.size:
+    raise DataError(f"{path} holds no {'columns beside the label' if len(x) else 'records'}.")
+  wrong = ~np.isfinite(x)
+  if wrong.any():
+    row, *rest = np.argwhere(wrong)[0].tolist()
+    value = "infinity" if np.isinf(x[row, *rest]) else "NaN or nothing"
+    where = f"column {table.names[rest[0]]!r}" if table.names else f"place {rest}"
+    raise DataError(
+      f"{path} holds {value} in {where}, {place(path, table, row)} ({int(wrong.sum())} such values "
+      "in all); impute or remove them."
+    )
+
+
+def _checked_labels(path: pathlib.Path, table: Table, name: str) -> np.ndarray | None:
+  labels = table.labels
+  if labels is None:
+    return None
+  if len(labels) != len(table.x):
+    raise DataError(
+      f"{path} has {len(labels)} labels {name!r} for {len(table.x)} records; give each record one."
+    )
+  wrong = ~np.isin(labels, (0, 1))
+  if wrong.any():
+    row = int(wrong.argmax())
+    raise DataError(
+      f"Label {name!r} of {path} is {labels[row]:g} in {place(path, table, row)}; write 0 for "
+      "typical and 1 for anomalous records."
+    )
+  return labels.astype(np.int64)
+
+
+def _matched(train: Path, learned: Table, test: Path, tested: Table) -> np.ndarray:
+  """Test records with their columns in the order of the training columns."""
+  if learned.named and tested.named and learned.names and tested.names:
+    columns = {name: number for number, name in enumerate(tested.names)}
+    lacking = [name for name in learned.names if name not in columns]
+    extra = sorted(set(columns) - set(learned.names), key=tested.names.index)
+    if lacking or extra:
+      parts = [f"{verb} {listed(p)}" for verb, p in (("lacks", lacking), ("adds", extra)) if p]
+      raise DataError(
+        f"{test} must have the columns of {train}, but {' and '.join(parts)}; make them agree."
+      )
+    return tested.x[:, [columns[name] for name in learned.names]]
+  have, need = tested.x.shape[1:], learned.x.shape[1:]
+  if have != need:
+    raise DataError(
+      f"{test} has records of {_size(have)} where {train} has {_size(need)}; make them agree."
+    )
+  return tested.x
+
+
+def _size(shape: tuple[int, ...]) -> str:
+  return f"{shape[0]} columns" if len(shape) == 1 else f"shape {list(shape)}"

@@ -1,0 +1,104 @@
+"""The real tabular sets of the papers' tables, from the folder that OOD_DATA_DIR names."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from launch.data.files import read_table
+from launch.data.formats import DataError, listed
+
+FOLDER = "OOD_DATA_DIR"
+NAMES = ("thyroid", "arrhythmia", "abalone", "adbench/NAME")
+SEX = {"M": 0.0, "F": 1.0, "I": 2.0}
+
+
+def load(name: str, folder: str | os.PathLike[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+  """Reads one set.
+
+  "thyroid" (3,772 records of 6 features, 93 anomalous) and "arrhythmia" (452 of 274, 66) are the
+  sets of ODDS; "abalone" is described at ``read_abalone``; "adbench/NAME" is a set of ADBench.
+
+  Args:
+    name: one of ``NAMES``.
+    folder: where the files are; None: what the environment variable OOD_DATA_DIR says.
+
+  Returns:
+    ``x`` float64 ``[n, d]`` and ``y`` int64 ``[n]``, 1 = anomalous, in the order of the file.
+
+  Raises:
+    DataError: no folder, no such set, or a file that cannot be used.
+  """
+  kind, _, member = name.partition("/")
+  if name not in NAMES[:3] and (kind != "adbench" or not member):
+    raise DataError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
+  root = _folder(name, folder)
+  if kind == "adbench":
+    return _read(_adbench(root / kind, member))
+  if name == "abalone":
+    return read_abalone(_existing(root / "abalone.data"))
+  return _read(_existing(root / f"{name}.mat"))
+
+
+def read_abalone(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+  """Reads UCI's abalone.data as an anomaly-detection set of 1,920 records.
+
+  Animals of 3 or 21 rings (29) are anomalous, those of 8, 9 or 10 typical (1,891), and all others
+  are left out. The features are the sex as a number, as in the released code (M 0, F 1, I 2), and
+  the seven measurements.
+
+  Returns:
+    ``x`` float64 ``[n, 8]`` and ``y`` int64 ``[n]``, 1 = anomalous.
+
+  Raises:
+    DataError: the file is not abalone.data.
+  """
+  try:
+    data = np.loadtxt(path, delimiter=",", converters={0: SEX.__getitem__}, ndmin=2)
+  except (KeyError, ValueError, OSError) as error:
+    raise DataError(
+      f"{path} is not UCI's abalone.data, nine columns of which the first is M, F or I ({error})."
+    ) from error
+  if data.shape[1] != 9:
+    raise DataError(f"{path} has {data.shape[1]} columns where UCI's abalone.data has 9.")
+  rings = data[:, 8]
+  anomalous, typical = np.isin(rings, (3, 21)), np.isin(rings, (8, 9, 10))
+  used = anomalous | typical
+  return data[used, :8], anomalous[used].astype(np.int64)
+
+
+def _folder(name: str, folder: str | os.PathLike[str] | None) -> pathlib.Path:
+  chosen = folder or os.environ.get(FOLDER)
+  if not chosen:
+    raise DataError(
+      f"The data set {name!r} is read from a folder: set {FOLDER} to the one that holds it."
+    )
+  root = pathlib.Path(chosen).expanduser()
+  if not root.is_dir():
+    raise DataError(
+      f"There is no folder {root} to read the data set {name!r} from: set {FOLDER} to the one "
+      "that holds it."
+    )
+  return root
+
+
+def _existing(path: pathlib.Path) -> pathlib.Path:
+  if not path.is_file():
+    raise DataError(f"There is no file {path}: put it there, or set {FOLDER} to where it is.")
+  return path
+
+
+def _adbench(folder: pathlib.Path, member: str) -> pathlib.Path:
+  members = sorted(path.stem for path in folder.glob("*.npz"))
+  if member not in members:
+    raise DataError(
+      f"{folder} has no set {member!r}, it has {listed(members)}: choose another, or set {FOLDER} "
+      "to the folder whose adbench/ holds it."
+    )
+  return folder / f"{member}.npz"
+
+
+def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  table = read_table(path, "y")
+  assert table.labels is not None
+  return table.x, table.labels

@@ -1,0 +1,29 @@
+"""Evaluates a finished run: python -m launch.evaluate --workdir=runs/digits"""
+
+import pathlib
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from launch import evaluation
+from launch import flags as common
+
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
+
+
+def main() -> None:
+  """Prints the metrics and where they, the figures and the report are."""
+  common.require(workdir=_WORKDIR.value)
+  workdir = pathlib.Path(_WORKDIR.value)
+  result = evaluation.evaluate(workdir)
+  table = Table("metric", "value", title=f"{workdir}, last epoch")
+  for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
+    table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+  Console().print(table)
+  print(f"metrics: {workdir / 'metrics.json'}")
+  print(f"report:  {workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+  common.run(main)

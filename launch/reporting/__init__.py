@@ -1,0 +1,1 @@
+"""What a person sees: progress, scalars, figures and the HTML report."""

@@ -1,0 +1,152 @@
+"""Figures; each function returns a matplotlib Figure and draws on nothing global."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+from sklearn.metrics import roc_curve
+
+TYPICAL, ANOMALOUS, NEUTRAL = "#2a6fb0", "#c8452f", "#555555"
+COLOURS = ("#2a6fb0", "#c8452f", "#e0a020", "#4c9a54", "#8a63a8", "#7f7f7f")
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+  figure = Figure(figsize=(width, height), layout="constrained")
+  axes = figure.subplots()
+  axes.spines[["top", "right"]].set_visible(False)
+  return figure, axes
+
+
+def roc_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> Figure:
+  """ROC curves, one per method: the mean over its test sets, vertically averaged.
+
+  Args:
+    curves: name -> test sets, each ``(labels [n], scores [n])``; 1 and high = anomalous.
+  """
+  figure, axes = _axes(5.2, 4.4)
+  grid = np.linspace(0.0, 1.0, 501)
+  for (name, tests), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+    rates = []
+    for labels, scores in tests:
+      false, true, _ = roc_curve(labels, scores)
+      rates.append(np.interp(grid, false, true))
+    mean = np.concatenate([[0.0], np.mean(rates, axis=0)])
+    axes.plot(np.concatenate([[0.0], grid]), mean, label=name, color=colour, lw=1.8)
+  axes.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8, ls="--")
+  axes.set(
+    xlabel="false-positive rate (typical records flagged)",
+    ylabel="true-positive rate (anomalies found)",
+    xlim=(-0.01, 1.0),
+    ylim=(0.0, 1.01),
+  )
+  axes.legend(frameon=False, loc="lower right", fontsize=9)
+  return figure
+
+
+def score_histogram(scores: np.ndarray, labels: np.ndarray | None, threshold: float) -> Figure:
+  """Histogram of scores with the threshold.
+
+  Args:
+    scores: ``[n]``.
+    labels: ``[n]`` 1 = anomalous, or None where there are none.
+    threshold: drawn as a line.
+  """
+  figure, axes = _axes(6.4, 3.4)
+  low, high = np.percentile(scores, [0.2, 99.8])
+  bins = np.linspace(min(low, threshold), max(high, threshold), 60).tolist()
+  clipped = np.clip(scores, bins[0], bins[-1])
+  if labels is None:
+    axes.hist(clipped, bins, color=NEUTRAL, label="records")
+  else:
+    for value, name, colour in ((0, "typical", TYPICAL), (1, "anomalous", ANOMALOUS)):
+      part = clipped[labels == value]
+      axes.hist(part, bins, color=colour, alpha=0.6, density=True, label=f"{name} ({len(part)})")
+  axes.axvline(threshold, color="black", lw=1.0, ls="--", label=f"threshold {threshold:.3g}")
+  axes.set(
+    xlabel="score (higher = more anomalous)", ylabel="records" if labels is None else "density"
+  )
+  axes.legend(frameon=False, fontsize=9)
+  return figure
+
+
+def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: str = "") -> Figure:
+  """Rows of images with a caption under each.
+
+  Args:
+    rows: ``(name, images [k, height, width] or [k, height, width, 3], captions)``.
+    title: above the sheet.
+  """
+  columns = max(len(images) for _, images, _ in rows)
+  figure = Figure(figsize=(0.72 * columns + 1.2, 0.92 * len(rows) + 0.4), layout="constrained")
+  figure.suptitle(title, fontsize=10)
+  grid = figure.subplots(len(rows), columns, squeeze=False)
+  for (name, images, captions), line in zip(rows, grid, strict=True):
+    for axes in line:
+      axes.set(xticks=[], yticks=[])
+      axes.spines[:].set_visible(False)
+    line[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+    for axes, image, caption in zip(line, images, captions, strict=False):
+      axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, interpolation="nearest")
+      axes.set_xlabel(caption, fontsize=6, labelpad=1)
+  return figure
+
+
+def decision_boundary(
+  panels: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]],
+  points: np.ndarray,
+  limits: tuple[float, float, float, float],
+) -> Figure:
+  """What each detector takes for typical in the plane, beside its training points.
+
+  Args:
+    panels: name -> (score function ``[n, 2] -> [n]``, threshold).
+    points: ``[n, 2]`` training records, drawn in yellow.
+    limits: x from, x to, y from, y to.
+  """
+  figure = Figure(figsize=(3.6 * len(panels), 2.9), layout="constrained")
+  xs, ys = np.linspace(*limits[:2], 320), np.linspace(*limits[2:], 200)
+  grid = np.stack(np.meshgrid(xs, ys), axis=-1)
+  for axes, (name, (score, threshold)) in zip(
+    np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True
+  ):
+    typical = score(grid.reshape(-1, 2)).reshape(grid.shape[:2]) <= threshold
+    axes.contourf(xs, ys, typical, levels=[-0.5, 0.5, 1.5], colors=["#f2c3ba", "#b9d3ec"])
+    axes.contour(xs, ys, typical, levels=[0.5], colors=["#444444"], linewidths=0.6)
+    axes.scatter(points[:, 0], points[:, 1], s=1.2, color="#e0a020")
+    axes.set_title(name, fontsize=10)
+  return figure
+
+
+def lines_with_spread(
+  series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+  xlabel: str,
+  ylabel: str,
+) -> Figure:
+  """Lines with error bars: name -> (x, mean, standard deviation)."""
+  figure, axes = _axes(5.6, 3.6)
+  for (name, (x, mean, std)), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
+    axes.errorbar(x, mean, std, label=name, color=colour, marker="o", ms=3.5, lw=1.4, capsize=2)
+  axes.set(xlabel=xlabel, ylabel=ylabel)
+  axes.legend(frameon=False, fontsize=9)
+  return figure
+
+
+def grouped_bars(
+  groups: Sequence[str],
+  series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+  ylabel: str,
+  bottom: float,
+) -> Figure:
+  """Grouped bars with error bars: name -> (mean per group, standard deviation per group)."""
+  figure, axes = _axes(max(5.6, 1.6 * len(groups) + 2.0), 3.6)
+  width = 0.8 / len(series)
+  for place, (name, (mean, std)) in enumerate(series.items()):
+    x = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
+    colour = COLOURS[place % len(COLOURS)]
+    axes.bar(x, mean, width * 0.92, yerr=std, label=name, color=colour, error_kw={"lw": 0.8})
+  axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, None))
+  axes.set_xticklabels(groups)
+  axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.1))
+  return figure
