@@ -40,6 +40,8 @@ def run(main: Callable[[], None]) -> None:
       jax.config.update("jax_platforms", {"gpu": "cuda"}.get(_DEVICE.value, _DEVICE.value))
     try:
       main()
+    except BrokenPipeError:
+      sys.stderr.close()
     except (ValueError, OSError, RuntimeError) as error:
       if _TRACEBACK.value:
         raise
@@ -118,12 +120,12 @@ def _config_of(argv: list[str]) -> Any:
 
 
 def _typed_names(argv: list[str]) -> str:
-  """Every setting with the type of its value."""
+  """Every setting with its default."""
   try:
     settings = leaves(_config_of(argv))
   except Exception as cause:  # pylint: disable=broad-except
     return f"none, the file cannot be loaded: {cause}"
-  return ", ".join(f"{name} ({type(value).__name__})" for name, value in settings)
+  return ", ".join(f"{name}={value}" for name, value in settings)
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ A run's folder (workdir) holds
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import json
 import os
@@ -36,10 +37,14 @@ class NetworkConfig:
   Attributes:
     name: "auto" (by the shape of a record), "mlp", "lstm", "mnist_lenet" or "cifar_lenet".
     hidden: widths of the MLP's hidden layers.
+    input_gain: factor on the initial weights of the MLP's first layer.
+    bias_range: its first biases start uniform in [-bias_range, bias_range].
   """
 
   name: str = "auto"
   hidden: tuple[int, ...] = (128,)
+  input_gain: float = 1.0
+  bias_range: float = 0.0
 
   def make(self) -> Any:
     """The Linen module, or None for "auto".
@@ -56,7 +61,7 @@ class NetworkConfig:
 
 
 NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mlp": lambda config: networks.MLP(tuple(config.hidden)),
+  "mlp": lambda config: networks.MLP(tuple(config.hidden), config.input_gain, config.bias_range),
   "lstm": lambda config: networks.LSTM(),
   "mnist_lenet": lambda config: networks.mnist_lenet(),
   "cifar_lenet": lambda config: networks.cifar_lenet(),
@@ -74,6 +79,7 @@ class Config:
     epochs: None takes as many as make about 1,500 steps.
     batch_size: examples per step.
     seed: of weights, data order, noise and the held-out rows.
+    scaling: "standard" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
     clip: of standardised features, in standard deviations.
     calibration_size: share of the training rows held out for the threshold, at most 1,000 rows.
@@ -87,6 +93,7 @@ class Config:
   epochs: int | None = None
   batch_size: int = 128
   seed: int = 0
+  scaling: str = "standard"
   constant: str = "drop"
   clip: float = 20.0
   calibration_size: float = 0.2
@@ -116,10 +123,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     len(splits.x_train), config.calibration_size, config.seed
   )
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
-  prepared = recipe.prepare(
-    x, config.drocc, network=config.network.make(), batch_size=config.batch_size,
-    epochs=config.epochs, constant=config.constant, clip=config.clip,
-  )  # fmt: skip
+  prepared = prepare(config, x)
   claim(workdir, config)
   state = _train_epochs(config, prepared, x_held_out, workdir)
   metadata = {
@@ -139,19 +143,29 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   return workdir / "detector"
 
 
+def prepare(config: Config, x: np.ndarray) -> recipe.Prepared:
+  """Settles everything that follows from the settings and the training records ``[n, ...]``."""
+  return recipe.prepare(
+    x, config.drocc, network=config.network.make(), batch_size=config.batch_size,
+    epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
+  )  # fmt: skip
+
+
 def _train_epochs(
   config: Config, prepared: recipe.Prepared, x_held_out: np.ndarray, workdir: pathlib.Path
 ) -> drocc.State:
   init_key, train_key = recipe.keys(config.seed)
   state = prepared.init(init_key)
   every = max(1, prepared.epochs // config.checkpoints)
-  validate = _validation(prepared, x_held_out, jax.random.fold_in(train_key, 1))
+  validate = validation_of(prepared, x_held_out, jax.random.fold_in(train_key, 1))
   with checkpoints.open_checkpoints(workdir / "checkpoints") as saved:
     epoch = saved.latest() or 0
     if epoch:
       state, _ = saved.restore(epoch, state)
-    scalars = progress.Scalars(workdir, epoch)
-    with progress.bar("training", prepared.epochs, epoch) as advance:
+    with (
+      contextlib.closing(progress.Scalars(workdir, epoch)) as scalars,
+      progress.bar("training", prepared.epochs, epoch) as advance,
+    ):
       while epoch < prepared.epochs:
         last = min(epoch + every, prepared.epochs)
         state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, last)
@@ -161,12 +175,17 @@ def _train_epochs(
         saved.save(last, state, {"epoch": last})
         advance(last - epoch, f"loss {values['positive_loss'] + values['negative_loss']:.4f}")
         epoch = last
-    scalars.close()
   return state
 
 
-def _validation(prepared: recipe.Prepared, x_held_out: np.ndarray, key: jax.Array) -> Any:
-  """The objective on at most 256 held-out rows, which no label enters; see ``validation``."""
+def validation_of(
+  prepared: recipe.Prepared, x_held_out: np.ndarray, key: jax.Array
+) -> Callable[[drocc.State], dict[str, float]]:
+  """The objective on at most 256 held-out rows, which no label enters; see ``validation``.
+
+  Returns:
+    ``state -> {"validation_objective": value}``, or ``{}`` where no row is held out.
+  """
   if not len(x_held_out):
     return lambda state: {}
   z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))

@@ -1,0 +1,117 @@
+"""How every table is measured: one training per seed, three labelled ways to choose the epoch.
+
+    last       the fixed last epoch
+    selected   the epoch of the lowest objective on held-out typical records; no test label enters
+    oracle     the best epoch on the test set, as the released code chooses; only to compare
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+import jax
+import numpy as np
+
+from benchmarks.baselines import BASELINES
+from benchmarks.records import TableRecord
+from detector_jax import Standardizer, health
+from drocc_jax import drocc, recipe
+from launch import run
+
+COLUMNS = ("last", "selected", "oracle")
+Metric = Callable[[np.ndarray], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+  """Scores of the test set over the epochs of one training.
+
+  Attributes:
+    epochs: ``[points]`` after how many epochs.
+    objective: ``[points]`` objective on held-out typical records.
+    scores: ``[points, m]``.
+    score: score function of the last epoch, ``[n, ...] -> [n]`` on raw records.
+  """
+
+  epochs: np.ndarray
+  objective: np.ndarray
+  scores: np.ndarray
+  score: Callable[[np.ndarray], np.ndarray]
+
+  def columns(self, metric: Metric) -> dict[str, float]:
+    """A metric of scores ``[m]`` (higher = better) at the epoch of each column."""
+    values = np.array([metric(scores) for scores in self.scores])
+    chosen = int(np.argmin(self.objective))
+    return {"last": values[-1], "selected": values[chosen], "oracle": values.max()}
+
+
+def train(
+  config: run.Config, x_train: np.ndarray, x_test: np.ndarray, points: int = 50
+) -> Trajectory:
+  """Trains DROCC and scores the test set along the way.
+
+  ``config.calibration_size`` of the rows is held out for the objective that ``selected`` goes by.
+
+  Args:
+    config: the experiment; its ``data`` is not read.
+    x_train: ``[n, ...]`` raw typical records.
+    x_test: ``[m, ...]`` raw records to score.
+    points: at how many epochs, evenly spread, to score them.
+
+  Raises:
+    HealthError: training diverged.
+  """
+  rows, held_out = recipe.calibration_rows(len(x_train), config.calibration_size, config.seed)
+  prepared = run.prepare(config, x_train[rows])
+  init_key, train_key = recipe.keys(config.seed)
+  state = prepared.init(init_key)
+  validate = run.validation_of(prepared, x_train[held_out], jax.random.fold_in(train_key, 1))
+  score_fn, z_test = recipe.NegativeLogit(prepared.network), _standardised(prepared, x_test)
+  ends = np.unique(np.linspace(1, prepared.epochs, min(points, prepared.epochs)).round().astype(int))
+  objective, scores, epoch = [], [], 0
+  for end in ends:
+    state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, int(end))
+    health.check_loss(drocc.means(info), int(state.step))
+    objective.append(validate(state)["validation_objective"])
+    scores.append(np.asarray(_score(score_fn, state, z_test)))
+    epoch = int(end)
+  return Trajectory(
+    ends, np.array(objective), np.array(scores),
+    lambda x: np.asarray(_score(score_fn, state, _standardised(prepared, x))),
+  )  # fmt: skip
+
+
+def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
+  return recipe.standardise(prepared.preprocessing, x)
+
+
+def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> jax.Array:
+  return _score_jit(score_fn, {"params": state.params, "stats": state.stats}, z)
+
+
+_score_jit = jax.jit(lambda score_fn, variables, z: score_fn(variables, z), static_argnums=0)
+
+
+def baseline_scores(
+  x_train: np.ndarray, x_tests: Sequence[np.ndarray], seed: int, scaling: str = "standard"
+) -> dict[str, list[np.ndarray]]:
+  """Scores of every baseline on each test set, all rows training, inputs standardised as ours."""
+  preprocessing = Standardizer.fit(x_train, scaling=scaling)
+  z_train = recipe.standardise(preprocessing, x_train)
+  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  fitted = {name: make(seed).fit(z_train) for name, make in BASELINES.items()}
+  return {name: [model.score(z) for z in z_tests] for name, model in fitted.items()}
+
+
+def summarise(
+  table: str, row: str, method: str, metric: str, by_column: dict[str, list[float]],
+  paper: float | None = None,
+) -> list[TableRecord]:  # fmt: skip
+  """One record per column, in percent, from the values of each seed."""
+  return [
+    TableRecord(
+      table=table, row=row, method=method, column=column, metric=metric,
+      mean=round(100 * float(np.mean(values)), 2), std=round(100 * float(np.std(values)), 2),
+      seeds=len(values), paper=paper,
+    )
+    for column, values in by_column.items()
+  ]  # fmt: skip

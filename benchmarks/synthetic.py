@@ -1,0 +1,117 @@
+"""Tables 6 and 7, Figures 1b and 5 of the DROCC paper: a ball and a sine curve."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from typing import Any
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from benchmarks import protocol
+from benchmarks.baselines import BASELINES
+from benchmarks.records import TableRecord
+from configs import drocc_sine, drocc_sphere
+from detector_jax import metrics
+from launch import data, run
+from launch.reporting import figures
+
+# AUROC in percent, from the paper's Tables 6 and 7.
+PAPER_SPHERE = {
+  "DROCC": (99.44, 99.99, 100.0, 100.0, 100.0),
+  "nearest neighbour": (100.0, 100.0, 100.0, 100.0, 100.0),
+  "OC-SVM": (92.0, 92.97, 92.97, 91.87, 91.83),
+}
+PAPER_SINE = {
+  "DROCC": (96.8, 99.31, 99.92, 99.98, 100.0, 100.0),
+  "nearest neighbour": (100.0, 100.0, 100.0, 100.0, 100.0, 100.0),
+  "OC-SVM": (56.99, 68.84, 76.95, 81.73, 88.18, 98.56),
+}
+RADII = (1.2, 1.4, 1.6, 1.8, 2.0)
+DISPLACEMENTS = (0.2, 0.4, 0.6, 0.8, 1.0, 2.0)
+
+Advance = Callable[..., None]
+
+
+def count(seeds: int) -> int:
+  """Number of trainings in either table."""
+  return seeds
+
+
+def table6(seeds: int, advance: Advance) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """The ball: anomalies on the surface of spheres of five radii; one training per seed."""
+  make = functools.partial(_with, drocc_sphere.get_config(), "radius")
+  records, _ = _measure("6", "radius", RADII, make, PAPER_SPHERE, seeds, advance)
+  return records, {"table6": _lines(records, RADII, "radius of the sphere of anomalies")}
+
+
+def table7(seeds: int, advance: Advance) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """The sine: anomalies displaced vertically by six distances; one training per seed."""
+  make = functools.partial(_with, drocc_sine.get_config(), "displacement")
+  records, trained = _measure("7", "displacement", DISPLACEMENTS, make, PAPER_SINE, seeds, advance)
+  lines = _lines(records, DISPLACEMENTS, "vertical displacement of the anomalies")
+  return records, {"table7": lines, "figure5": _boundaries(*trained)}
+
+
+def _with(config: run.Config, field: str, value: float, seed: int) -> run.Config:
+  """The experiment with one setting of its data and a seed; every value has the same training set."""
+  chosen = dataclasses.replace(config.data, seed=seed, **{field: value})
+  return dataclasses.replace(config, data=chosen, seed=seed)
+
+
+def _measure(
+  table: str, field: str, values: Sequence[float], make: Callable[[float, int], run.Config],
+  paper: dict[str, tuple[float, ...]], seeds: int, advance: Advance,
+) -> tuple[list[TableRecord], Any]:  # fmt: skip
+  results: dict[tuple[float, str], dict[str, list[float]]] = {}
+  trained = None
+  for seed in range(seeds):
+    splits = [data.load(make(value, seed).data) for value in values]
+    x_train = splits[0].x_train
+    tests = [split.labelled_test() for split in splits]
+    sizes = np.cumsum([len(x) for x, _ in tests])[:-1]
+    trajectory = protocol.train(
+      make(values[0], seed), x_train, np.concatenate([x for x, _ in tests])
+    )
+    advance(1, f"seed {seed}")
+    ours = np.split(trajectory.scores, sizes, axis=1)
+    theirs = protocol.baseline_scores(x_train, [x for x, _ in tests], seed, scaling="none")
+    for place, (value, (_, labels)) in enumerate(zip(values, tests, strict=True)):
+      part = dataclasses.replace(trajectory, scores=ours[place])
+      columns = part.columns(functools.partial(metrics.auroc, labels))
+      scores = {name: parts[place] for name, parts in theirs.items()}
+      columns_of = {"DROCC": columns} | {
+        name: {"last": metrics.auroc(labels, each)} for name, each in scores.items()
+      }
+      for method, by_column in columns_of.items():
+        for column, auroc in by_column.items():
+          results.setdefault((value, method), {}).setdefault(column, []).append(auroc)
+    if trained is None:
+      trained = trajectory, x_train
+  records = []
+  for (value, method), by_column in results.items():
+    published = paper[method][values.index(value)] if method in paper else None
+    row = f"{field} {value:g}"
+    records += protocol.summarise(table, row, method, "auroc", by_column, published)
+  return records, trained
+
+
+def _lines(records: list[TableRecord], values: Sequence[float], xlabel: str) -> Figure:
+  series: dict[str, tuple[Sequence[float], list[float], list[float]]] = {}
+  for record in records:
+    if record.column == "last":
+      _, mean, std = series.setdefault(record.method, (values, [], []))
+      mean.append(record.mean)
+      std.append(record.std)
+  return figures.lines_with_spread(series, xlabel, "AUROC, %, last epoch")
+
+
+def _boundaries(trajectory: protocol.Trajectory, x_train: np.ndarray) -> Figure:
+  """Figures 1b and 5: what each method takes for typical, at the 95 % quantile of its own scores."""
+  scorers = {"DROCC": trajectory.score}
+  for name in ("OC-SVM", "isolation forest"):
+    scorers[name] = BASELINES[name](0).fit(x_train).score
+  panels = {
+    name: (score, float(np.quantile(score(x_train), 0.95))) for name, score in scorers.items()
+  }
+  return figures.decision_boundary(panels, x_train, (-7.5, 7.5, -2.5, 2.5))

@@ -1,0 +1,47 @@
+"""The papers' tables, measured: python -m benchmarks.tables --table=7 --output=table7.json
+
+Prints a readable table, or with --output writes JSON and, beside it, the figures as PNG files.
+Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
+"""
+
+import pathlib
+
+from absl import flags
+
+from benchmarks import records, synthetic, tabular
+from launch import flags as common
+from launch.reporting import progress
+
+TABLES = {
+  "2": (tabular.table2, tabular.count2),
+  "6": (synthetic.table6, synthetic.count),
+  "7": (synthetic.table7, synthetic.count),
+}
+
+_TABLE = flags.DEFINE_enum("table", None, sorted(TABLES), "Which table of the paper.")
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of split and training.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file; figures go beside it.")
+
+
+def main() -> None:
+  """Measures one table."""
+  common.require(table=_TABLE.value)
+  measure, count = TABLES[_TABLE.value]
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output is not None:
+    records.check_writable(output)
+  with progress.bar(f"table {_TABLE.value}", count(_SEEDS.value)) as advance:
+    measured, drawn = measure(_SEEDS.value, advance)
+  if output is None:
+    records.show(measured)
+    return
+  records.write(output, measured)
+  for name, figure in drawn.items():
+    path = output.with_name(f"{name}.png")
+    figure.savefig(path, dpi=144)
+    print(f"figure: {path}")
+  print(f"records: {output}")
+
+
+if __name__ == "__main__":
+  common.run(main)

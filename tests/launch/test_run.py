@@ -1,0 +1,173 @@
+"""The training loop: resume to the same bits, workdirs, evaluation."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import detector_jax
+from detector_jax import health
+from launch import evaluation, run
+from launch.data import DataConfig
+from launch.reporting import progress
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def small(**changes) -> run.Config:
+  return run.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(workdir / "detector" / "arrays.npz") as archive:
+    return {name: archive[name] for name in archive.files}
+
+
+def assert_same_bits(one: pathlib.Path, two: pathlib.Path) -> None:
+  first, second = arrays(one), arrays(two)
+  assert first.keys() == second.keys()
+  for name, value in first.items():
+    np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp("runs") / "finished"
+  run.train(small(), workdir)
+  return workdir
+
+
+def test_train_leaves_a_calibrated_detector(finished):
+  detector = detector_jax.load(finished / "detector")
+  assert detector.fpr == pytest.approx(0.05)
+  assert detector.metadata["epochs"] == 6
+  assert detector.input_shape == (30,)
+
+
+def test_scalars_are_logged_at_every_checkpoint(finished):
+  records = progress.read_scalars(finished)
+  assert [record["epoch"] for record in records] == [2, 4, 6]
+  assert all(np.isfinite(list(record.values())).all() for record in records)
+  assert list((finished / "tensorboard").glob("events.*"))
+
+
+def test_finished_run_given_again_gives_the_same_detector(finished):
+  before = arrays(finished)
+  run.train(small(), finished)
+  for name, value in arrays(finished).items():
+    np.testing.assert_array_equal(value, before[name])
+
+
+def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
+  check, calls = health.check_loss, []
+
+  def interrupt(values, step):
+    calls.append(step)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    check(values, step)
+
+  monkeypatch.setattr(health, "check_loss", interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    run.train(small(), tmp_path)
+  monkeypatch.setattr(health, "check_loss", check)
+  assert not (tmp_path / "detector").exists()
+  with pytest.raises(ValueError, match="not finished"):
+    evaluation.load_detector(tmp_path)
+  run.train(small(), tmp_path)
+  assert_same_bits(finished, tmp_path)
+  assert [record["epoch"] for record in progress.read_scalars(tmp_path)] == [2, 4, 6]
+
+
+def test_killed_process_resumes_to_the_same_bits(tmp_path):
+  def command(workdir):
+    return [
+      sys.executable, "-m", "launch.train", "--config=configs/drocc_digits.py",
+      f"--workdir={workdir}", "--config.epochs=200", "--config.checkpoints=20",
+    ]  # fmt: skip
+
+  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  killed, whole = tmp_path / "killed", tmp_path / "whole"
+  process = subprocess.Popen(command(killed), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + 120
+  while len(progress.read_scalars(killed)) < 4:
+    assert process.poll() is None, "the run ended before it could be killed"
+    assert time.monotonic() < deadline, "the run logged nothing"
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (killed / "detector").exists()
+  for workdir in (killed, whole):
+    subprocess.run(command(workdir), cwd=ROOT, env=environment, check=True, capture_output=True)
+  assert_same_bits(killed, whole)
+
+
+def test_another_configuration_is_refused_by_name(finished):
+  with pytest.raises(ValueError, match=r"another configuration \(seed was 0, is 1\)"):
+    run.train(small(seed=1), finished)
+
+
+def test_workdir_that_cannot_be_made_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(OSError, match=r"workdir .*file/run cannot be written"):
+    run.train(small(), tmp_path / "file" / "run")
+
+
+def test_bad_setting_leaves_no_workdir(tmp_path):
+  config = small()
+  config.drocc.gamma = 0.5
+  with pytest.raises(ValueError, match="gamma must be >= 1"):
+    run.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_divergence_stops_with_step_and_cause(tmp_path):
+  config = small()
+  config.drocc.learning_rate = 1e30
+  with pytest.raises(health.HealthError, match=r"diverged: .* at step \d+"):
+    run.train(config, tmp_path)
+
+
+def test_config_survives_its_file(tmp_path):
+  config = small(fpr=0.1)
+  config.network.hidden = (8, 4)
+  config.drocc.radius = 2.5
+  run.claim(tmp_path, config)
+  assert run.read_config(tmp_path) == config
+
+
+def test_unknown_network_is_refused():
+  with pytest.raises(ValueError, match="network.name must be one of auto, mlp, lstm"):
+    run.NetworkConfig(name="resnet").make()
+
+
+def test_evaluate_before_train_says_what_to_run(tmp_path):
+  with pytest.raises(ValueError, match=r"train first, python -m launch\.train"):
+    evaluation.evaluate(tmp_path)
+
+
+def test_evaluate_writes_metrics_figures_and_report(finished):
+  result = evaluation.evaluate(finished)
+  assert json.loads((finished / "metrics.json").read_text()) == json.loads(json.dumps(result))
+  assert result["labels"] == {"typical": 179, "anomalous": 212}
+  assert 0.0 <= result["decision"]["realised_fpr"] <= 0.2
+  page = (finished / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == 3
+  assert "http" not in page.replace("http-equiv", "")
+  for name in ("scores.png", "roc.png", "training.png"):
+    assert (finished / name).stat().st_size > 1000
+
+
+def test_evaluation_uses_the_detector_alone(finished):
+  """Whoever computes the metrics by hand from the saved folder gets the same number."""
+  x, labels = run.data.load(small().data).labelled_test()
+  scores = detector_jax.load(finished / "detector").score(x)
+  typical, anomalous = scores[labels == 0], scores[labels == 1]
+  by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)
+  assert evaluation.evaluate(finished)["metrics"]["auroc"] == pytest.approx(by_hand, abs=1e-12)
