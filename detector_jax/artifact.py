@@ -79,7 +79,8 @@ def export(detector: Any) -> bytes:
   def program(flat: dict[str, jax.Array], x: jax.Array) -> dict[str, jax.Array]:
     return detector.program(treedef.unflatten([flat[name] for name in names]), x)
 
-  batch, records = jax.export.symbolic_shape("batch, records")
+  batch, one_more = jax.export.symbolic_shape("batch, one_more")
+  records = one_more - 1  # a symbolic dimension is at least 1, an uncalibrated detector has none
   shapes = {
     name: jax.ShapeDtypeStruct((records,) if name == "calibration" else array.shape, array.dtype)
     for name, array in flatten(detector.arrays).items()
@@ -95,14 +96,15 @@ def save(detector: Any, folder: str | os.PathLike[str]) -> None:
   only then moved there.
 
   Raises:
-    ArtifactError: ``folder`` exists and is not a detector, or the export does not reproduce the
-      detector's scores to 1e-5 relative.
+    ArtifactError: ``folder`` exists and is not a detector or holds other files too, or the
+      export does not reproduce the detector's scores to 1e-5 relative.
     OSError: the place cannot be written.
   """
-  folder = pathlib.Path(folder)
-  foreign = folder.exists() and not (folder / "detector.json").is_file()
-  if foreign and (not folder.is_dir() or any(folder.iterdir())):
-    raise ArtifactError(f"{folder} exists and is not a detector; choose another folder.")
+  folder = pathlib.Path(folder).resolve()
+  if not _is_replaceable(folder):
+    raise ArtifactError(
+      f"{folder} exists and is not a detector, or holds other files too; choose another folder."
+    )
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
   try:
@@ -113,11 +115,31 @@ def save(detector: Any, folder: str | os.PathLike[str]) -> None:
     if folder.exists():
       old = temporary.with_name(temporary.name + "-old")
       os.replace(folder, old)
-    os.replace(temporary, folder)
+    try:
+      os.replace(temporary, folder)
+    except OSError:
+      if old is not None:
+        os.replace(old, folder)
+      raise
     if old is not None:
       shutil.rmtree(old)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_replaceable(folder: pathlib.Path) -> bool:
+  """Whether ``folder`` is free, empty, or a detector and nothing else."""
+  if not folder.exists():
+    return True
+  if not folder.is_dir():
+    return False
+  names = {entry.name for entry in folder.iterdir()}
+  if not names <= {"detector.json", *FILES}:
+    return False
+  try:
+    return not names or bool(read_description(folder))
+  except ArtifactError:
+    return False
 
 
 def _write(detector: Any, folder: pathlib.Path) -> None:
@@ -139,9 +161,20 @@ def _write(detector: Any, folder: pathlib.Path) -> None:
     "calibration_records": int(detector.arrays["calibration"].shape[0]),
     "batch_size": detector.batch_size,
     "versions": {"jax": jax.__version__, "numpy": np.__version__},
-    "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+    "sha256": {name: _checksum(data) for name, data in content.items()},
   }
+  description["sha256"]["detector.json"] = _description_checksum(description)
   (folder / "detector.json").write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
+
+
+def _checksum(data: bytes) -> str:
+  return hashlib.sha256(data).hexdigest()
+
+
+def _description_checksum(description: dict[str, Any]) -> str:
+  """Checksum of everything in ``detector.json`` but the checksums."""
+  facts = {name: value for name, value in description.items() if name != "sha256"}
+  return _checksum(json.dumps(facts, sort_keys=True).encode())
 
 
 def _check_parity(detector: Any, loaded: Any) -> None:
@@ -170,7 +203,7 @@ def load(folder: str | os.PathLike[str]) -> Any:
       content[name] = (folder / name).read_bytes()
     except OSError as error:
       raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}.") from error
-    if hashlib.sha256(content[name]).hexdigest() != description["sha256"].get(name):
+    if _checksum(content[name]) != description["sha256"].get(name):
       raise ArtifactError(
         f"{folder / name} is damaged: its checksum is not the one in detector.json. Save the "
         "detector again."
@@ -196,7 +229,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads and checks ``detector.json``.
 
   Raises:
-    ArtifactError: missing, not JSON, of another kind, or of a newer version.
+    ArtifactError: missing, not JSON, of another kind, of a newer version, or changed.
   """
   path = pathlib.Path(folder) / "detector.json"
   try:
@@ -214,4 +247,6 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     )
   if not isinstance(description.get("sha256"), dict):
     raise ArtifactError(f"{path} is damaged: the checksums are missing.")
+  if description["sha256"].get("detector.json") != _description_checksum(description):
+    raise ArtifactError(f"{path} is damaged or was edited: its checksum does not match.")
   return description

@@ -46,7 +46,7 @@ def conformal_threshold(scores: np.ndarray, fpr: float) -> float:
   if n < records_needed(fpr):
     raise ValueError(
       f"A false-positive rate of {fpr:g} needs at least {records_needed(fpr)} calibration "
-      f"records, got {n}; give more held-out typical records or ask for {1.0 / (n + 1):.3g}."
+      f"records, got {n}; give more held-out typical records or ask for 1/{n + 1}."
     )
   k = math.ceil((n + 1) * (1.0 - fpr) - 1e-9)
   return float(np.sort(scores)[k - 1])

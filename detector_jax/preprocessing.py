@@ -10,8 +10,9 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
+SCALING_CHOICES = ("standard", "none")
 CONSTANT_CHOICES = ("drop", "clip")
-LARGEST = 1e18
+LARGEST, SMALLEST = 1e18, 1e-30
 
 
 @functools.partial(
@@ -39,19 +40,31 @@ class Standardizer:
   clip: float = 20.0
 
   @classmethod
-  def fit(cls, x: np.ndarray, *, constant: str = "drop", clip: float = 20.0) -> "Standardizer":
+  def fit(
+    cls,
+    x: np.ndarray,
+    *,
+    scaling: str = "standard",
+    constant: str = "drop",
+    clip: float = 20.0,
+  ) -> "Standardizer":
     """Statistics of ``x``, computed in float64.
 
     Args:
       x: ``[n, features]``: per feature; ``[n, ..., channels]``: per channel.
+      scaling: "standard" (zero mean, unit variance) or "none" (raw values, for inputs whose
+        distances mean something already).
       constant: "drop" or "clip", what becomes of features with a standard deviation below 1e-6
-        of their largest value. Channels of images and series are never dropped.
-      clip: in standard deviations, > 0.
+        of their largest value (or below 1e-30, where float32 ends). Channels of images and series
+        are never dropped.
+      clip: in standard deviations, > 0; raw values are not clipped.
 
     Raises:
-      ValueError: no feature varies, an unknown ``constant``, ``clip <= 0``, or a value beyond
-        1e18, which float32 arithmetic would overflow on.
+      ValueError: no feature varies, an unknown ``scaling`` or ``constant``, ``clip <= 0``, or a
+        value beyond 1e18, which float32 arithmetic would overflow on.
     """
+    if scaling not in SCALING_CHOICES:
+      raise ValueError(f"scaling must be one of {SCALING_CHOICES}, got {scaling!r}.")
     if constant not in CONSTANT_CHOICES:
       raise ValueError(f"constant must be one of {CONSTANT_CHOICES}, got {constant!r}.")
     if not clip > 0:
@@ -66,7 +79,7 @@ class Standardizer:
         "Rescale or remove it."
       )
     center, scale = x.mean(axis=axes), x.std(axis=axes)
-    varies = scale > 1e-6 * largest
+    varies = scale > np.maximum(1e-6 * largest, SMALLEST)
     if not varies.any():
       raise ValueError(
         "Every feature is constant over the training rows; there is nothing to learn from."
@@ -82,6 +95,8 @@ class Standardizer:
       else:
         logger.warning("Clipped %d constant features: %s%s.", (~varies).sum(), names, more)
         scale = np.where(varies, scale, 1.0)
+    if scaling == "none":
+      center, scale, clip = np.zeros_like(center), np.ones_like(scale), np.inf
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
     return cls(as_float32(center), as_float32(scale), kept, float(clip))
 
@@ -90,4 +105,6 @@ class Standardizer:
     x = jnp.asarray(x, jnp.float32)
     if self.kept is not None:
       x = jnp.take(x, self.kept, axis=-1)
-    return jnp.clip((x - self.center) / self.scale, -self.clip, self.clip)
+    per_feature = (1,) * (x.ndim - 1) + (-1,)
+    center, scale = self.center.reshape(per_feature), self.scale.reshape(per_feature)
+    return jnp.clip((x - center) / scale, -self.clip, self.clip)

@@ -23,7 +23,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
   Attributes:
     detector_: the trained ``Detector``.
     offset_: ``decision_function = score_samples - offset_``.
-    n_features_in_: size of the last axis... of a record's features, for ``[n, features]``.
+    n_features_in_: number of features of ``[n, features]``; length of the first axis of a record
+      with more axes.
   """
 
   detector_: detector_lib.Detector
@@ -111,17 +112,11 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
       self,
       X,
       reset=reset,
-      ensure_2d=False,
       allow_nd=True,
       ensure_all_finite=False,
       dtype=[np.float64, np.float32],
       ensure_min_samples=2 if reset else 1,
     )
-    if X.ndim < 2:
-      raise ValueError(
-        f"Expected 2D array, got {X.ndim}D array instead: records must be [n, features], [n, time, "
-        "channels] or [n, height, width, channels]. Reshape your data."
-      )
     detector_lib.check_finite(X)
     return X
 

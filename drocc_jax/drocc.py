@@ -224,7 +224,8 @@ def make_train_step(
   Args:
     network: maps ``[batch, ...]`` to one logit.
     static: what the program is compiled for; ``Config.static()`` gives it.
-    axis_name: name of a mapped device axis to reduce gradient, statistics and metrics over.
+    axis_name: name of a mapped device axis to reduce gradient and metrics over; a network with
+      batch statistics reduces those itself, over the axis that it was built with.
 
   Returns:
     ``step(state, batch, key) -> (state, info)``, pure. ``key`` is the step's own,

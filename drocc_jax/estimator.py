@@ -33,6 +33,7 @@ class DROCC(DetectorEstimator):
     momentum: of SGD, in [0, 1).
     schedule: "constant", "cosine" or "released" (times 0.1 at 30, 60 and 90 % of training).
     weight_decay: the lambda term of the objective, >= 0.
+    scaling: "standard" (unit variance) or "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
     fpr: false-positive rate of the threshold, from held-out rows; "auto": 5 %, or the smallest
@@ -70,6 +71,7 @@ class DROCC(DetectorEstimator):
     momentum: float = 0.9,
     schedule: str = "constant",
     weight_decay: float = 0.0,
+    scaling: str = "standard",
     constant: str = "drop",
     clip: float = 20.0,
     fpr: float | str = "auto",
@@ -90,6 +92,7 @@ class DROCC(DetectorEstimator):
     self.momentum = momentum
     self.schedule = schedule
     self.weight_decay = weight_decay
+    self.scaling = scaling
     self.constant = constant
     self.clip = clip
     self.fpr = fpr
@@ -115,9 +118,10 @@ class DROCC(DetectorEstimator):
     prepared = recipe.prepare(
       x[rows],
       config,
-      network=_or_none(self.network),
+      network=self._or_none("network"),
       batch_size=self.batch_size,
-      epochs=_or_none(self.epochs),
+      epochs=self._or_none("epochs"),
+      scaling=self.scaling,
       constant=self.constant,
       clip=self.clip,
     )
@@ -143,7 +147,7 @@ class DROCC(DetectorEstimator):
         prepared.preprocessing,
         x[rows],
         x[held_out],
-        _or_none(self.fpr),
+        self._or_none("fpr"),
         metadata,
       )
     )
@@ -151,10 +155,10 @@ class DROCC(DetectorEstimator):
 
   def _config(self) -> drocc.Config:
     return drocc.Config(
-      radius=_or_none(self.radius),
+      radius=self._or_none("radius"),
       gamma=self.gamma,
       mu=self.mu,
-      step_size=_or_none(self.step_size),
+      step_size=self._or_none("step_size"),
       num_steps=self.num_steps,
       project_every=self.project_every,
       optimizer=self.optimizer,
@@ -164,6 +168,11 @@ class DROCC(DetectorEstimator):
       weight_decay=self.weight_decay,
     )
 
-
-def _or_none(value: Any) -> Any:
-  return None if isinstance(value, str) and value == "auto" else value
+  def _or_none(self, name: str) -> Any:
+    """The parameter called ``name``, None where it is "auto"."""
+    value = getattr(self, name)
+    if isinstance(value, str):
+      if value != "auto":
+        raise ValueError(f'{name} must be "auto" or no string, got {value!r}.')
+      return None
+    return value

@@ -121,6 +121,48 @@ class LSTM(nn.Module):
     return nn.Dense(1)(states[:, -1])[..., 0]
 
 
+class MaskedBatchNorm(nn.Module):
+  """Batch normalisation over the real examples of a batch, without scale and offset.
+
+  ``flax.linen.BatchNorm`` averages the means of the devices; that is NaN as soon as one of them
+  holds nothing but padding. Here sums and counts are added up before they are divided.
+
+  Attributes:
+    axis_name: device axis that the batch is spread over, or None.
+    momentum: share of the running statistics that a training batch keeps.
+    epsilon: added to the variance.
+  """
+
+  axis_name: str | None = None
+  momentum: float = 0.9
+  epsilon: float = 1e-4
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+    """Maps ``[batch, height, width, channels]`` to the same shape; ``mask`` is ``[batch]``."""
+    channels = x.shape[-1:]
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+    running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+    mean, var = running_mean.value, running_var.value
+    if train:
+      weights = jnp.ones(x.shape[0]) if mask is None else mask
+      weights = weights.reshape(-1, 1, 1, 1)
+
+      def mean_of(values: jax.Array) -> jax.Array:
+        total = jnp.sum(jnp.where(weights > 0, values, 0.0), axis=(0, 1, 2))
+        count = jnp.sum(weights > 0, dtype=x.dtype) * x[0, ..., 0].size
+        if self.axis_name is not None:
+          total, count = jax.lax.psum((total, count), self.axis_name)
+        return total / jnp.maximum(count, 1.0)
+
+      mean = mean_of(x)
+      var = mean_of(jnp.square(x - mean.reshape(1, 1, 1, -1)))
+      running_mean.value = self.momentum * running_mean.value + (1.0 - self.momentum) * mean
+      running_var.value = self.momentum * running_var.value + (1.0 - self.momentum) * var
+    scale = jax.lax.rsqrt(var + self.epsilon)
+    return (x - mean.reshape(1, 1, 1, -1)) * scale.reshape(1, 1, 1, -1)
+
+
 class LeNet(nn.Module):
   """LeNet of Deep SVDD with one logit: convolutions, then dense layers, all without biases.
 
@@ -130,7 +172,7 @@ class LeNet(nn.Module):
   Attributes:
     channels: output channels of each convolution.
     dense: widths of the hidden dense layers.
-    axis_name: device axis over which batch statistics are averaged, or None.
+    axis_name: device axis that a training batch is spread over, or None.
   """
 
   channels: tuple[int, ...]
@@ -140,20 +182,9 @@ class LeNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` to logits ``[batch]``."""
-    normalise = nn.BatchNorm(
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-4,
-      use_bias=False,
-      use_scale=False,
-      axis_name=self.axis_name,
-      parent=None,
-    )
-    if mask is not None:
-      mask = mask.reshape(-1, 1, 1, 1) > 0
     for index, channels in enumerate(self.channels):
       x = nn.Conv(channels, (5, 5), use_bias=False)(x)
-      x = normalise.clone(parent=self, name=f"BatchNorm_{index}")(x, mask=mask)
+      x = MaskedBatchNorm(self.axis_name, name=f"BatchNorm_{index}")(x, train, mask)
       x = nn.max_pool(nn.leaky_relu(x), (2, 2), strides=(2, 2))
     x = x.reshape(x.shape[0], -1)
     for width in self.dense:

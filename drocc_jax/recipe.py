@@ -229,6 +229,7 @@ def prepare(
   network: nn.Module | None = None,
   batch_size: int = 128,
   epochs: int | None = None,
+  scaling: str = "standard",
   constant: str = "drop",
   clip: float = 20.0,
 ) -> Prepared:
@@ -240,6 +241,7 @@ def prepare(
     network: None takes ``default_network``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
+    scaling: "standard" or "none", see ``Standardizer.fit``.
     constant: what becomes of constant features, see ``Standardizer.fit``.
     clip: in standard deviations, see ``Standardizer.fit``.
 
@@ -251,7 +253,7 @@ def prepare(
     raise ValueError(f"batch_size must be >= 1, got {batch_size!r}.")
   if epochs is not None and epochs < 1:
     raise ValueError(f"epochs must be >= 1, got {epochs!r}.")
-  preprocessing = Standardizer.fit(x, constant=constant, clip=clip)
+  preprocessing = Standardizer.fit(x, scaling=scaling, constant=constant, clip=clip)
   z = standardise(preprocessing, x)
   batch_size = min(batch_size, len(x))
   per_epoch = fit.steps_per_epoch(len(x), batch_size)

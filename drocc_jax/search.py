@@ -54,7 +54,9 @@ def search(
       h <- project(h)                   every ``project_every``-th step, and after the last
 
   Two guards that the released code lacks: where the gradient is zero ``h`` stays, and where
-  ``h`` is zero it restarts from ``noise``, so that the projection always has a direction.
+  ``h`` is zero it restarts from ``noise``, so that the projection always has a direction. And
+  ``g / |g|_2`` is taken of the logit, which the loss grows with: the same direction, but the
+  loss's own gradient underflows where the logit is below -44 or so, and the search would stop.
 
   Args:
     logit: ``f``, from an input shaped like ``x`` to a scalar; positive means typical. Pass it
@@ -85,13 +87,13 @@ def search(
 
   def ascend(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     h, moved = carry
-    h = h + step_size * projections.unit(jax.grad(loss)(h))
+    h = h + step_size * projections.unit(jax.grad(lambda h: logit(x + h))(h))
     due = (step + 1) % project_every == 0
     return jax.tree.map(functools.partial(jnp.where, due), onto_shell(h), (h, moved))
 
   x, noise = jax.lax.stop_gradient((x, noise))
-  start, moved = onto_shell(noise)
-  h, moved = jax.lax.fori_loop(0, num_steps, ascend, (noise, moved))
+  start, _ = onto_shell(noise)
+  h, moved = jax.lax.fori_loop(0, num_steps, ascend, (noise, jnp.zeros((), bool)))
   h, moved_last = onto_shell(h)
   info = SearchInfo(
     gain=loss(h) - loss(start),

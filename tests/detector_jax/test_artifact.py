@@ -1,0 +1,243 @@
+"""Saving and loading: the same bits elsewhere, and nothing that is not a whole detector."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.export  # pylint: disable=unused-import
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from detector_jax import ArtifactError, artifact, load, p_values
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+ELSEWHERE = """
+import sys
+for name in ("flax", "drocc_jax", "sklearn", "optax", "chex"):
+  sys.modules[name] = None  # importing it raises ImportError
+import numpy as np
+import detector_jax
+folder, result = sys.argv[1:]
+detector = detector_jax.load(folder)
+x = np.load(folder + "-x.npy")
+np.savez(
+  result, score=detector.score(x), p_value=detector.p_value(x), predict=detector.predict(x),
+  facts=[detector.threshold, detector.fpr], recalibrated=detector.calibrate(x, 0.2).threshold,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(detector, tmp_path_factory) -> pathlib.Path:
+  """A saved detector; tests that change it work on a copy."""
+  folder = tmp_path_factory.mktemp("artifact") / "detector"
+  detector.save(folder)
+  return folder
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> pathlib.Path:
+  folder = tmp_path / "detector"
+  folder.mkdir()
+  for path in saved.iterdir():
+    (folder / path.name).write_bytes(path.read_bytes())
+  return folder
+
+
+def edit(folder: pathlib.Path, **changes) -> None:
+  path = folder / "detector.json"
+  path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_fresh_process_without_the_network_library_gets_the_same_bits(
+  detector, saved, records, tmp_path
+):
+  np.save(f"{saved}-x.npy", records)
+  subprocess.run(
+    [sys.executable, "-W", "error", "-c", ELSEWHERE, str(saved), str(tmp_path / "result.npz")],
+    cwd=ROOT,
+    check=True,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+  )
+  with np.load(tmp_path / "result.npz") as archive:
+    got = dict(archive)
+  np.testing.assert_array_equal(got["score"], detector.score(records))
+  np.testing.assert_array_equal(got["p_value"], detector.p_value(records))
+  np.testing.assert_array_equal(got["predict"], detector.predict(records))
+  np.testing.assert_array_equal(got["facts"], [detector.threshold, 0.1])
+  assert got["recalibrated"] == detector.calibrate(records, 0.2).threshold
+
+
+def test_jax_and_numpy_alone_give_the_same_scores_and_p_values(detector, saved, records):
+  program = jax.export.deserialize(bytearray((saved / "program.bin").read_bytes()))
+  with np.load(saved / "arrays.npz") as archive:
+    arrays = dict(archive)
+  for x in (records, records[:1]):
+    got = program.call(arrays, jnp.asarray(x, jnp.float32))
+    assert set(got) == {"score", "p_value"}
+    np.testing.assert_allclose(got["score"], detector.score(x), rtol=1e-6)
+    np.testing.assert_allclose(got["p_value"], detector.p_value(x), rtol=1e-6)
+  # Scores tied with calibration scores, to the bit.
+  arrays["calibration"] = np.sort(program.call(arrays, jnp.asarray(records, jnp.float32))["score"])
+  got = program.call(arrays, jnp.asarray(records, jnp.float32))
+  want = p_values(arrays["calibration"], got["score"])
+  np.testing.assert_allclose(got["p_value"], want, rtol=1e-6)
+  assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+
+
+def test_the_description_says_how_to_read_a_score(saved, detector):
+  description = artifact.read_description(saved)
+  assert description["threshold"] == detector.threshold
+  assert description["fpr"] == 0.1
+  assert description["input_shape"] == [3]
+  assert description["calibration_records"] == 50
+  assert description["metadata"] == {"method": "toy"}
+
+
+def test_a_loaded_detector_is_calibrated_anew_saved_and_loaded_again(saved, records, tmp_path):
+  again = load(saved).calibrate(records, 0.02)
+  again.save(tmp_path / "again")
+  twice = load(tmp_path / "again")
+  assert (twice.threshold, twice.fpr) == (again.threshold, 0.02)
+  np.testing.assert_array_equal(twice.score(records), load(saved).score(records))
+  np.testing.assert_array_equal(twice.p_value(records), again.p_value(records))
+  assert twice.calibration.scores.size == 120
+
+
+def test_an_uncalibrated_detector_comes_back_uncalibrated(uncalibrated, records, tmp_path):
+  uncalibrated.save(tmp_path / "detector")
+  loaded = load(tmp_path / "detector")
+  assert (loaded.fpr, loaded.threshold) == (None, 2.5)
+  np.testing.assert_array_equal(loaded.predict(records), uncalibrated.predict(records))
+  with pytest.raises(ValueError, match="not calibrated"):
+    loaded.p_value(records)
+
+
+def cut(name):
+  return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+
+
+def flip(name):
+  def change(folder):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+
+  return change
+
+
+@pytest.mark.parametrize(
+  ("damage", "message"),
+  [
+    (cut("arrays.npz"), "arrays.npz is damaged"),
+    (cut("program.bin"), "program.bin is damaged"),
+    (cut("detector.json"), "detector.json is damaged: it is not JSON"),
+    (flip("arrays.npz"), "arrays.npz is damaged"),
+    (flip("program.bin"), "program.bin is damaged"),
+    (lambda folder: edit(folder, threshold=0.0), "damaged or was edited"),
+    (lambda folder: edit(folder, version=2), "format version 2; this release reads up to 1"),
+    (lambda folder: edit(folder, version="x"), "format version x"),
+    (lambda folder: edit(folder, format="onnx"), "does not describe a detector_jax detector"),
+    (lambda folder: edit(folder, sha256=None), "the checksums are missing"),
+    (lambda folder: (folder / "detector.json").write_text("[]"), "does not describe"),
+    (lambda folder: (folder / "detector.json").write_bytes(b"\xff\xfe"), "not JSON"),
+    (lambda folder: (folder / "detector.json").unlink(), "not a detector folder"),
+    (lambda folder: (folder / "program.bin").unlink(), "program.bin cannot be read: No such file"),
+  ],
+)
+def test_what_is_not_a_whole_detector_is_refused_in_one_line(copy, damage, message):
+  load(copy)
+  damage(copy)
+  with pytest.raises(ArtifactError, match=message) as error:
+    load(copy)
+  assert "\n" not in str(error.value)
+  assert str(error.value).endswith(".")
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+  with pytest.raises(ArtifactError, match="is not a detector folder"):
+    load(tmp_path / "nowhere")
+
+
+def test_a_detector_is_replaced_whole(detector, copy, records):
+  detector.calibrate(records, 0.3).save(copy)
+  assert load(copy).fpr == 0.3
+  assert [path.name for path in copy.parent.iterdir()] == ["detector"]
+
+
+def test_an_empty_folder_is_taken(detector, tmp_path):
+  detector.save(tmp_path)
+  assert load(tmp_path).fpr == 0.1
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "detector.json"])
+def test_a_folder_of_something_else_is_not_overwritten(detector, tmp_path, name):
+  (tmp_path / name).write_text("{}")
+  with pytest.raises(ArtifactError, match="is not a detector, or holds other files too"):
+    detector.save(tmp_path)
+  assert contents(tmp_path) == {name: b"{}"}
+
+
+def test_other_files_beside_a_detector_are_not_lost(detector, copy):
+  (copy / "notes.txt").write_text("mine")
+  before = contents(copy)
+  with pytest.raises(ArtifactError, match="holds other files too"):
+    detector.save(copy)
+  assert contents(copy) == before
+
+
+def test_a_file_is_not_overwritten(detector, tmp_path):
+  (tmp_path / "detector").write_text("mine")
+  with pytest.raises(ArtifactError, match="is not a detector"):
+    detector.save(tmp_path / "detector")
+  assert (tmp_path / "detector").read_text() == "mine"
+
+
+def known_batch_only(variables, x):
+  """A score that cannot be exported, since it needs to know the batch size."""
+  if not isinstance(x.shape[0], int):
+    raise RuntimeError("the batch size is unknown")
+  return x[:, 0]
+
+
+def test_a_failing_export_leaves_the_old_detector_and_nothing_else(make_detector, copy):
+  before = contents(copy)
+  with pytest.raises(RuntimeError, match="the batch size is unknown"):
+    make_detector(known_batch_only).save(copy)
+  assert contents(copy) == before
+  assert [path.name for path in copy.parent.iterdir()] == ["detector"]
+
+
+def test_a_failing_move_leaves_the_old_detector_and_nothing_else(detector, copy, monkeypatch):
+  before, replace = contents(copy), os.replace
+
+  def fail_into_place(source, target):
+    if pathlib.Path(target) == copy and contents(pathlib.Path(source)) != before:
+      raise OSError("disk full")
+    replace(source, target)
+
+  monkeypatch.setattr(artifact.os, "replace", fail_into_place)
+  with pytest.raises(OSError, match="disk full"):
+    dataclasses.replace(detector, threshold=9.0).save(copy)
+  assert contents(copy) == before
+  assert [path.name for path in copy.parent.iterdir()] == ["detector"]
+
+
+def test_an_export_that_scores_differently_is_refused(detector, saved, tmp_path):
+  wrong = dataclasses.replace(load(saved), arrays={**load(saved).arrays})
+  wrong.arrays["variables/center"] = jnp.full(3, 7.0)
+  program = dataclasses.replace(detector.program, score_fn=lambda variables, x: x[:, 0])
+  with pytest.raises(ArtifactError, match="does not reproduce the detector: scores differ"):
+    artifact._check_parity(dataclasses.replace(detector, program=program), load(saved))
+  with pytest.raises(ArtifactError, match="does not reproduce the detector: scores differ"):
+    artifact._check_parity(detector, wrong)

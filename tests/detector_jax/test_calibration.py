@@ -1,0 +1,82 @@
+"""Conformal thresholds: hand values, the promised rate by simulation, and refusals."""
+
+import numpy as np
+import pytest
+
+from detector_jax.calibration import Calibration, conformal_threshold, p_values, records_needed
+
+
+@pytest.mark.parametrize(
+  ("n", "fpr", "k"), [(100, 0.05, 96), (19, 0.05, 19), (20, 0.05, 20), (99, 0.1, 90), (9, 0.1, 9)]
+)
+def test_threshold_is_the_kth_smallest(rng, n, fpr, k):
+  scores = rng.permutation(np.arange(1.0, n + 1))
+  assert conformal_threshold(scores, fpr) == k
+
+
+def test_expected_false_positive_rate_of_100_records_at_5_percent(rng):
+  # Uniform scores: the false-positive rate of a threshold t is 1 - t. One rate has a standard
+  # deviation of 0.0215, the mean of 2,000 one of 0.0005; four of those are the tolerance. The
+  # plain 95 % quantile is at 0.0588.
+  rates = [1.0 - conformal_threshold(rng.uniform(size=100), 0.05) for _ in range(2000)]
+  assert np.mean(rates) == pytest.approx(0.0495, abs=0.002)
+
+
+@pytest.mark.parametrize(("fpr", "needed"), [(0.05, 19), (0.1, 9), (0.01, 99), (0.03, 33)])
+def test_too_few_records_are_refused_with_the_number_needed(fpr, needed):
+  assert records_needed(fpr) == needed
+  with pytest.raises(ValueError, match=f"at least {needed} calibration records, got {needed - 1}"):
+    conformal_threshold(np.arange(needed - 1.0), fpr)
+  assert conformal_threshold(np.arange(float(needed)), fpr) == needed - 1
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_the_rate_that_a_refusal_suggests_is_accepted(n):
+  with pytest.raises(ValueError, match=rf"ask for 1/{n + 1}\.$"):
+    conformal_threshold(np.arange(float(n)), 0.99 / (n + 1))
+  assert conformal_threshold(np.arange(float(n)), 1 / (n + 1)) == n - 1
+
+
+@pytest.mark.parametrize("fpr", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_fpr_out_of_range_is_refused(fpr):
+  with pytest.raises(ValueError, match=r"must be in \(0, 1\)"):
+    conformal_threshold(np.arange(50.0), fpr)
+
+
+def test_nan_scores_are_refused():
+  with pytest.raises(ValueError, match="hold NaN"):
+    conformal_threshold(np.array([1.0, np.nan] * 20), 0.1)
+
+
+def test_p_values_by_hand():
+  calibration = np.array([3.0, 1.0, 2.0, 2.0])
+  got = p_values(calibration, np.array([0.0, 2.0, 2.5, 3.0, 4.0]))
+  np.testing.assert_allclose(got, np.array([5, 4, 2, 2, 1]) / 5)
+
+
+@pytest.mark.parametrize("values", [3, 10, 10**6])
+def test_an_alarm_has_a_p_value_of_at_most_fpr(rng, values):
+  # With 3 and 10 distinct values nearly all scores are tied.
+  alarms = 0
+  for n in (19, 20, 57, 100):
+    for fpr in (0.05, 0.1, 0.3, 0.5):
+      calibration = Calibration.of(rng.integers(values, size=n), fpr)
+      scores = rng.integers(values + 2, size=200)
+      alarm = scores > calibration.threshold
+      alarms += alarm.sum()
+      assert (calibration.p_value(scores)[alarm] <= fpr).all()
+  assert alarms > 0
+
+
+def test_p_values_of_typical_records_are_uniform(rng):
+  draws = rng.normal(size=(4000, 100))
+  p = np.concatenate([p_values(draw[:99], draw[99:]) for draw in draws])
+  for level in (0.01, 0.05, 0.1, 0.25, 0.5, 0.9):
+    # P(p <= a) = a exactly on multiples of 1/100; the tolerance is four standard errors.
+    error = 4.0 * np.sqrt(level * (1.0 - level) / len(p))
+    assert np.mean(p <= level + 1e-12) == pytest.approx(level, abs=error)
+
+
+def test_without_records_there_are_no_p_values():
+  with pytest.raises(ValueError, match="not calibrated"):
+    Calibration.none(1.5).p_value(np.zeros(3))

@@ -1,0 +1,310 @@
+"""DROCC's step: the released numbers, Algorithm 1's parts, purity, devices and settings."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from detector_jax.batching import Batch
+from drocc_jax import drocc, losses, networks
+from drocc_jax.search import SearchInfo
+
+KEY = jax.random.key(7)
+
+
+def with_hyper(state, **values):
+  """``state`` with other traced hyper-parameters, of the same types."""
+  new = {
+    name: jnp.asarray(value, getattr(state.hyper, name).dtype) for name, value in values.items()
+  }
+  return dataclasses.replace(state, hyper=dataclasses.replace(state.hyper, **new))
+
+
+def assert_trees_close(got, want, **tolerance):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+def assert_trees_equal(got, want):
+  assert_trees_close(got, want, rtol=0, atol=0)
+
+
+def is_different(a, b):
+  leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return any((np.asarray(x) != np.asarray(y)).any() for x, y in leaves)
+
+
+def gradient_of(state):
+  """The gradient of the first step: Adam's first moment is a tenth of it."""
+  return jax.tree.map(lambda moment: 10.0 * moment, state.opt_state[0].mu)
+
+
+# The released code's step.
+
+
+def test_one_step_of_the_released_code(released, monkeypatch):
+  """``test_search`` shows that the search ends on these negatives; here the step from them on."""
+  size = len(released.x)
+  zeros = jnp.zeros(size)
+  found = jnp.asarray(released.negatives), SearchInfo(zeros, zeros, zeros, zeros)
+  monkeypatch.setattr(drocc, "find_negatives", lambda *_: found)
+  settings = ("radius", "gamma", "mu", "step_size", "learning_rate")
+  config = drocc.Config(**{name: float(getattr(released, name)) for name in settings})
+  x, static = jnp.asarray(released.x), config.static()
+  before = drocc.make_init(released.network, static)(config.hyper(), x, KEY)
+  before = dataclasses.replace(before, params=released.params("initial"))
+  batch = Batch(x, jnp.ones(size), jnp.ones(size), jnp.arange(size))
+  after, info = jax.jit(drocc.make_train_step(released.network, static))(before, batch, KEY)
+  np.testing.assert_allclose(info.positive_loss.value, released.positive_loss, rtol=1e-5)
+  np.testing.assert_allclose(info.negative_loss.value, released.negative_loss, rtol=1e-5)
+  gradient = released.params("gradient")
+  norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+  np.testing.assert_allclose(info.gradient_norm.value, norm, rtol=1e-5)
+  assert_trees_close(gradient_of(after), gradient, rtol=1e-5, atol=1e-6 * norm)
+  assert_trees_close(after.params, released.params("after_adam"), rtol=1e-5, atol=1e-7)
+
+
+# The parts of Algorithm 1.
+
+
+def test_warmup_uses_only_positives(state, batch, train_step):
+  def run(steps, **values):
+    end = with_hyper(state, **values)
+    for _ in range(steps):
+      end, _ = train_step(end, batch, KEY)
+    return end.params
+
+  without = run(2, mu=0.0)
+  assert_trees_equal(run(2, warmup_steps=2, mu=5.0), without)
+  assert_trees_equal(run(2, warmup_steps=2, mu=5.0, radius=9.0, num_steps=50), without)
+  assert is_different(run(2, warmup_steps=1, mu=5.0), without)
+  assert_trees_equal(run(1, warmup_steps=1, mu=5.0), run(1, mu=0.0))
+  info = drocc.means(train_step(with_hyper(state, warmup_steps=1), batch, KEY)[1])
+  assert info["search_travel"] < 1e-6  # no search while nobody needs it
+
+
+class Normalised(nn.Module):
+  """An MLP behind batch normalisation."""
+
+  @nn.compact
+  def __call__(self, x, train=False, mask=None):
+    """Maps ``[batch, features]`` to logits ``[batch]``."""
+    x = networks.MaskedBatchNorm()(x[:, None, None], train, mask)
+    return networks.MLP((4,))(x)
+
+
+def test_warmup_keeps_negatives_out_of_batch_statistics(batch, config):
+  network = Normalised()
+  start = drocc.make_init(network)(config.hyper(), batch.inputs, jax.random.key(0))
+  step = jax.jit(drocc.make_train_step(network))
+  warm, _ = step(with_hyper(start, warmup_steps=1), batch, KEY)
+  real = np.asarray(batch.inputs[:6])
+  running = warm.stats["batch_stats"]["MaskedBatchNorm_0"]
+  np.testing.assert_allclose(running["mean"], 0.1 * real.mean(axis=0), rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(running["var"], 0.9 + 0.1 * real.var(axis=0), rtol=1e-4)
+  # Afterwards both halves of the step share the statistics.
+  cold, _ = step(start, batch, KEY)
+  assert is_different(cold.stats, warm.stats)
+
+
+@pytest.fixture(scope="module")
+def find(network, config):
+  """``find(state, inputs, index, key)``: the search over a batch, jitted once."""
+
+  @jax.jit
+  def find(state, inputs, index, key):
+    forward = networks.as_forward(network)
+    return drocc.find_negatives(forward, state, inputs, index, key, config.static())
+
+  return find
+
+
+def test_the_gradient_is_that_of_the_objective(state, batch, train_step, find, network):
+  hyper, real = state.hyper, np.asarray(batch.mask) > 0
+  forward = networks.as_forward(network)
+  negatives, _ = find(state, batch.inputs, batch.index, KEY)
+
+  @jax.jit
+  @jax.grad
+  def gradient(params):
+    positive = losses.logistic(forward.evaluate(params, {}, batch.inputs[real]), 1.0)
+    negative = losses.logistic(forward.evaluate(params, {}, negatives[real]), -1.0)
+    decay = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+    return hyper.weight_decay * decay + jnp.mean(positive + hyper.mu * negative)
+
+  want = gradient(state.params)
+  after, info = train_step(state, batch, KEY)
+  np.testing.assert_allclose(info.gradient_norm.value, optax.tree.norm(want), rtol=1e-5)
+  assert_trees_close(gradient_of(after), want, rtol=1e-4, atol=1e-6)
+
+
+def test_weight_decay_adds_2_lambda_theta_to_the_gradient(state, batch, train_step):
+  def gradient(decay):
+    return gradient_of(train_step(with_hyper(state, weight_decay=decay), batch, KEY)[0])
+
+  added = jax.tree.map(jnp.subtract, gradient(3.0), gradient(0.0))
+  want = jax.tree.map(lambda theta: 2.0 * 3.0 * theta, state.params)
+  assert_trees_close(added, want, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_belongs_to_the_row_and_not_to_its_place(state, batch, find):
+  inputs, index = batch.inputs, batch.index
+  negatives = np.asarray(find(state, inputs, index, KEY)[0])
+  order = np.array([3, 0, 7, 1, 2, 6, 5, 4])
+  np.testing.assert_array_equal(find(state, inputs[order], index[order], KEY)[0], negatives[order])
+  for other in (find(state, inputs, index + 1, KEY), find(state, inputs, index, jax.random.key(8))):
+    assert (np.asarray(other[0]) != negatives).any(axis=1).all()
+
+
+def test_negatives_raise_the_loss_at_their_distance(state, batch, train_step, config):
+  info = drocc.means(train_step(state, batch, KEY)[1])
+  assert info["search_gain"] > 0
+  assert info["search_travel"] > 0
+  assert config.radius * (1 - 1e-5) <= info["distance"] <= 2 * config.radius * (1 + 1e-5)
+  assert set(info) == {field.name for field in dataclasses.fields(drocc.Info)}
+
+
+# A pure, compiled step.
+
+
+def test_the_step_is_pure(state, batch, train_step):
+  before = jax.tree.map(np.array, (state, batch))
+  once, twice = train_step(state, batch, KEY), train_step(state, batch, KEY)
+  assert_trees_equal(once, twice)
+  assert_trees_equal((state, batch), before)
+  assert int(once[0].step) == 1
+
+
+def test_nothing_is_traced_again_by_a_second_step_or_other_settings(state, batch, network, config):
+  traces = []
+  step = drocc.make_train_step(network, config.static())
+
+  @jax.jit
+  def counted(*args):
+    traces.append(args)
+    return step(*args)
+
+  second, _ = counted(state, batch, KEY)
+  counted(second, batch, jax.random.key(9))
+  other = dataclasses.replace(
+    config, radius=3, gamma=1, mu=0, step_size=2, num_steps=0, warmup_steps=4, learning_rate=1
+  )
+  hyper = dataclasses.replace(other, weight_decay=2).hyper()
+  counted(dataclasses.replace(second, hyper=hyper), batch, KEY)
+  assert len(traces) == 1
+
+
+def test_padding_does_not_change_the_result(state, batch, train_step, network, config):
+  garbage = dataclasses.replace(
+    batch,
+    inputs=batch.inputs.at[6:].set(1e3),
+    labels=batch.labels.at[6:].set(-1.0),
+    index=batch.index.at[6:].set(77),
+  )
+  want = train_step(state, batch, KEY)
+  assert_trees_equal(train_step(state, garbage, KEY), want)
+  shorter = jax.jit(drocc.make_train_step(network, config.static()))(
+    state, jax.tree.map(lambda leaf: leaf[:6], batch), KEY
+  )
+  assert_trees_close(shorter, want, rtol=1e-5, atol=1e-6)
+  assert float(shorter[1].positive_loss.count) == float(want[1].positive_loss.count) == 6
+
+
+def test_jit_vmap_and_pmap_agree(state, batch, train_step, network, config):
+  """Two examples to each of four devices; the last device holds nothing but padding."""
+  want, want_info = train_step(state, batch, KEY)
+  shards = jax.tree.map(lambda leaf: leaf.reshape(4, 2, *leaf.shape[1:]), batch)
+  step = drocc.make_train_step(network, config.static(), axis_name="devices")
+  for map_over in (
+    lambda f: jax.jit(jax.vmap(f, in_axes=(None, 0, None), axis_name="devices")),
+    lambda f: jax.pmap(f, in_axes=(None, 0, None), axis_name="devices"),
+  ):
+    got, info = map_over(step)(state, shards, KEY)
+    for place in range(4):
+      one, one_info = jax.tree.map(lambda leaf, i=place: leaf[i], (got, info))
+      assert_trees_close(one.params, want.params, rtol=0, atol=1e-6)
+      assert_trees_close(drocc.means(one_info), drocc.means(want_info), rtol=1e-5)
+
+
+def test_the_search_has_the_same_bits_on_four_devices(state, batch, find):
+  negatives, info = find(state, batch.inputs, batch.index, KEY)
+  shards = batch.inputs.reshape(4, 2, 3), batch.index.reshape(4, 2)
+  found = jax.pmap(find, in_axes=(None, 0, 0, None))(state, *shards, KEY)
+  got, got_info = jax.tree.map(lambda leaf: leaf.reshape(8, *leaf.shape[2:]), found)
+  assert_trees_equal(got, negatives)
+  assert_trees_close(got_info, info, rtol=1e-5, atol=1e-6)
+
+
+# Settings.
+
+BAD = {
+  "radius": 0.0,
+  "gamma": 0.99,
+  "mu": -0.1,
+  "step_size": 0.0,
+  "num_steps": -1,
+  "project_every": 0,
+  "warmup_steps": -1,
+  "optimizer": "rmsprop",
+  "momentum": 1.0,
+  "learning_rate": 0.0,
+  "schedule": "linear",
+  "total_steps": -1,
+  "weight_decay": -1e-9,
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(drocc.Config)])
+def test_a_setting_out_of_its_range_is_named(name, config):
+  drocc.Config().validate()
+  with pytest.raises(ValueError, match=rf"^{name} must be .*, got {BAD[name]!r}\.$"):
+    dataclasses.replace(config, **{name: BAD[name]}).validate()
+
+
+@pytest.mark.parametrize("name", ["radius", "gamma", "mu", "step_size", "learning_rate"])
+def test_nan_is_out_of_every_range(name, config):
+  with pytest.raises(ValueError, match=f"^{name} must be"):
+    dataclasses.replace(config, **{name: float("nan")}).validate()
+
+
+@pytest.mark.parametrize("name", ["radius", "step_size"])
+def test_what_is_not_resolved_cannot_be_traced(name, config):
+  with pytest.raises(ValueError, match="radius and step_size must be numbers"):
+    dataclasses.replace(config, **{name: None}).hyper()
+
+
+def test_a_constant_schedule_compiles_once_for_any_length(config):
+  assert dataclasses.replace(config, total_steps=7).static() == config.static()
+  cosine = dataclasses.replace(config, schedule="cosine", total_steps=7)
+  assert cosine.static() != dataclasses.replace(cosine, total_steps=8).static()
+
+
+@pytest.mark.parametrize(
+  ("schedule", "factors"),
+  [
+    ("constant", [1.0] * 11),
+    ("cosine", [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]),
+    ("released", [1.0] * 3 + [0.1] * 3 + [0.01] * 3 + [0.001] * 2),
+  ],
+)
+def test_schedules(schedule, factors):
+  optimizer = drocc.make_optimizer(drocc.Static(1, "sgd", 0.0, schedule, 10))
+  update, opt_state = jax.jit(optimizer.update), optimizer.init(jnp.ones(()))
+  got = []
+  for _ in factors:
+    step, opt_state = update(jnp.ones(()), opt_state)
+    got.append(-float(step))
+  np.testing.assert_allclose(got, factors, rtol=1e-5, atol=1e-7)
+
+
+def test_momentum_adds_up_past_gradients():
+  optimizer = drocc.make_optimizer(drocc.Static(1, "sgd", 0.5, "constant", 0))
+  opt_state = optimizer.init(jnp.zeros(()))
+  first, opt_state = optimizer.update(jnp.ones(()), opt_state)
+  second, _ = optimizer.update(jnp.ones(()), opt_state)
+  assert (float(first), float(second)) == (-1.0, -1.5)
