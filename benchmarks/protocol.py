@@ -1,8 +1,8 @@
 """How every table is measured: one training per seed, three labelled ways to choose the epoch.
 
-    last       the fixed last epoch
-    selected   the epoch of the lowest objective on held-out typical records; no test label enters
-    oracle     the best epoch on the test set, as the released code chooses; only to compare
+last       the fixed last epoch
+selected   the epoch of the lowest objective on held-out typical records; no test label enters
+oracle     the best epoch on the test set, as the released code chooses; only to compare
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +66,9 @@ def train(
   state = prepared.init(init_key)
   validate = run.validation_of(prepared, x_train[held_out], jax.random.fold_in(train_key, 1))
   score_fn, z_test = recipe.NegativeLogit(prepared.network), _standardised(prepared, x_test)
-  ends = np.unique(np.linspace(1, prepared.epochs, min(points, prepared.epochs)).round().astype(int))
+  ends = np.unique(
+    np.linspace(1, prepared.epochs, min(points, prepared.epochs)).round().astype(int)
+  )
   objective, scores, epoch = [], [], 0
   for end in ends:
     state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, int(end))

@@ -79,7 +79,7 @@ def command() -> str:
 
 
 def commit() -> str:
-  """Short commit of the working tree, "+dirty" where tracked files differ, "unknown" outside git."""
+  """Short commit, "+dirty" where tracked files differ from it, "unknown" outside git."""
   folder = pathlib.Path(__file__).parent
 
   def git(*arguments: str) -> str:

@@ -1,6 +1,6 @@
 """Tables 6 and 7, Figures 1b and 5 of the DROCC paper: a ball and a sine curve."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -54,14 +54,15 @@ def table7(seeds: int, advance: Advance) -> tuple[list[TableRecord], dict[str, F
 
 
 def _with(config: run.Config, field: str, value: float, seed: int) -> run.Config:
-  """The experiment with one setting of its data and a seed; every value has the same training set."""
-  chosen = dataclasses.replace(config.data, seed=seed, **{field: value})
+  """The experiment with one setting of its data; every value has the same training set."""
+  setting: dict[str, Any] = {field: value}
+  chosen = dataclasses.replace(config.data, seed=seed, **setting)
   return dataclasses.replace(config, data=chosen, seed=seed)
 
 
 def _measure(
   table: str, field: str, values: Sequence[float], make: Callable[[float, int], run.Config],
-  paper: dict[str, tuple[float, ...]], seeds: int, advance: Advance,
+  paper: Mapping[str, tuple[float, ...]], seeds: int, advance: Advance,
 ) -> tuple[list[TableRecord], Any]:  # fmt: skip
   results: dict[tuple[float, str], dict[str, list[float]]] = {}
   trained = None
@@ -69,30 +70,25 @@ def _measure(
     splits = [data.load(make(value, seed).data) for value in values]
     x_train = splits[0].x_train
     tests = [split.labelled_test() for split in splits]
-    sizes = np.cumsum([len(x) for x, _ in tests])[:-1]
-    trajectory = protocol.train(
-      make(values[0], seed), x_train, np.concatenate([x for x, _ in tests])
-    )
+    x_tests = [x for x, _ in tests]
+    trajectory = protocol.train(make(values[0], seed), x_train, np.concatenate(x_tests))
     advance(1, f"seed {seed}")
-    ours = np.split(trajectory.scores, sizes, axis=1)
-    theirs = protocol.baseline_scores(x_train, [x for x, _ in tests], seed, scaling="none")
+    ours = np.split(trajectory.scores, np.cumsum([len(x) for x in x_tests])[:-1], axis=1)
+    theirs = protocol.baseline_scores(x_train, x_tests, seed, scaling="none")
     for place, (value, (_, labels)) in enumerate(zip(values, tests, strict=True)):
-      part = dataclasses.replace(trajectory, scores=ours[place])
-      columns = part.columns(functools.partial(metrics.auroc, labels))
-      scores = {name: parts[place] for name, parts in theirs.items()}
-      columns_of = {"DROCC": columns} | {
-        name: {"last": metrics.auroc(labels, each)} for name, each in scores.items()
-      }
-      for method, by_column in columns_of.items():
-        for column, auroc in by_column.items():
-          results.setdefault((value, method), {}).setdefault(column, []).append(auroc)
+      auroc = functools.partial(metrics.auroc, labels)
+      columns = {"DROCC": dataclasses.replace(trajectory, scores=ours[place]).columns(auroc)}
+      columns |= {name: {"last": auroc(parts[place])} for name, parts in theirs.items()}
+      for method, by_column in columns.items():
+        for column, result in by_column.items():
+          results.setdefault((value, method), {}).setdefault(column, []).append(result)
     if trained is None:
       trained = trajectory, x_train
   records = []
-  for (value, method), by_column in results.items():
+  for (value, method), measured in results.items():
     published = paper[method][values.index(value)] if method in paper else None
     row = f"{field} {value:g}"
-    records += protocol.summarise(table, row, method, "auroc", by_column, published)
+    records += protocol.summarise(table, row, method, "auroc", measured, published)
   return records, trained
 
 
@@ -107,7 +103,7 @@ def _lines(records: list[TableRecord], values: Sequence[float], xlabel: str) -> 
 
 
 def _boundaries(trajectory: protocol.Trajectory, x_train: np.ndarray) -> Figure:
-  """Figures 1b and 5: what each method takes for typical, at the 95 % quantile of its own scores."""
+  """Figures 1b and 5: what each method takes for typical at the 95 % quantile of its scores."""
   scorers = {"DROCC": trajectory.score}
   for name in ("OC-SVM", "isolation forest"):
     scorers[name] = BASELINES[name](0).fit(x_train).score

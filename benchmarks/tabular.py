@@ -32,9 +32,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def table2(
-  seeds: int, advance: Callable[..., None]
-) -> tuple[list[TableRecord], dict[str, Figure]]:
+def table2(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Both protocols: the released split and DAGMM's half split, every method on the same rows.
 
   Args:
@@ -63,10 +61,10 @@ def table2(
         for method, (scores,) in protocol.baseline_scores(splits.x_train, [x_test], seed).items():
           for metric, function in METRICS.items():
             _append(values, method, metric, {"last": function(labels, scores)})
-      for (method, metric), by_column in values.items():
+      for (method, metric), measured in values.items():
         paper = PAPER.get(method.split(",")[0], {}).get(name) if metric.startswith("f1") else None
         row = f"{name}, {split} split"
-        records += protocol.summarise("2", row, method, metric, by_column, paper)
+        records += protocol.summarise("2", row, method, metric, measured, paper)
   return records, {"table2": _figure(records)}
 
 

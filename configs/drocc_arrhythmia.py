@@ -1,7 +1,8 @@
 """Table 2 of the DROCC paper, Arrhythmia, with the settings of the released code.
 
-  OOD_DATA_DIR=... python -m launch.train --config=configs/drocc_arrhythmia.py --workdir=runs/arrhythmia
-  OOD_DATA_DIR=... python -m benchmarks.tables --table=2
+  export OOD_DATA_DIR=...
+  python -m launch.train --config=configs/drocc_arrhythmia.py --workdir=runs/arrhythmia
+  python -m benchmarks.tables --table=2
 
 Radius, learning rate and step size from the paper's Table 10; 50 ascent steps, a projection every
 10, batches of 256, 50 epochs of positives only and a learning rate that drops tenfold at 30, 60 and

@@ -143,7 +143,7 @@ def test_config_survives_its_file(tmp_path):
 
 
 def test_unknown_network_is_refused():
-  with pytest.raises(ValueError, match="network.name must be one of auto, mlp, lstm"):
+  with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
     run.NetworkConfig(name="resnet").make()
 
 
