@@ -1,0 +1,76 @@
+"""Three ways to choose the epoch, and the tables that use them."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from benchmarks import protocol, synthetic, tabular
+from detector_jax import metrics
+from launch import data, run
+
+
+def trajectory(scores, objective) -> protocol.Trajectory:
+  return protocol.Trajectory(
+    np.arange(len(scores)), np.array(objective), np.array(scores), lambda x: x
+  )
+
+
+def test_columns_are_last_lowest_objective_and_best():
+  value = functools.partial(np.ndarray.item)
+  columns = trajectory([[0.7], [0.9], [0.8], [0.6]], [3.0, 2.0, 1.0, 2.5]).columns(value)
+  assert columns == {"last": 0.6, "selected": 0.8, "oracle": 0.9}
+
+
+def test_selected_does_not_look_at_labels():
+  """Flipping every label changes the metric, and not the epoch that is selected."""
+  rng = np.random.default_rng(0)
+  labels, scores = rng.integers(2, size=50), rng.normal(size=(6, 50))
+  one = trajectory(scores, [3, 1, 2, 4, 5, 6]).columns(functools.partial(metrics.auroc, labels))
+  two = trajectory(scores, [3, 1, 2, 4, 5, 6]).columns(functools.partial(metrics.auroc, 1 - labels))
+  assert one["selected"] == pytest.approx(1.0 - two["selected"])
+  assert one["selected"] == pytest.approx(metrics.auroc(labels, scores[1]))
+
+
+@pytest.fixture(scope="module")
+def trained():
+  config = run.Config(
+    data=data.DataConfig(name="breast_cancer"), epochs=8, calibration_size=0.1, seed=1
+  )
+  splits = data.load(config.data)
+  x_test, labels = splits.labelled_test()
+  return protocol.train(config, splits.x_train, x_test, points=4), x_test, labels
+
+
+def test_training_is_scored_along_the_way(trained):
+  result, x_test, _ = trained
+  assert result.epochs.tolist() == [1, 3, 6, 8]
+  assert result.scores.shape == (4, len(x_test))
+  assert np.isfinite(result.objective).all()
+  assert not np.array_equal(result.scores[0], result.scores[-1])
+
+
+def test_score_function_is_of_the_last_epoch(trained):
+  result, x_test, _ = trained
+  np.testing.assert_allclose(result.score(x_test), result.scores[-1], rtol=1e-5, atol=1e-5)
+
+
+def test_paper_columns_match_the_rows():
+  for published, values in (
+    (synthetic.PAPER_SPHERE, synthetic.RADII), (synthetic.PAPER_SINE, synthetic.DISPLACEMENTS),
+  ):  # fmt: skip
+    assert all(len(row) == len(values) for row in published.values())
+  assert all(set(row) == set(tabular.RELEASED) for row in tabular.PAPER.values())
+
+
+def test_released_settings_are_the_released_ones():
+  for name, make in tabular.RELEASED.items():
+    config = make()
+    assert config.data.name == name
+    assert (config.drocc.num_steps, config.drocc.project_every) == (50, 10)
+    assert config.drocc.schedule == "released"
+
+
+def test_summary_is_in_percent():
+  (record,) = protocol.summarise("2", "row", "DROCC", "auroc", {"last": [0.9, 0.8]}, 50.0)
+  assert (record.mean, record.std, record.seeds, record.paper) == (85.0, 5.0, 2, 50.0)

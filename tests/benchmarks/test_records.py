@@ -1,0 +1,45 @@
+"""The form that benchmarks write."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import records
+
+CELL = records.TableRecord("7", "displacement 0.2", "DROCC", "last", "auroc", 99.5, 0.1, 5, 96.8)
+
+
+def test_written_file_says_what_was_run_and_where(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    sys, "argv", ["/somewhere/benchmarks/tables.py", "--table=7", "--output=out.json"]
+  )
+  records.write(tmp_path / "out.json", [CELL], note="made here")
+  content = json.loads((tmp_path / "out.json").read_text())
+  assert content["command"] == "python -m benchmarks.tables --table=7"
+  assert set(content) == {
+    "command", "commit", "date", "hardware", "versions", "note", "records",
+  }  # fmt: skip
+  assert {"python", "jax", "flax", "numpy"} <= set(content["versions"])
+  assert content["records"] == [
+    {
+      "table": "7", "row": "displacement 0.2", "method": "DROCC", "column": "last",
+      "metric": "auroc", "mean": 99.5, "std": 0.1, "seeds": 5, "paper": 96.8,
+    }
+  ]  # fmt: skip
+  assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_output_must_be_json_and_writable(tmp_path):
+  with pytest.raises(ValueError, match=r"must name a \.json file"):
+    records.check_writable(tmp_path / "out.txt")
+  (tmp_path / "file").write_text("")
+  with pytest.raises(OSError, match="cannot be written"):
+    records.check_writable(tmp_path / "file" / "out.json")
+
+
+def test_show_prints_every_cell(capsys):
+  records.show([CELL])
+  printed = capsys.readouterr().out
+  assert "displacement" in printed
+  assert "96.8" in printed
