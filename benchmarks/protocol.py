@@ -87,7 +87,7 @@ def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
 
 
 def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> jax.Array:
-  return _score_jit(score_fn, {"params": state.params, "stats": state.stats}, z)
+  return _score_jit(score_fn, state.average, z)
 
 
 _score_jit = jax.jit(lambda score_fn, variables, z: score_fn(variables, z), static_argnums=0)

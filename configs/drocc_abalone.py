@@ -29,6 +29,7 @@ def get_config() -> Config:
       warmup_steps=350,
       learning_rate=1e-3,
       schedule="released",
+      average_decay=0.0,
     ),
     epochs=100,
     batch_size=256,

@@ -29,6 +29,7 @@ def get_config() -> Config:
       warmup_steps=100,
       learning_rate=1e-4,
       schedule="released",
+      average_decay=0.0,
     ),
     epochs=200,
     batch_size=256,

@@ -46,6 +46,10 @@ class Config:
     schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 %.
     total_steps: steps over which the schedule runs; 0 takes the length of training.
     weight_decay: ``lambda`` >= 0, a term of the objective (not decoupled), biases included.
+    average_decay: in [0, 1); the network that scores is the exponential moving average of the
+      trained one over about ``1 / (1 - average_decay)`` steps, and with 0 the trained one itself.
+      Training against a moving adversary ends in a cycle, not at a point: on Thyroid the AUROC of
+      single epochs scatters, and that of the average does not. Not in the paper.
   """
 
   radius: float | None = None
@@ -61,6 +65,7 @@ class Config:
   schedule: str = "constant"
   total_steps: int = 0
   weight_decay: float = 0.0
+  average_decay: float = 0.998
 
   def validate(self) -> None:
     """Raises a ValueError that names the first field out of its range."""
@@ -79,6 +84,7 @@ class Config:
     _require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
     _require(self.total_steps >= 0, "total_steps", ">= 0", self.total_steps)
     _require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
+    _require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
 
   def static(self) -> "Static":
     """The part that a compiled step is compiled for; the rest is traced."""
@@ -131,6 +137,7 @@ class Hyper:
   warmup_steps: jax.Array
   learning_rate: jax.Array
   weight_decay: jax.Array
+  average_decay: jax.Array
 
 
 @struct.dataclass
@@ -140,6 +147,7 @@ class State:
   Attributes:
     params: the network's parameters.
     stats: its other collections, e.g. running batch statistics; may be empty.
+    average: ``{"params", "stats"}``, their moving average: what is scored with.
     opt_state: state of the optimiser.
     step: int32, number of steps taken.
     hyper: traced hyper-parameters.
@@ -147,6 +155,7 @@ class State:
 
   params: Any
   stats: Any
+  average: Any
   opt_state: Any
   step: jax.Array
   hyper: Hyper
@@ -193,7 +202,8 @@ def make_init(network: nn.Module, static: Static = Static()) -> Callable[..., St
 
   def init(hyper: Hyper, sample: jax.Array, key: jax.Array) -> State:
     params, stats = forward.init(key, sample)
-    return State(params, stats, optimizer.init(params), jnp.zeros((), jnp.int32), hyper)
+    average = jax.tree.map(jnp.copy, {"params": params, "stats": stats})
+    return State(params, stats, average, optimizer.init(params), jnp.zeros((), jnp.int32), hyper)
 
   return init
 
@@ -275,16 +285,26 @@ def make_train_step(
       distance=Mean.of(search_info.norm, batch.mask),
       gradient_norm=Mean(optax.tree.norm(grads), jnp.ones(())),
     )
+    params = optax.apply_updates(state.params, updates)
     new_state = dataclasses.replace(
       state,
-      params=optax.apply_updates(state.params, updates),
+      params=params,
       stats=stats,
+      average=_moving_average(state, {"params": params, "stats": stats}),
       opt_state=opt_state,
       step=state.step + 1,
     )
     return new_state, reduce(info)
 
   return step
+
+
+def _moving_average(state: State, new: Any) -> Any:
+  """The average over the last steps; over all of them while these are fewer than its span."""
+  step = state.step.astype(jnp.float32)
+  decay = jnp.minimum(state.hyper.average_decay, (1.0 + step) / (10.0 + step))
+  decay = jnp.where(state.hyper.average_decay > 0.0, decay, 0.0)
+  return optax.incremental_update(new, state.average, 1.0 - decay)
 
 
 def find_negatives(

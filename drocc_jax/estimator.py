@@ -18,7 +18,7 @@ class DROCC(DetectorEstimator):
 
   Args:
     radius: distance of the negatives, in standard deviations of the features (the square root of
-      the sum over coordinates), > 0; "auto": 1.5 sqrt(d), see ``recipe.auto_radius``.
+      the sum over coordinates), > 0; "auto": about sqrt(d), see ``recipe.auto_radius``.
     gamma: >= 1.
     mu: weight of the negatives, >= 0.
     step_size: of the ascent, > 0; "auto": a tenth of the radius.
@@ -33,6 +33,8 @@ class DROCC(DetectorEstimator):
     momentum: of SGD, in [0, 1).
     schedule: "constant", "cosine" or "released" (times 0.1 at 30, 60 and 90 % of training).
     weight_decay: the lambda term of the objective, >= 0.
+    average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
+      trained one.
     scaling: "standard" (unit variance) or "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
@@ -65,12 +67,13 @@ class DROCC(DetectorEstimator):
     project_every: int = 1,
     network: nn.Module | str = "auto",
     epochs: int | str = "auto",
-    batch_size: int = 128,
+    batch_size: int = 64,
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     momentum: float = 0.9,
     schedule: str = "constant",
     weight_decay: float = 0.0,
+    average_decay: float = 0.998,
     scaling: str = "standard",
     constant: str = "drop",
     clip: float = 20.0,
@@ -92,6 +95,7 @@ class DROCC(DetectorEstimator):
     self.momentum = momentum
     self.schedule = schedule
     self.weight_decay = weight_decay
+    self.average_decay = average_decay
     self.scaling = scaling
     self.constant = constant
     self.clip = clip
@@ -166,6 +170,7 @@ class DROCC(DetectorEstimator):
       learning_rate=self.learning_rate,
       schedule=self.schedule,
       weight_decay=self.weight_decay,
+      average_decay=self.average_decay,
     )
 
   def _or_none(self, name: str) -> Any:

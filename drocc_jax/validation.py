@@ -1,6 +1,7 @@
 """A criterion for choosing an epoch that needs no anomaly."""
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
@@ -22,17 +23,19 @@ def make_validate(
 
   Returns:
     ``validate(state, inputs [batch, ...], mask [batch], key) -> Mean`` of ``l(f(x), +1) + mu
-    l(f(z), -1)``, with negatives searched round the held-out records from noise drawn with
-    ``key``: the same key at every epoch makes epochs comparable. Lower is better. No label of an
-    anomaly enters, so the epoch of the lowest value may be reported as ``selected``.
+    l(f(z), -1)`` of the averaged network, with negatives searched round the held-out records from
+    noise drawn with ``key``: the same key at every epoch makes epochs comparable. Lower is better.
+    No label of an anomaly enters, so the epoch of the lowest value may be reported as ``selected``.
   """
   forward = networks.as_forward(network)
 
   def validate(state: drocc.State, inputs: jax.Array, mask: jax.Array, key: jax.Array) -> Mean:
+    params, stats = state.average["params"], state.average["stats"]
+    state = dataclasses.replace(state, params=params, stats=stats)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, _ = drocc.find_negatives(forward, state, inputs, index, key, static)
-    positive = losses.logistic(forward.evaluate(state.params, state.stats, inputs), 1.0)
-    negative = losses.logistic(forward.evaluate(state.params, state.stats, negatives), -1.0)
+    positive = losses.logistic(forward.evaluate(params, stats, inputs), 1.0)
+    negative = losses.logistic(forward.evaluate(params, stats, negatives), -1.0)
     return Mean.of(positive + state.hyper.mu * negative, mask)
 
   return validate

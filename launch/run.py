@@ -91,7 +91,7 @@ class Config:
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
   epochs: int | None = None
-  batch_size: int = 128
+  batch_size: int = 64
   seed: int = 0
   scaling: str = "standard"
   constant: str = "drop"

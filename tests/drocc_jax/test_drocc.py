@@ -172,6 +172,22 @@ def test_negatives_raise_the_loss_at_their_distance(state, batch, train_step, co
 # A pure, compiled step.
 
 
+def test_average_follows_the_parameters_by_its_decay(state, batch, train_step):
+  """Step t keeps min(decay, (1 + t) / (10 + t)) of the average: first 0.1, then 0.15."""
+  now = with_hyper(state, average_decay=0.15)
+  expected = state.params
+  for keep in (0.1, 0.15, 0.15):
+    now, _ = train_step(now, batch, jax.random.key(1))
+    expected = jax.tree.map(lambda a, p, k=keep: k * a + (1 - k) * p, expected, now.params)
+    assert_trees_close(now.average["params"], expected, rtol=1e-5, atol=1e-6)
+  assert is_different(now.average["params"], now.params)
+
+
+def test_without_averaging_the_average_is_the_network(state, batch, train_step):
+  now, _ = train_step(with_hyper(state, average_decay=0.0), batch, jax.random.key(1))
+  assert_trees_equal(now.average["params"], now.params)
+
+
 def test_the_step_is_pure(state, batch, train_step):
   before = jax.tree.map(np.array, (state, batch))
   once, twice = train_step(state, batch, KEY), train_step(state, batch, KEY)
@@ -243,6 +259,7 @@ def test_the_search_has_the_same_bits_on_four_devices(state, batch, find):
 # Settings.
 
 BAD = {
+  "average_decay": 1.0,
   "radius": 0.0,
   "gamma": 0.99,
   "mu": -0.1,

@@ -7,15 +7,22 @@ from detector_jax import HealthError
 from drocc_jax import drocc, networks, recipe
 
 
-def test_auto_radius_is_one_and_a_half_root_d():
-  assert recipe.auto_radius(np.zeros((7, 4))) == 3.0
-  assert recipe.auto_radius(np.zeros((7, 4, 4))) == 6.0
+RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
+
+
+def test_auto_radius_holds_four_in_five_normal_vectors(rng):
+  assert recipe.auto_radius(np.zeros((7, 4))) == pytest.approx(RADIUS_OF_FOUR, rel=1e-6)
+  radius = recipe.auto_radius(np.zeros((7, 5, 4)))
+  norms = np.linalg.norm(rng.normal(size=(20_000, 20)), axis=1)
+  assert np.mean(norms <= radius) == pytest.approx(0.8, abs=0.01)
 
 
 def test_resolve_fills_in_only_what_is_none():
   x = np.zeros((7, 4))
   resolved = recipe.resolve(drocc.Config(), x)
-  assert (resolved.radius, resolved.step_size) == (3.0, pytest.approx(0.3))
+  assert (resolved.radius, resolved.step_size) == pytest.approx(
+    (RADIUS_OF_FOUR, RADIUS_OF_FOUR / 10.0), rel=1e-6
+  )
   given = drocc.Config(radius=2.0, step_size=0.5)
   assert recipe.resolve(given, x) == given
   assert recipe.resolve(drocc.Config(radius=2.0), x).step_size == pytest.approx(0.2)
@@ -73,7 +80,7 @@ def test_prepare_settles_what_is_not_set(rng):
   prepared = recipe.prepare(x, drocc.Config(schedule="cosine"), batch_size=16)
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
-  assert prepared.config.radius == 3.0  # four features are left
+  assert prepared.config.radius == pytest.approx(RADIUS_OF_FOUR, rel=1e-6)  # four are left
   assert prepared.network == networks.MLP()
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
