@@ -33,7 +33,8 @@ def main() -> None:
   output = pathlib.Path(_OUTPUT.value)
   files.check_writable(output)
   table = files.read_table(pathlib.Path(_INPUT.value), _LABEL.value)
-  scores = detector.score(table.x)
+  names = detector.metadata.get("feature_names")
+  scores = detector.score(files.trained_columns(_INPUT.value, table, names))
   columns = {"score": scores.astype(np.float64)}
   if detector.calibration.scores.size:
     columns["p_value"] = detector.calibration.p_value(scores)

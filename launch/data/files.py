@@ -116,6 +116,32 @@ def load_files(train: Path, test: Path | None = None, label: str | None = None) 
   )
 
 
+def trained_columns(path: Path, table: Table, names: Sequence[str] | None) -> np.ndarray:
+  """Records with the columns that a detector was trained on, in their order.
+
+  Args:
+    path: file of the table, for messages.
+    table: what was read from it; without column names its records are taken as they are.
+    names: columns that the detector was trained on, or None; numbers name nothing.
+
+  Returns:
+    ``[n, ...]``; further columns of the file are left out, and that is logged.
+
+  Raises:
+    DataError: a column is missing.
+  """
+  if not table.named or table.names is None or not names or all(name.isdigit() for name in names):
+    return table.x
+  columns = {name: number for number, name in enumerate(table.names)}
+  lacking = [name for name in names if name not in columns]
+  if lacking:
+    raise DataError(f"{path} lacks {listed(lacking)}, which the detector was trained on.")
+  extra = [name for name in table.names if name not in set(names)]
+  if extra:
+    logger.warning("Left out %s of %s: the detector was not trained on it.", listed(extra), path)
+  return table.x[:, [columns[name] for name in names]]
+
+
 def check_writable(path: Path) -> None:
   """Checks, before any work is done, that ``write_scores`` can write such a file.
 

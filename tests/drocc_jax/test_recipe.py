@@ -6,7 +6,6 @@ import pytest
 from detector_jax import HealthError
 from drocc_jax import drocc, networks, recipe
 
-
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
 
 

@@ -7,7 +7,13 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 import pytest
 
-from launch.data.files import DataError, check_writable, write_scores
+from launch.data.files import (
+  DataError,
+  check_writable,
+  read_table,
+  trained_columns,
+  write_scores,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,30 @@ def test_check_writable(tmp_path):
   (tmp_path / "scores.csv").mkdir()
   with pytest.raises(DataError, match=r"scores\.csv is a folder; name a file"):
     check_writable(tmp_path / "scores.csv")
+
+
+@pytest.fixture
+def named(tmp_path):
+  path = tmp_path / "new.csv"
+  path.write_text("c,a,b\n3,1,2\n6,4,5\n")
+  return path
+
+
+def test_columns_are_taken_by_name_and_others_left_out(named, caplog):
+  x = trained_columns(named, read_table(named), ["a", "c"])
+  np.testing.assert_array_equal(x, [[1, 3], [4, 6]])
+  assert [record.getMessage() for record in caplog.records] == [
+    f"Left out b of {named}: the detector was not trained on it."
+  ]
+
+
+def test_missing_column_is_named(named):
+  with pytest.raises(DataError, match=r"new\.csv lacks d, which the detector was trained on"):
+    trained_columns(named, read_table(named), ["a", "d"])
+
+
+@pytest.mark.parametrize("names", [None, ["0", "1", "2"]])
+def test_detector_without_names_takes_records_as_they_are(named, names):
+  np.testing.assert_array_equal(
+    trained_columns(named, read_table(named), names), [[3, 1, 2], [6, 4, 5]]
+  )
