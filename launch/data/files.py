@@ -3,7 +3,7 @@
 Every problem with a file is a ``DataError`` of one sentence: what is wrong, where, what to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import logging
 import os
