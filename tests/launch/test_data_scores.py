@@ -84,12 +84,12 @@ def test_columns_are_taken_by_name_and_others_left_out(named, caplog):
   x = trained_columns(named, read_table(named), ["a", "c"])
   np.testing.assert_array_equal(x, [[1, 3], [4, 6]])
   assert [record.getMessage() for record in caplog.records] == [
-    f"Left out b of {named}: the detector was not trained on it."
+    f"Left out 'b' of {named}: the detector was not trained on it."
   ]
 
 
 def test_missing_column_is_named(named):
-  with pytest.raises(DataError, match=r"new\.csv lacks d, which the detector was trained on"):
+  with pytest.raises(DataError, match=r"new\.csv lacks 'd', which the detector was trained on"):
     trained_columns(named, read_table(named), ["a", "d"])
 
 
