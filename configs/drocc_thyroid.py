@@ -6,7 +6,7 @@
 
 Radius, learning rate and step size from the paper's Table 10; 50 ascent steps, a projection every
 10, batches of 256, 50 epochs of positives only and a learning rate that drops tenfold at 30, 60 and
-90 % as the released trainer has them. DROCC() with its own defaults does better: see the table.
+90 % of the rest, as the released trainer has them. DROCC() with its own defaults does better.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
@@ -26,12 +26,12 @@ def get_config() -> Config:
       step_size=0.01,
       num_steps=50,
       project_every=10,
-      warmup_steps=700,
       learning_rate=1e-3,
       schedule="released",
       average_decay=0.0,
     ),
     epochs=100,
+    warmup_epochs=50,
     batch_size=256,
     calibration_size=0.1,
   )

@@ -43,7 +43,8 @@ class Config:
     optimizer: "adam" or "sgd".
     momentum: of SGD, in [0, 1).
     learning_rate: > 0.
-    schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 %.
+    schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 % of what
+      follows the warm-up.
     total_steps: steps over which the schedule runs; 0 takes the length of training.
     weight_decay: ``lambda`` >= 0, a term of the objective (not decoupled), biases included.
     average_decay: in [0, 1); the network that scores is the exponential moving average of the
@@ -88,8 +89,15 @@ class Config:
 
   def static(self) -> "Static":
     """The part that a compiled step is compiled for; the rest is traced."""
-    total_steps = 0 if self.schedule == "constant" else self.total_steps
-    return Static(self.project_every, self.optimizer, self.momentum, self.schedule, total_steps)
+    constant, released = self.schedule == "constant", self.schedule == "released"
+    return Static(
+      self.project_every,
+      self.optimizer,
+      self.momentum,
+      self.schedule,
+      schedule_start=self.warmup_steps if released else 0,
+      schedule_steps=0 if constant else self.total_steps,
+    )
 
   def hyper(self) -> "Hyper":
     """The traced part, as device scalars.
@@ -122,7 +130,8 @@ class Static(NamedTuple):
   optimizer: str = "adam"
   momentum: float = 0.9
   schedule: str = "constant"
-  total_steps: int = 0
+  schedule_start: int = 0
+  schedule_steps: int = 0
 
 
 @struct.dataclass
@@ -211,9 +220,10 @@ def make_init(network: nn.Module, static: Static = Static()) -> Callable[..., St
 def make_optimizer(static: Static) -> optax.GradientTransformation:
   """Direction of the outer step with the schedule applied, for a learning rate of 1."""
   if static.schedule == "cosine":
-    schedule = optax.cosine_decay_schedule(1.0, static.total_steps)
+    schedule = optax.cosine_decay_schedule(1.0, static.schedule_steps)
   elif static.schedule == "released":
-    drops = {int(share * static.total_steps): 0.1 for share in (0.3, 0.6, 0.9)}
+    start, length = static.schedule_start, static.schedule_steps - static.schedule_start
+    drops = {start + int(share * length): 0.1 for share in (0.3, 0.6, 0.9)}
     schedule = optax.piecewise_constant_schedule(1.0, drops)
   else:
     schedule = optax.constant_schedule(1.0)
@@ -255,7 +265,7 @@ def make_train_step(
     chex.assert_shape([batch.mask, batch.index], (size,))
     chex.assert_axis_dimension(batch.inputs, 0, size)
     hyper, warm = state.hyper, state.step < state.hyper.warmup_steps
-    searched = find_negatives(forward, state, batch.inputs, batch.index, key, static)
+    searched = find_negatives(forward, state, batch.inputs, batch.index, key, static, batch.mask)
     negatives, search_info = searched
     share = batch.mask / jnp.maximum(reduce(jnp.sum(batch.mask)), 1.0)
 
@@ -314,6 +324,7 @@ def find_negatives(
   index: jax.Array,
   key: jax.Array,
   static: Static,
+  mask: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
   """Runs the search for every example of a batch: the one place where it is vmapped.
 
@@ -324,6 +335,7 @@ def find_negatives(
     index: ``[batch]`` rows' numbers, from which each example's noise is drawn.
     key: the step's key.
     static: gives ``project_every``.
+    mask: ``[batch]``; where it is 0 the search may be left out and the results be zeros.
 
   Returns:
     Negatives ``[batch, ...]`` and a ``SearchInfo`` of ``[batch]`` arrays.
@@ -341,4 +353,42 @@ def find_negatives(
     noise = jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
     return search(logit, x, noise, project, hyper.step_size, num_steps, static.project_every)
 
-  return jax.vmap(one)(inputs, index)
+  size, rows = _rows_at_a_time(inputs), len(index)
+  if size == rows:
+    return jax.vmap(one)(inputs, index)
+  places = jnp.arange(1, rows + 1)
+  count = rows if mask is None else jnp.max(jnp.where(mask > 0, places, 0))
+  return _in_chunks(jax.vmap(one), (inputs, index), count, size)
+
+
+def _rows_at_a_time(inputs: jax.Array) -> int:
+  """How many rows are searched together: on a CPU what its cache holds, elsewhere all.
+
+  Measured with 274 features: half the time with 64 rows of 256 at a time, most of it for the
+  padding of a last, smaller batch that is then left out.
+  """
+  rows, width = len(inputs), inputs[0].size
+  if jax.default_backend() != "cpu":
+    return rows
+  fitting = 2 ** max(15 - (width - 1).bit_length(), 4)
+  return min(rows, fitting)
+
+
+def _in_chunks(
+  function: Callable[..., Any], arguments: Any, count: jax.typing.ArrayLike, size: int
+) -> Any:
+  """Applies ``function`` to the first ``count`` rows, ``size`` at a time; zeros beyond them."""
+
+  def chunk(number: jax.Array, results: Any) -> Any:
+    # A last chunk that would reach beyond the end starts earlier, and does some rows again.
+    start = number * size
+    rows = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), arguments)
+    return jax.tree.map(
+      lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
+      results,
+      function(*rows),
+    )
+
+  shapes = jax.eval_shape(function, *arguments)
+  results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  return jax.lax.fori_loop(0, -(-count // size), chunk, results)

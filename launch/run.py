@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import health
-from drocc_jax import drocc, networks, recipe, validation
+from drocc_jax import drocc, fit, networks, recipe, validation
 from drocc_jax.drocc import Config as DroccConfig
 from launch import checkpoints, data, flags
 from launch.data import DataConfig
@@ -77,6 +77,7 @@ class Config:
     network: the network.
     drocc: the algorithm.
     epochs: None takes as many as make about 1,500 steps.
+    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
     batch_size: examples per step.
     seed: of weights, data order, noise and the held-out rows.
     scaling: "standard" or "none"; see ``Standardizer.fit``.
@@ -91,6 +92,7 @@ class Config:
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
   epochs: int | None = None
+  warmup_epochs: int = 0
   batch_size: int = 64
   seed: int = 0
   scaling: str = "standard"
@@ -145,8 +147,12 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
 
 def prepare(config: Config, x: np.ndarray) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
+  chosen = config.drocc
+  if config.warmup_epochs:
+    per_epoch = fit.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   return recipe.prepare(
-    x, config.drocc, network=config.network.make(), batch_size=config.batch_size,
+    x, chosen, network=config.network.make(), batch_size=config.batch_size,
     epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
   )  # fmt: skip
 

@@ -17,7 +17,15 @@ from pyarrow import parquet
 from launch.data.formats import READERS, DataError, Table, listed, place
 from launch.data.splits import Splits
 
-__all__ = ("DataError", "Table", "check_writable", "load_files", "read_table", "trained_columns", "write_scores")
+__all__ = (
+  "DataError",
+  "Table",
+  "check_writable",
+  "load_files",
+  "read_table",
+  "trained_columns",
+  "write_scores",
+)
 
 logger = logging.getLogger(__name__)
 

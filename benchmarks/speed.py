@@ -1,0 +1,160 @@
+"""How long one training takes, against plain PyTorch: python -m benchmarks.speed --case=thyroid
+
+Runs of both sides alternate in one process with default threads, and the ratio is the median over
+pairs; compilation is timed apart. Needs the extra ``torch``.
+"""
+
+import dataclasses
+import os
+import pathlib
+import statistics
+import time
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import records, torch_drocc
+from detector_jax import Standardizer
+from drocc_jax import drocc, fit, networks, recipe
+from launch import data
+from launch import flags as common
+from launch.reporting import progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One training.
+
+  Attributes:
+    rows: number of training rows.
+    features: of a row.
+    epochs: of the training.
+    radius: of the search.
+    learning_rate: of Adam.
+  """
+
+  rows: int
+  features: int
+  epochs: int
+  radius: float
+  learning_rate: float
+
+
+CASES = {
+  "thyroid": Case(rows=3586, features=6, epochs=100, radius=2.5, learning_rate=1e-3),
+  "arrhythmia": Case(rows=320, features=274, epochs=200, radius=16.0, learning_rate=1e-4),
+}
+HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
+
+_CASE = flags.DEFINE_enum("case", "thyroid", sorted(CASES), "What to time.")
+_RUNS = flags.DEFINE_integer("runs", 3, "Interleaved pairs of runs.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file.")
+
+
+def rows_of(name: str, case: Case) -> tuple[np.ndarray, str]:
+  """Standardised training rows: the real set where OOD_DATA_DIR has it, else random ones."""
+  if not os.environ.get("OOD_DATA_DIR"):
+    x = np.random.default_rng(0).normal(size=(case.rows, case.features))
+    return x.astype(np.float32), "standard-normal rows of the real set's size"
+  splits = data.load(data.DataConfig(name=name, split="released"))
+  preprocessing = Standardizer.fit(splits.x_train, constant="clip")
+  return recipe.standardise(preprocessing, splits.x_train), f"{name}, released split"
+
+
+def measure(name: str, runs: int) -> tuple[records.SpeedRecord, dict[str, object]]:
+  """Times one case; returns its record and further facts."""
+  case = CASES[name]
+  x, source = rows_of(name, case)
+  config = drocc.Config(
+    radius=case.radius, step_size=0.01, num_steps=NUM_STEPS, project_every=10,
+    learning_rate=case.learning_rate, average_decay=0.0,
+  )  # fmt: skip
+  program = fit.compiled(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
+  rows = fit.put(x)
+  init_key, train_key = recipe.keys(0)
+
+  def ours(epochs: int) -> float:
+    state = program.init(config.hyper(), rows.inputs[:1], init_key)
+    jax.block_until_ready(state)
+    start = time.perf_counter()
+    jax.block_until_ready(program.train_epochs(state, rows, train_key, 0, epochs))
+    return time.perf_counter() - start
+
+  def peer(epochs: int) -> float:
+    start = time.perf_counter()
+    torch_drocc.train(x, config, HIDDEN, BATCH_SIZE, epochs)
+    return time.perf_counter() - start
+
+  compile_seconds = ours(1)
+  peer(1)
+  pairs = []
+  with progress.bar(f"{name}, pairs of runs", runs) as advance:
+    for _ in range(runs):
+      pairs.append((ours(case.epochs), peer(case.epochs)))
+      advance(1, f"ours {pairs[-1][0]:.2f} s, PyTorch {pairs[-1][1]:.2f} s")
+  rate = matrix_product_rate()
+  record = records.SpeedRecord(
+    case=name,
+    ours_seconds=round(statistics.median(mine for mine, _ in pairs), 3),
+    peer="PyTorch eager",
+    peer_seconds=round(statistics.median(theirs for _, theirs in pairs), 3),
+    ratio=round(statistics.median(theirs / mine for mine, theirs in pairs), 2),
+    floor_seconds=round(operations(case, x.shape[1]) / rate, 3),
+  )
+  return record, {
+    "data": source,
+    "compile_and_first_epoch_seconds": round(compile_seconds, 2),
+    "matrix_product_gflops": round(rate / 1e9, 1),
+    "pairs_seconds": [[round(mine, 3), round(theirs, 3)] for mine, theirs in pairs],
+  }
+
+
+def operations(case: Case, features: int) -> float:
+  """Floating-point operations of the matrix products of one training.
+
+  An ascent step needs the forward pass and the gradient of the input, an outer step the forward
+  pass and both gradients of twice the batch (the input's gradient is not needed).
+  """
+  product = 2.0 * BATCH_SIZE * HIDDEN * features
+  per_step = NUM_STEPS * 2.0 * product + 2.0 * 2.0 * product
+  return case.epochs * fit.steps_per_epoch(case.rows, BATCH_SIZE) * per_step
+
+
+def matrix_product_rate(size: int = 2048, runs: int = 5) -> float:
+  """Operations per second of a large float32 matrix product, the best of a few."""
+  matrix = jnp.ones((size, size))
+  product = jax.jit(jnp.dot)
+  product(matrix, matrix).block_until_ready()
+  seconds = []
+  for _ in range(runs):
+    start = time.perf_counter()
+    product(matrix, matrix).block_until_ready()
+    seconds.append(time.perf_counter() - start)
+  return 2.0 * size**3 / min(seconds)
+
+
+def main() -> None:
+  """Measures one case."""
+  try:
+    import torch  # noqa: F401
+  except ImportError:
+    raise ValueError(
+      "The comparison needs PyTorch: install it with pip install -e '.[torch]'."
+    ) from None
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output is not None:
+    records.check_writable(output)
+  record, facts = measure(_CASE.value, _RUNS.value)
+  if output is None:
+    records.show([record])
+    for name, value in facts.items():
+      print(f"{name}: {value}")
+  else:
+    records.write(output, [record], **facts)
+    print(f"records: {output}")
+
+
+if __name__ == "__main__":
+  common.run(main)
