@@ -116,7 +116,8 @@ def _explain_override(argv: list[str], error: Exception) -> str:
 def _config_of(argv: list[str]) -> Any:
   """What the file of ``--config`` gives, without overrides."""
   path = next(a.split("=", 1)[1] for a in argv if a.startswith("--config="))
-  return runpy.run_path(path)["get_config"]()
+  file, *arguments = path.split(":", 1)
+  return runpy.run_path(file)["get_config"](*arguments)
 
 
 def _typed_names(argv: list[str]) -> str:
