@@ -68,7 +68,9 @@ def parse(argv: list[str]) -> list[str]:
     return rest
   except flags.Error as error:
     message = str(error)
-    if "flag --config." in message:
+    if "Traceback" in message:  # of get_config(); its last line says what is wrong
+      message = f"--config: {message.strip().splitlines()[-1].partition(': ')[2]}"
+    elif "flag --config." in message:
       message += f". Valid: {_typed_names(argv)}."
   except (KeyError, AttributeError, TypeError, ValueError) as error:
     message = _explain_override(argv, error)
