@@ -265,8 +265,7 @@ def make_train_step(
     chex.assert_shape([batch.mask, batch.index], (size,))
     chex.assert_axis_dimension(batch.inputs, 0, size)
     hyper, warm = state.hyper, state.step < state.hyper.warmup_steps
-    searched = find_negatives(forward, state, batch.inputs, batch.index, key, static, batch.mask)
-    negatives, search_info = searched
+    negatives, search_info = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     share = batch.mask / jnp.maximum(reduce(jnp.sum(batch.mask)), 1.0)
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
@@ -324,7 +323,6 @@ def find_negatives(
   index: jax.Array,
   key: jax.Array,
   static: Static,
-  mask: jax.Array | None = None,
 ) -> tuple[jax.Array, Any]:
   """Runs the search for every example of a batch: the one place where it is vmapped.
 
@@ -335,7 +333,6 @@ def find_negatives(
     index: ``[batch]`` rows' numbers, from which each example's noise is drawn.
     key: the step's key.
     static: gives ``project_every``.
-    mask: ``[batch]``; where it is 0 the search may be left out and the results be zeros.
 
   Returns:
     Negatives ``[batch, ...]`` and a ``SearchInfo`` of ``[batch]`` arrays.
@@ -353,42 +350,4 @@ def find_negatives(
     noise = jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
     return search(logit, x, noise, project, hyper.step_size, num_steps, static.project_every)
 
-  size, rows = _rows_at_a_time(inputs), len(index)
-  if size == rows:
-    return jax.vmap(one)(inputs, index)
-  places = jnp.arange(1, rows + 1)
-  count = rows if mask is None else jnp.max(jnp.where(mask > 0, places, 0))
-  return _in_chunks(jax.vmap(one), (inputs, index), count, size)
-
-
-def _rows_at_a_time(inputs: jax.Array) -> int:
-  """How many rows are searched together: on a CPU what its cache holds, elsewhere all.
-
-  Measured with 274 features: half the time with 64 rows of 256 at a time, most of it for the
-  padding of a last, smaller batch that is then left out.
-  """
-  rows, width = len(inputs), inputs[0].size
-  if jax.default_backend() != "cpu":
-    return rows
-  fitting = 2 ** max(15 - (width - 1).bit_length(), 4)
-  return min(rows, fitting)
-
-
-def _in_chunks(
-  function: Callable[..., Any], arguments: Any, count: jax.typing.ArrayLike, size: int
-) -> Any:
-  """Applies ``function`` to the first ``count`` rows, ``size`` at a time; zeros beyond them."""
-
-  def chunk(number: jax.Array, results: Any) -> Any:
-    # A last chunk that would reach beyond the end starts earlier, and does some rows again.
-    start = number * size
-    rows = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size), arguments)
-    return jax.tree.map(
-      lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
-      results,
-      function(*rows),
-    )
-
-  shapes = jax.eval_shape(function, *arguments)
-  results = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-  return jax.lax.fori_loop(0, -(-count // size), chunk, results)
+  return jax.vmap(one)(inputs, index)
