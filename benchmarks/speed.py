@@ -1,7 +1,9 @@
 """How long one training takes, against plain PyTorch: python -m benchmarks.speed --case=thyroid
 
 Runs of both sides alternate in one process with default threads, and the ratio is the median over
-pairs; compilation is timed apart. Needs the extra ``torch``.
+pairs; compilation is timed apart. Needs the extra ``torch``. On cores that are busy with other work
+PyTorch's threads wait for one another and it may slow down manyfold: OMP_NUM_THREADS=1 then gives
+the fairer number.
 """
 
 import dataclasses
@@ -105,6 +107,7 @@ def measure(name: str, runs: int) -> tuple[records.SpeedRecord, dict[str, object
   )
   return record, {
     "data": source,
+    "peer_threads": torch_drocc.threads(),
     "compile_and_first_epoch_seconds": round(compile_seconds, 2),
     "matrix_product_gflops": round(rate / 1e9, 1),
     "pairs_seconds": [[round(mine, 3), round(theirs, 3)] for mine, theirs in pairs],

@@ -12,6 +12,13 @@ import numpy as np
 from drocc_jax import drocc
 
 
+def threads() -> int:
+  """Number of threads that PyTorch computes with; OMP_NUM_THREADS sets it."""
+  import torch
+
+  return torch.get_num_threads()
+
+
 def mlp(features: int, hidden: int) -> Any:
   """One hidden layer and one logit, ``[batch, features]`` to ``[batch, 1]``."""
   import torch
@@ -57,9 +64,9 @@ def search(network: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
   network.requires_grad_(False)
   for step in range(1, config.num_steps + 1):
     h.requires_grad_()
-    # A sum over the batch: each row's gradient is its own, and is scaled to length 1 anyway.
-    loss = torch.nn.functional.softplus(network(x + h)).sum()
-    (gradient,) = torch.autograd.grad(loss, h)
+    # A sum over the batch: each row's gradient is its own. The loss grows with the logit, so both
+    # have the same direction.
+    (gradient,) = torch.autograd.grad(network(x + h).sum(), h)
     h = h.detach().add_(torch.nn.functional.normalize(gradient, dim=1), alpha=step_size)
     if step % config.project_every == 0:
       h = project_shell(h, radius, config.gamma)

@@ -148,5 +148,5 @@ def grouped_bars(
     axes.bar(x, mean, width * 0.92, yerr=std, label=name, color=colour, error_kw={"lw": 0.8})
   axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, None))
   axes.set_xticklabels(groups)
-  axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.1))
+  figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
   return figure
