@@ -124,10 +124,17 @@ def lines_with_spread(
   xlabel: str,
   ylabel: str,
 ) -> Figure:
-  """Lines with error bars: name -> (x, mean, standard deviation)."""
+  """Lines with error bars: name -> (x, mean, standard deviation).
+
+  Earlier lines are wider, so that one that lies under another is seen.
+  """
   figure, axes = _axes(5.6, 3.6)
-  for (name, (x, mean, std)), colour in zip(series.items(), itertools.cycle(COLOURS), strict=False):
-    axes.errorbar(x, mean, std, label=name, color=colour, marker="o", ms=3.5, lw=1.4, capsize=2)
+  for place, (name, (x, mean, std)) in enumerate(series.items()):
+    width, colour = max(4.0 - 0.7 * place, 1.2), COLOURS[place % len(COLOURS)]
+    axes.errorbar(
+      x, mean, std, label=name, color=colour, marker="o", ms=2.0 + 1.5 * width, lw=width, capsize=2,
+      elinewidth=1.0,
+    )  # fmt: skip
   axes.set(xlabel=xlabel, ylabel=ylabel)
   axes.legend(frameon=False, fontsize=9)
   return figure
