@@ -4,7 +4,6 @@ Written for ONE example; the train steps apply ``jax.vmap`` to it once.
 """
 
 from collections.abc import Callable
-import functools
 
 from flax import struct
 import jax
@@ -24,7 +23,7 @@ class SearchInfo:
   Attributes:
     gain: loss ``l(f(x + h), -1)`` at the end minus at the start of the ascent.
     travel: Euclidean distance between the first and the last point of the search.
-    projected: 1.0 where the last projection that was due moved the point, else 0.0.
+    projected: 1.0 where the last projection moved the point, else 0.0.
     norm: ``|h|_2`` at the end, the distance of the negative from its example.
   """
 
@@ -40,7 +39,7 @@ def search(
   noise: jax.Array,
   project: Projection,
   step_size: jax.typing.ArrayLike,
-  num_steps: jax.typing.ArrayLike,
+  num_steps: jax.Array | int,
   project_every: int = 1,
 ) -> tuple[jax.Array, SearchInfo]:
   """Finds the point round ``x`` that the network most takes for typical.
@@ -80,25 +79,26 @@ def search(
   def loss(h: jax.Array) -> jax.Array:
     return losses.logistic(logit(x + h), -1.0)
 
-  def onto_shell(h: jax.Array) -> tuple[jax.Array, jax.Array]:
-    h = jnp.where(jnp.any(h != 0.0), h, noise)
-    projected = project(h)
-    return projected, jnp.any(projected != h)
+  def restart(h: jax.Array) -> jax.Array:
+    return jnp.where(jnp.any(h != 0.0), h, noise)
 
-  def ascend(step: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    h, moved = carry
-    h = h + step_size * projections.unit(jax.grad(lambda h: logit(x + h))(h))
-    due = (step + 1) % project_every == 0
-    return jax.tree.map(functools.partial(jnp.where, due), onto_shell(h), (h, moved))
+  def ascend(_: jax.Array, h: jax.Array) -> jax.Array:
+    return h + step_size * projections.unit(jax.grad(lambda h: logit(x + h))(h))
+
+  def block(number: jax.Array, h: jax.Array) -> jax.Array:
+    # The steps up to the next projection, which is left to the next block or to the end.
+    first = number * project_every
+    h = jnp.where(first > 0, project(restart(h)), h)
+    return jax.lax.fori_loop(first, jnp.minimum(first + project_every, num_steps), ascend, h)
 
   x, noise = jax.lax.stop_gradient((x, noise))
-  start, _ = onto_shell(noise)
-  h, moved = jax.lax.fori_loop(0, num_steps, ascend, (noise, jnp.zeros((), bool)))
-  h, moved_last = onto_shell(h)
+  start = project(restart(noise))
+  last = restart(jax.lax.fori_loop(0, -(-num_steps // project_every), block, noise))
+  h = jnp.where(num_steps > 0, project(last), start)
   info = SearchInfo(
     gain=loss(h) - loss(start),
     travel=optax.safe_norm(h - start, 0.0),
-    projected=(moved | moved_last).astype(x.dtype),
+    projected=jnp.any(h != last).astype(x.dtype),
     norm=optax.safe_norm(h, 0.0),
   )
   return jax.lax.stop_gradient((x + h, info))
