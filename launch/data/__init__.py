@@ -2,13 +2,23 @@
 
 import dataclasses
 
-from launch.data import bundled, files, real, splits, synthetic
+from launch.data import bundled, files, images, real, splits, synthetic
 from launch.data.formats import DataError
 from launch.data.splits import Splits
 
 __all__ = ("DataConfig", "DataError", "Splits", "load")
 
-NAMES = ("digits", "breast_cancer", "sine", "sphere", *real.NAMES, "files")
+IMAGE_SETS = ("mnist", "fashion_mnist", "cifar10")
+NAMES = (
+  "digits",
+  "digits_shifted",
+  "breast_cancer",
+  "sine",
+  "sphere",
+  *IMAGE_SETS,
+  *real.NAMES,
+  "files",
+)
 SPLITS = {"released": splits.released, "half": splits.half}
 
 
@@ -17,19 +27,29 @@ class DataConfig:
   """Which data, split how.
 
   Attributes:
-    name: "digits" or "breast_cancer" (bundled with scikit-learn); "sine" or "sphere" (the DROCC
-      paper's synthetic sets); "thyroid", "arrhythmia", "abalone" or "adbench/NAME" (real sets in
-      the folder that the environment variable OOD_DATA_DIR names); "files" (your own).
-    typical: the typical digit of "digits", 0..9.
+    name: "digits", "digits_shifted" or "breast_cancer" (bundled with scikit-learn); "sine" or
+      "sphere" (the DROCC paper's synthetic sets); "thyroid", "arrhythmia", "abalone" or
+      "adbench/NAME" (real sets in the folder that the environment variable OOD_DATA_DIR names);
+      "mnist", "fashion_mnist" or "cifar10" (image sets, see ``images.load`` for where they are
+      read from; records float32 ``[h, w, c]`` in [0, 1]); "files" (your own).
+    typical: the typical class of "digits", and of an image set without ``ood``, 0..9; the other
+      classes are anomalous.
     split: how real sets are split: "released" (DROCC's released code) or "half" (DAGMM, GOAD).
-      Bundled sets always have "half".
-    seed: of the split and of the synthetic records, >= 0.
+      Bundled sets always have "half", but for "digits_shifted"; image sets have parts of their
+      own.
+    seed: of the split, of the synthetic records and of the draw of ``limit``, >= 0.
     displacement: of the anomalies of "sine", > 0.
     radius: of the anomalies of "sphere", > 1.
     train: file of typical records for "files": .csv, .parquet, .npy, .npz or .mat.
     test: file of test records for "files"; empty: none.
     label: label column (or array, in .npz and .mat) for "files": name, or number from 0; 1 =
       anomalous. Empty: none, or the array ``y`` if there is one.
+    ood: for an image set, the names of out-of-distribution sets: "mnist", "fashion_mnist",
+      "cifar10" or "svhn_cropped". Their test parts, greyed and resized to the typical set's shape,
+      are the anomalies, and all classes of the typical set are typical. Empty: one class is
+      typical.
+    limit: at most that many records of each part (training records; test records of each source),
+      drawn at random; 0: all.
   """
 
   name: str = "digits"
@@ -41,6 +61,8 @@ class DataConfig:
   train: str = ""
   test: str = ""
   label: str = ""
+  ood: tuple[str, ...] = ()
+  limit: int = 0
 
 
 def load(config: DataConfig) -> Splits:
@@ -52,9 +74,22 @@ def load(config: DataConfig) -> Splits:
   """
   if config.split not in SPLITS:
     raise DataError(f"There is no split {config.split!r}; there are: {', '.join(SPLITS)}.")
+  if config.limit < 0:
+    raise DataError(f"limit must be at least 0 (all records), got {config.limit!r}.")
+  if config.ood and config.name not in IMAGE_SETS:
+    raise DataError(
+      f"The data set {config.name!r} takes no out-of-distribution sets: leave ood empty, or choose "
+      f"one of {', '.join(IMAGE_SETS)}."
+    )
+  return splits.limited(_load(config), config.limit, config.seed)
+
+
+def _load(config: DataConfig) -> Splits:
   match config.name:
     case "digits":
       return bundled.digits(config.typical, config.seed)
+    case "digits_shifted":
+      return bundled.digits_shifted(config.seed)
     case "breast_cancer":
       return bundled.breast_cancer(config.seed)
     case "sine":
@@ -67,6 +102,8 @@ def load(config: DataConfig) -> Splits:
       return files.load_files(config.train, config.test or None, config.label or None)
     case "thyroid" | "arrhythmia" | "abalone":
       return _real(config)
+    case name if name in IMAGE_SETS:
+      return _ood(config) if config.ood else _one_vs_rest(config)
     case name if name.startswith("adbench/"):
       return _real(config)
   raise DataError(f"There is no data set {config.name!r}; there are: {', '.join(NAMES)}.")
@@ -75,3 +112,42 @@ def load(config: DataConfig) -> Splits:
 def _real(config: DataConfig) -> Splits:
   split = SPLITS[config.split](*real.load(config.name), config.seed)
   return dataclasses.replace(split, description=f"{config.name}; {split.description}")
+
+
+def _one_vs_rest(config: DataConfig) -> Splits:
+  if config.typical not in range(images.CLASSES):
+    raise DataError(
+      f"typical must be a class of {config.name} from 0 to {images.CLASSES - 1}, got "
+      f"{config.typical!r}."
+    )
+  train, test = images.load(config.name, "train"), images.load(config.name, "test")
+  rows = train.y == config.typical
+  split = splits.one_vs_rest(
+    splits.unit(train.x[rows]), train.y[rows], splits.unit(test.x), test.y, config.typical
+  )
+  return dataclasses.replace(
+    split,
+    image_shape=splits.image_shape(test.x),
+    description=f"{train.description}, {test.description}; {split.description}",
+  )
+
+
+def _ood(config: DataConfig) -> Splits:
+  for place, name in enumerate(config.ood):
+    if name not in images.NAMES:
+      raise DataError(
+        f"There is no out-of-distribution set {name!r}; there are: {', '.join(images.NAMES)}."
+      )
+    if name == config.name or name in config.ood[:place]:
+      raise DataError(
+        f"ood names {name!r}, which is the typical set or named before: leave it out."
+      )
+  train, test = images.load(config.name, "train"), images.load(config.name, "test")
+  others, described = {}, []
+  for name in config.ood:
+    other = images.load(name, "test")
+    others[name] = images.as_shape(other.x, train.x.shape[1:])
+    described.append(other.description)
+  split = splits.out_of_distribution((train.x, train.y), (test.x, test.y), others, config.name)
+  description = f"{train.description}, {test.description}; against {'; '.join(described)}"
+  return dataclasses.replace(split, description=description)

@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
-from sklearn import datasets
+from sklearn import datasets, model_selection
 
-from launch.data import splits
+from launch.data import corruptions, splits
+
+NOISE_STRENGTH = 3
 
 
 def digits(typical: int, seed: int) -> splits.Splits:
@@ -30,6 +32,51 @@ def digits(typical: int, seed: int) -> splits.Splits:
     feature_names=tuple(map(str, data.feature_names)),
     image_shape=(8, 8),
     description=f"scikit-learn's digits, {typical} typical; {split.description}",
+  )
+
+
+def digits_shifted(seed: int) -> splits.Splits:
+  """Handwritten digits, all ten typical, against the same test images made atypical.
+
+  Images float32 ``[n, 8, 8, 1]`` in [0, 1], the values 0..16 over 16. Of each class a random two
+  thirds train (1,198 in all) and one third tests (599), source "digits". Out of distribution are,
+  by source:
+
+  - "rotated": the test images turned by 90 degrees counter-clockwise. A turned 0 is much like a 0,
+    so that not all of these can be told from typical ones.
+  - "inverted": one minus the test images.
+  - "noisy": the test images with ``corruptions.gaussian_noise`` of strength 3.
+  - "blank": 17 constant images, one for each value 0, 1/16, ..., 1.
+  - "noise": as many images as there are test images, each pixel uniform on [0, 1].
+
+  Args:
+    seed: of the split and the noise, >= 0.
+
+  Returns:
+    Splits with classes and sources; see ``splits.out_of_distribution``.
+  """
+  data = datasets.load_digits()
+  x = (data.images / 16.0).astype(np.float32)[..., None]
+  rows = model_selection.train_test_split(
+    np.arange(len(x)), test_size=1 / 3, stratify=data.target, random_state=seed
+  )
+  train, test = map(np.sort, rows)
+  x_test = x[test]
+  levels = np.linspace(0.0, 1.0, 17, dtype=np.float32)
+  others = {
+    "rotated": np.rot90(x_test, axes=(1, 2)),
+    "inverted": 1.0 - x_test,
+    "noisy": corruptions.gaussian_noise(x_test, NOISE_STRENGTH, seed),
+    "blank": np.broadcast_to(levels[:, None, None, None], (len(levels), *x.shape[1:])),
+    "noise": np.random.default_rng([seed, 1]).random(x_test.shape, np.float32),
+  }
+  split = splits.out_of_distribution(
+    (x[train], data.target[train]), (x_test, data.target[test]), others, "digits"
+  )
+  return dataclasses.replace(
+    split,
+    description=f"scikit-learn's digits, all typical, against {', '.join(others)}; two thirds of "
+    f"each class train, seed {seed}",
   )
 
 

@@ -1,5 +1,6 @@
 """Which records train and which test: pure functions of the records and a seed."""
 
+from collections.abc import Mapping
 import dataclasses
 
 import numpy as np
@@ -16,6 +17,10 @@ class Splits:
     feature_names: one name per column of ``[n, d]`` records, or None.
     image_shape: shape in which to draw one record as an image, e.g. ``(8, 8)``, or None.
     description: one line for people: which data, split how.
+    y_train: int64 ``[n]``, the class of each training record, or None.
+    class_test: int64 ``[m]``, the class of each test record, -1 for one that is out of
+      distribution, or None.
+    sources: str ``[m]``, the set each test record comes from, e.g. "mnist", or None.
 
   Raises:
     ValueError: nothing to train on, or shapes that do not belong together.
@@ -27,6 +32,9 @@ class Splits:
   feature_names: tuple[str, ...] | None = None
   image_shape: tuple[int, ...] | None = None
   description: str = ""
+  y_train: np.ndarray | None = None
+  class_test: np.ndarray | None = None
+  sources: np.ndarray | None = None
 
   def __post_init__(self) -> None:
     if not len(self.x_train):
@@ -39,6 +47,14 @@ class Splits:
     tested = None if self.x_test is None else len(self.x_test)
     if self.y_test is not None and len(self.y_test) != tested:
       raise ValueError(f"There are {len(self.y_test)} test labels for {tested} test records.")
+    if self.y_train is not None and len(self.y_train) != len(self.x_train):
+      raise ValueError(
+        f"There are {len(self.y_train)} classes for {len(self.x_train)} training records."
+      )
+    if self.class_test is not None and len(self.class_test) != tested:
+      raise ValueError(f"There are {len(self.class_test)} classes for {tested} test records.")
+    if self.sources is not None and len(self.sources) != tested:
+      raise ValueError(f"There are {len(self.sources)} sources for {tested} test records.")
     if self.feature_names is not None and (len(self.feature_names),) != shape:
       raise ValueError(f"{len(self.feature_names)} feature names for records {list(shape)}.")
 
@@ -136,6 +152,126 @@ def one_vs_rest(
     (np.asarray(y_test) != typical).astype(np.int64),
     description=f"class {typical} against the rest",
   )
+
+
+def out_of_distribution(
+  train: tuple[np.ndarray, np.ndarray],
+  test: tuple[np.ndarray, np.ndarray],
+  others: Mapping[str, np.ndarray],
+  name: str = "typical",
+) -> Splits:
+  """All classes of one image set are typical; images of other sets are anomalous.
+
+  Args:
+    train: images ``[n, h, w, c]``, c = 1 or 3, and their classes ``[n]``. Images are bytes, or
+      floating point in [0, 1]; see ``unit``.
+    test: images ``[m, h, w, c]`` and their classes ``[m]``.
+    others: images ``[k, h, w, c]`` by the name of their set.
+    name: the source of ``test``.
+
+  Returns:
+    Splits of float32 records in [0, 1]: all of ``train`` trains; ``test`` (label 0), then the
+    others in their order (label 1, class -1) test. ``y_train``, ``class_test`` and ``sources`` are
+    set, and ``image_shape`` as ``image_shape`` has it.
+
+  Raises:
+    ValueError: no others, one with the name of the typical set, or shapes or values that do not
+      belong together.
+  """
+  if not others:
+    raise ValueError("There are no out-of-distribution images to test on.")
+  if name in others:
+    raise ValueError(f"{name!r} is the typical set, it cannot be out of distribution too.")
+  (x_train, y_train), (x_test, y_test) = train, test
+  shape = image_shape(x_train)
+  for source, x in {name: x_test, **others}.items():
+    if x.shape[1:] != x_train.shape[1:]:
+      raise ValueError(
+        f"Images of {source!r} have shape {list(x.shape[1:])}, training images "
+        f"{list(x_train.shape[1:])}."
+      )
+  counts = [len(x_test), *map(len, others.values())]
+  outside = sum(counts[1:])
+  labels = np.repeat(np.array([0, 1], np.int64), [len(x_test), outside])
+  return Splits(
+    unit(x_train),
+    np.concatenate([unit(x) for x in (x_test, *others.values())]),
+    labels,
+    image_shape=shape,
+    description=f"all classes of {name} against {', '.join(others)}",
+    y_train=np.asarray(y_train, np.int64),
+    class_test=np.concatenate([np.asarray(y_test, np.int64), np.full(outside, -1, np.int64)]),
+    sources=np.repeat(np.array([name, *others]), counts),
+  )
+
+
+def limited(split: Splits, limit: int, seed: int) -> Splits:
+  """At most ``limit`` records of each part, drawn at random, in their order.
+
+  The parts are the training records and the test records of each source (all of them, where there
+  are no sources). A larger limit keeps what a smaller one does.
+
+  Args:
+    split: what to draw from.
+    limit: >= 0; 0 keeps all.
+    seed: of the draw, >= 0.
+
+  Raises:
+    ValueError: ``limit`` is negative.
+  """
+  if limit < 0:
+    raise ValueError(f"limit must be at least 0 (all records), got {limit!r}.")
+  if not limit:
+    return split
+  tested = 0 if split.x_test is None else len(split.x_test)
+  sources = np.zeros(tested) if split.sources is None else split.sources
+  parts = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+  train = _drawn(np.arange(len(split.x_train)), limit, seed)
+  test = np.sort(np.concatenate([np.arange(0), *(_drawn(rows, limit, seed) for rows in parts)]))
+
+  def of_test(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else values[test]
+
+  return dataclasses.replace(
+    split,
+    x_train=split.x_train[train],
+    x_test=of_test(split.x_test),
+    y_test=of_test(split.y_test),
+    description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
+    y_train=None if split.y_train is None else split.y_train[train],
+    class_test=of_test(split.class_test),
+    sources=of_test(split.sources),
+  )
+
+
+def image_shape(x: np.ndarray) -> tuple[int, ...]:
+  """Shape to draw one of ``x`` ``[n, h, w, c]`` in: ``(h, w)`` for grey, ``(h, w, 3)`` for colour.
+
+  Raises:
+    ValueError: ``x`` has other axes, or c is neither 1 nor 3.
+  """
+  if x.ndim != 4 or x.shape[-1] not in (1, 3):
+    raise ValueError(f"Images must be [n, h, w, 1] or [n, h, w, 3], got {list(x.shape)}.")
+  return x.shape[1:3] if x.shape[-1] == 1 else x.shape[1:]
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+  """Images in float32 on [0, 1]: bytes over 255, floating point as it is.
+
+  Raises:
+    ValueError: ``x`` is neither uint8 nor floating point in [0, 1].
+  """
+  if x.dtype == np.uint8:
+    return x / np.float32(255.0)
+  if x.dtype.kind != "f":
+    raise ValueError(f"Images must be uint8, or floating point in [0, 1], got {x.dtype}.")
+  if x.size and not (x.min() >= 0.0 and x.max() <= 1.0):
+    raise ValueError(f"Images must lie in [0, 1], got values from {x.min():g} to {x.max():g}.")
+  return x.astype(np.float32, copy=False)
+
+
+def _drawn(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+  return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
 
 
 def _rows(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

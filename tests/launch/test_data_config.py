@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from launch.data import DataConfig, DataError, bundled, load, synthetic
+from launch.data import DataConfig, DataError, bundled, images, load, synthetic
 from launch.data.splits import Splits
 
 
@@ -19,6 +19,7 @@ def assert_same(got: Splits, wanted: Splits) -> None:
   [
     (DataConfig(), lambda: bundled.digits(0, 0)),
     (DataConfig("digits", typical=4, seed=2), lambda: bundled.digits(4, 2)),
+    (DataConfig("digits_shifted", seed=2), lambda: bundled.digits_shifted(2)),
     (DataConfig("breast_cancer", seed=3), lambda: bundled.breast_cancer(3)),
     (DataConfig("sine", displacement=0.7, seed=1), lambda: synthetic.sine(1, 0.7)),
     (DataConfig("sphere", radius=1.6, seed=1), lambda: synthetic.sphere(1, 1.6)),
@@ -57,6 +58,78 @@ def test_released_split_of_the_papers_sets(data_dir, monkeypatch, name, train, t
   assert got.y_test.mean() == 0.5
 
 
+GRAY = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (30, 32, 32, 3), np.uint8)
+CLASSES = np.arange(30) % 10
+
+
+@pytest.fixture
+def image_sets(tmp_path, monkeypatch):
+  monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  for name, x in (("mnist", GRAY), ("fashion_mnist", 255 - GRAY), ("cifar10", COLOUR)):
+    parts = {"x_train": x, "y_train": CLASSES, "x_test": x[:20], "y_test": CLASSES[:20]}
+    np.savez(tmp_path / f"{name}.npz", **parts)
+  np.savez(tmp_path / "svhn_gray.npz", x_test=COLOUR[:10, ..., 0], y_test=CLASSES[:10])
+
+
+@pytest.mark.usefixtures("image_sets")
+def test_image_set_has_one_class_typical():
+  got = load(DataConfig("mnist", typical=4))
+  np.testing.assert_array_equal(got.x_train[..., 0], GRAY[[4, 14, 24]] / np.float32(255.0))
+  np.testing.assert_array_equal(got.x_test[..., 0], GRAY[:20] / np.float32(255.0))
+  assert np.flatnonzero(got.y_test == 0).tolist() == [4, 14]
+  assert got.x_train.dtype == got.x_test.dtype == np.float32
+  assert (got.image_shape, got.y_train, got.sources) == ((28, 28), None, None)
+  assert got.description == (
+    "MNIST train, subset of 30, MNIST test, subset of 20; class 4 against the rest"
+  )
+  assert load(DataConfig("cifar10")).image_shape == (32, 32, 3)
+
+
+@pytest.mark.usefixtures("image_sets")
+def test_other_sets_take_the_shape_of_the_typical_one():
+  got = load(DataConfig("fashion_mnist", ood=("svhn_cropped", "cifar10", "mnist")))
+  np.testing.assert_array_equal(got.y_train, CLASSES)
+  assert got.x_test.shape == (20 + 10 + 20 + 20, 28, 28, 1)
+  np.testing.assert_array_equal(got.x_test[50:, ..., 0], GRAY[:20] / np.float32(255.0))
+  resized = images.as_shape(COLOUR[:20], (28, 28, 1)) / np.float32(255.0)
+  np.testing.assert_array_equal(got.x_test[got.sources == "cifar10"], resized)
+  assert got.sources[[0, 19, 20, 29, 30, 50]].tolist() == [
+    "fashion_mnist", "fashion_mnist", "svhn_cropped", "svhn_cropped", "cifar10", "mnist",
+  ]  # fmt: skip
+  assert got.description == (
+    "Fashion-MNIST train, subset of 30, Fashion-MNIST test, subset of 20; against SVHN test, grey "
+    "subset of 10; CIFAR-10 test, subset of 20; MNIST test, subset of 20"
+  )
+  got = load(DataConfig("cifar10", ood=("mnist",)))
+  assert (got.x_test.shape, got.image_shape) == ((40, 32, 32, 3), (32, 32, 3))
+
+
+@pytest.mark.usefixtures("image_sets")
+def test_limit_holds_for_each_part():
+  got = load(DataConfig("mnist", ood=("cifar10", "svhn_cropped"), limit=12, seed=1))
+  assert len(got.x_train) == 12
+  names, counts = np.unique(got.sources, return_counts=True)
+  assert names.tolist() == ["cifar10", "mnist", "svhn_cropped"]
+  assert counts.tolist() == [12, 12, 10]
+  got = load(DataConfig("mnist", typical=4, limit=2))
+  assert (len(got.x_train), len(got.x_test)) == (2, 2)
+  got = load(DataConfig("digits", limit=20))
+  assert (got.x_train.shape, got.x_test.shape) == ((20, 64), (20, 64))
+
+
+@pytest.mark.data
+def test_mnist_against_all_others(data_dir, monkeypatch, tmp_path):
+  monkeypatch.setenv("OOD_DATA_DIR", str(data_dir))
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  got = load(DataConfig("mnist", ood=("fashion_mnist", "svhn_cropped")))
+  assert (got.x_train.shape, got.x_test.shape) == ((60000, 28, 28, 1), (32000, 28, 28, 1))
+  assert np.bincount(got.y_test).tolist() == [10000, 22000]
+  assert got.x_train.mean() == pytest.approx(0.13066, abs=1e-5)
+  assert got.description.endswith("Fashion-MNIST test; SVHN test, grey subset of 12,000")
+
+
 def test_reads_files(tmp_path):
   train, test = tmp_path / "train.csv", tmp_path / "test.csv"
   train.write_text("a,b\n1,2\n3,4\n")
@@ -74,6 +147,15 @@ def test_reads_files(tmp_path):
     (DataConfig("mnits"), "no data set 'mnits'; there are: digits, .*adbench/NAME, files\\.$"),
     (DataConfig("adbench"), "no data set 'adbench'; there are: digits, .*adbench/NAME"),
     (DataConfig(split="third"), "no split 'third'; there are: released, half"),
+    (DataConfig(limit=-1), r"limit must be at least 0 \(all records\), got -1"),
+    (DataConfig("digits_shifted", ood=("mnist",)), "'digits_shifted' takes no out-of-distribution"),
+    (DataConfig("mnist", typical=10), "typical must be a class of mnist from 0 to 9, got 10"),
+    (
+      DataConfig("mnist", ood=("cifar10", "svhn")),
+      "no out-of-distribution set 'svhn'; there are: mnist, fashion_mnist, cifar10, svhn_cropped",
+    ),
+    (DataConfig("mnist", ood=("mnist",)), "ood names 'mnist', which is the typical set or named"),
+    (DataConfig("mnist", ood=("cifar10", "cifar10")), "ood names 'cifar10', which is the typical"),
     (DataConfig("files"), "'files' needs a file to train on: set train"),
   ],
 )

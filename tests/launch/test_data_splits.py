@@ -105,8 +105,115 @@ def test_one_vs_rest_lists_the_classes_there_are():
     ({"x_test": np.zeros((2, 2)), "y_test": np.zeros(3)}, "3 test labels for 2 test"),
     ({"y_test": np.zeros(3)}, "3 test labels for None"),
     ({"feature_names": ("a",)}, "1 feature names for records \\[2\\]"),
+    ({"y_train": np.zeros(3)}, "3 classes for 4 training records"),
+    ({"class_test": np.zeros(3)}, "3 classes for None test records"),
+    ({"x_test": np.zeros((2, 2)), "class_test": np.zeros(3)}, "3 classes for 2 test records"),
+    ({"x_test": np.zeros((2, 2)), "sources": np.array(["a"])}, "1 sources for 2 test records"),
   ],
 )
 def test_splits_refuse_what_does_not_belong_together(arguments, message):
   with pytest.raises(ValueError, match=message):
     Splits(**{"x_train": np.zeros((4, 2)), **arguments})
+
+
+def flat(count: int, value: int, shape: tuple[int, ...] = (2, 2, 1)) -> np.ndarray:
+  """Images of bytes that are ``value``, ``value`` + 1, ..."""
+  values = np.arange(value, value + count, dtype=np.uint8)
+  return np.broadcast_to(values[:, None, None, None], (count, *shape)).copy()
+
+
+TRAIN, TEST = (flat(4, 51), np.array([0, 1, 0, 2])), (flat(2, 102), np.array([2, 0], np.uint8))
+
+
+def test_out_of_distribution_puts_other_sets_after_the_test_images():
+  others = {"b": flat(1, 255), "a": flat(3, 0)}
+  got = splits.out_of_distribution(TRAIN, TEST, others, "ours")
+  np.testing.assert_allclose(255 * got.x_train[:, 1, 1, 0], [51, 52, 53, 54], rtol=1e-6)
+  np.testing.assert_allclose(255 * got.x_test[:, 0, 1, 0], [102, 103, 255, 0, 1, 2], rtol=1e-6)
+  assert got.x_train[0, 0, 0, 0] == np.float32(0.2)
+  assert got.x_train.dtype == got.x_test.dtype == np.float32
+  assert got.y_train.tolist() == [0, 1, 0, 2]
+  assert got.y_test.tolist() == [0, 0, 1, 1, 1, 1]
+  assert got.class_test.tolist() == [2, 0, -1, -1, -1, -1]
+  assert got.sources.tolist() == ["ours", "ours", "b", "a", "a", "a"]
+  assert {a.dtype.name for a in (got.y_train, got.y_test, got.class_test)} == {"int64"}
+  assert got.description == "all classes of ours against b, a"
+
+
+@pytest.mark.parametrize(("shape", "wanted"), [((28, 28, 1), (28, 28)), ((32, 32, 3), (32, 32, 3))])
+def test_out_of_distribution_says_how_to_draw(shape, wanted):
+  part = flat(2, 0, shape), np.array([0, 1])
+  got = splits.out_of_distribution(part, part, {"other": flat(1, 0, shape)})
+  assert got.image_shape == wanted
+  assert got.sources.tolist() == ["typical", "typical", "other"]
+
+
+@pytest.mark.parametrize(
+  ("others", "message"),
+  [
+    ({}, "no out-of-distribution images to test on"),
+    ({"ours": flat(1, 0)}, "'ours' is the typical set, it cannot be out of distribution too"),
+    ({"a": flat(1, 0, (2, 3, 1))}, r"'a' have shape \[2, 3, 1\], training images \[2, 2, 1\]"),
+    ({"a": flat(1, 0).astype(np.int64)}, r"uint8, or floating point in \[0, 1\], got int64"),
+    ({"a": flat(1, 9).astype(np.float32)}, r"lie in \[0, 1\], got values from 9 to 9"),
+  ],
+)
+def test_out_of_distribution_refuses(others, message):
+  with pytest.raises(ValueError, match=message):
+    splits.out_of_distribution(TRAIN, TEST, others, "ours")
+
+
+@pytest.mark.parametrize("x", [np.zeros((2, 4)), np.zeros((2, 4, 4, 2))])
+def test_image_shape_refuses(x):
+  with pytest.raises(ValueError, match=r"must be \[n, h, w, 1\] or \[n, h, w, 3\], got \[2, 4"):
+    splits.image_shape(x)
+
+
+def test_unit_scales_bytes_and_keeps_fractions():
+  assert splits.unit(np.array([0, 51, 255], np.uint8)).tolist() == [0.0, np.float32(0.2), 1.0]
+  x = np.array([0.0, 0.25, 1.0])
+  assert (splits.unit(x).tolist(), splits.unit(x).dtype) == ([0.0, 0.25, 1.0], np.float32)
+
+
+@pytest.fixture
+def long():
+  train, test = (flat(50, 0), np.arange(50) % 10), (flat(40, 50), np.arange(40) % 10)
+  return splits.out_of_distribution(train, test, {"a": flat(30, 100), "b": flat(3, 200)}, "ours")
+
+
+def test_limited_draws_from_each_part(long):
+  got = splits.limited(long, 5, seed=0)
+  assert len(got.x_train) == len(got.y_train) == 5
+  assert got.sources.tolist() == ["ours"] * 5 + ["a"] * 5 + ["b"] * 3
+  values = np.rint(255 * got.x_test[:, 0, 0, 0]).astype(int)
+  assert (np.diff(values) > 0).all()
+  np.testing.assert_array_equal(got.class_test[:5], values[:5] % 10)
+  np.testing.assert_array_equal(got.y_train, np.rint(255 * got.x_train[:, 0, 0, 0]) % 10)
+  assert (values >= 100).tolist() == got.y_test.astype(bool).tolist()
+  assert got.image_shape == (2, 2)
+  assert got.description.endswith("; at most 5 of each part, drawn with seed 0")
+
+
+def test_limited_keeps_with_a_larger_limit_what_it_kept_with_a_smaller_one(long):
+  few, many = (set(splits.limited(long, n, 3).x_train[:, 0, 0, 0]) for n in (5, 20))
+  assert few < many
+  assert few != set(splits.limited(long, 5, 4).x_train[:, 0, 0, 0])
+
+
+def test_limited_to_nothing_less(long):
+  assert splits.limited(long, 0, 0) is long
+  got = splits.limited(long, 50, 0)
+  np.testing.assert_array_equal(got.x_train, long.x_train)
+  np.testing.assert_array_equal(got.x_test, long.x_test)
+
+
+def test_limited_without_sources_or_test_records():
+  got = splits.limited(splits.half(*numbered(21, 4), seed=3), 6, seed=0)
+  assert (len(got.x_train), len(got.x_test), len(got.y_test)) == (6, 6, 6)
+  got = splits.limited(Splits(np.zeros((9, 2))), 6, seed=0)
+  assert (len(got.x_train), got.x_test, got.y_test) == (6, None, None)
+
+
+def test_limited_refuses_a_negative_limit(long):
+  with pytest.raises(ValueError, match=r"limit must be at least 0 \(all records\), got -1"):
+    splits.limited(long, -1, 0)
