@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import records, torch_drocc
-from detector_jax import Standardizer
+from detector_jax import Standardizer, epoch_loop
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
 from launch import flags as common
@@ -74,7 +74,7 @@ def measure(name: str, runs: int) -> tuple[records.SpeedRecord, dict[str, object
     learning_rate=case.learning_rate, average_decay=0.0,
   )  # fmt: skip
   program = fit.compiled(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
-  rows = fit.put(x)
+  rows = epoch_loop.put(x)
   init_key, train_key = recipe.keys(0)
 
   def ours(epochs: int) -> float:
@@ -122,7 +122,7 @@ def operations(case: Case, features: int) -> float:
   """
   product = 2.0 * BATCH_SIZE * HIDDEN * features
   per_step = NUM_STEPS * 2.0 * product + 2.0 * 2.0 * product
-  return case.epochs * fit.steps_per_epoch(case.rows, BATCH_SIZE) * per_step
+  return case.epochs * epoch_loop.steps_per_epoch(case.rows, BATCH_SIZE) * per_step
 
 
 def matrix_product_rate(size: int = 2048, runs: int = 5) -> float:

@@ -1,4 +1,4 @@
-"""Whole epochs over device-resident data as one compiled program."""
+"""DROCC's train step over whole epochs, compiled once and cached."""
 
 from collections.abc import Callable
 import functools
@@ -6,90 +6,9 @@ from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from detector_jax import batching
+from detector_jax import epoch_loop
 from drocc_jax import drocc
-
-
-class Data(NamedTuple):
-  """Training rows on the device, padded to one of few lengths.
-
-  Attributes:
-    inputs: ``[length, ...]`` float32.
-    labels: ``[length]`` float32, +1 typical, -1 negative.
-    num_rows: int32, how many rows are real.
-  """
-
-  inputs: jax.Array
-  labels: jax.Array
-  num_rows: jax.Array
-
-
-def put(inputs: np.ndarray, labels: np.ndarray | None = None) -> Data:
-  """Pads ``inputs`` ``[n, ...]`` and puts them on the device; labels are +1 where not given."""
-  length = batching.padded_length(len(inputs))
-  if labels is None:
-    labels = np.ones(len(inputs))
-  return Data(
-    jnp.asarray(batching.pad_rows(np.asarray(inputs, np.float32), length)),
-    jnp.asarray(batching.pad_rows(np.asarray(labels, np.float32), length)),
-    jnp.asarray(len(inputs), jnp.int32),
-  )
-
-
-def steps_per_epoch(num_rows: int, batch_size: int) -> int:
-  """Number of steps that visit every row once; the last batch may be smaller."""
-  return -(-num_rows // batch_size)
-
-
-TrainEpochs = Callable[[Any, Data, jax.Array, Any, Any], tuple[Any, Any]]
-
-
-def make_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
-  """Makes the function that trains over whole epochs without coming back to the host.
-
-  Args:
-    step: a train step, ``(state, batch, key) -> (state, info)``.
-    batch_size: examples per step; a last, smaller batch is padded and masked.
-
-  Returns:
-    ``train_epochs(state, data, key, first, last) -> (state, info)``: runs the epochs
-    ``first, ..., last - 1`` and returns the info of the last one, summed over its steps. The step
-    key is ``fold_in(key, state.step)`` and the order ``epoch_order(key, epoch)``, so that any
-    division of a run into calls gives the same bits. ``first`` and ``last`` are traced.
-  """
-
-  def train_epochs(
-    state: Any, data: Data, key: jax.Array, first: jax.Array, last: jax.Array
-  ) -> tuple[Any, Any]:
-    order_key, step_key = jax.random.split(key)
-    num_steps = -(-data.num_rows // batch_size)
-
-    def one_step(position: jax.Array, carry: Any, order: jax.Array) -> Any:
-      state, info = carry
-      batch = batching.gather(
-        data.inputs, data.labels, order, position * batch_size, data.num_rows, batch_size
-      )
-      state, new_info = step(state, batch, jax.random.fold_in(step_key, state.step))
-      return state, jax.tree.map(jnp.add, info, new_info)
-
-    def one_epoch(epoch: jax.Array, carry: Any) -> Any:
-      state, info = carry
-      order = batching.epoch_order(order_key, epoch, data.num_rows, data.inputs.shape[0])
-      body = functools.partial(one_step, order=order)
-      info = jax.tree.map(jnp.zeros_like, info)
-      return jax.lax.fori_loop(0, num_steps, body, (state, info))
-
-    batch = batching.gather(
-      data.inputs, data.labels, jnp.zeros(data.inputs.shape[0], jnp.int32), 0, 1, batch_size
-    )
-    shapes = jax.eval_shape(step, state, batch, step_key)[1]
-    info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.fori_loop(first, last, one_epoch, (state, info))
-
-  return train_epochs
 
 
 class Program(NamedTuple):
@@ -97,11 +16,11 @@ class Program(NamedTuple):
 
   Attributes:
     init: ``(hyper, sample, key) -> state``.
-    train_epochs: see ``make_train_epochs``; the state passed in is donated.
+    train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
   """
 
   init: Callable[..., Any]
-  train_epochs: TrainEpochs
+  train_epochs: epoch_loop.TrainEpochs
 
 
 @functools.lru_cache(maxsize=64)
@@ -114,5 +33,5 @@ def compiled(network: nn.Module, static: drocc.Static, batch_size: int) -> Progr
   step = drocc.make_train_step(network, static)
   return Program(
     init=jax.jit(drocc.make_init(network, static)),
-    train_epochs=jax.jit(make_train_epochs(step, batch_size), donate_argnums=0),
+    train_epochs=jax.jit(epoch_loop.make_train_epochs(step, batch_size), donate_argnums=0),
   )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from detector_jax import batching, health
+from detector_jax import batching, epoch_loop, health
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
 from drocc_jax import drocc, fit, networks
@@ -215,7 +215,7 @@ class Prepared:
   network: nn.Module
   config: drocc.Config
   preprocessing: Standardizer
-  data: fit.Data
+  data: epoch_loop.Data
   batch_size: int
   epochs: int
   program: fit.Program
@@ -260,14 +260,14 @@ def prepare(
   preprocessing = Standardizer.fit(x, scaling=scaling, constant=constant, clip=clip)
   z = standardise(preprocessing, x)
   batch_size = min(batch_size, len(x))
-  per_epoch = fit.steps_per_epoch(len(x), batch_size)
+  per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z)
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=epochs * per_epoch)
   network = default_network(z.shape[1:]) if network is None else network
   program = fit.compiled(network, config.static(), batch_size)
-  return Prepared(network, config, preprocessing, fit.put(z), batch_size, epochs, program)
+  return Prepared(network, config, preprocessing, epoch_loop.put(z), batch_size, epochs, program)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

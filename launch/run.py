@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import health
-from drocc_jax import drocc, fit, networks, recipe, validation
+from detector_jax import epoch_loop, health
+from drocc_jax import drocc, networks, recipe, validation
 from drocc_jax.drocc import Config as DroccConfig
 from launch import checkpoints, data, flags
 from launch.data import DataConfig
@@ -149,7 +149,7 @@ def prepare(config: Config, x: np.ndarray) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
   chosen = config.drocc
   if config.warmup_epochs:
-    per_epoch = fit.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   return recipe.prepare(
     x, chosen, network=config.network.make(), batch_size=config.batch_size,
