@@ -15,7 +15,7 @@ from benchmarks.baselines import BASELINES
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, health
 from drocc_jax import drocc, recipe
-from launch import run
+from launch.methods.drocc import Config, prepare, validation_of
 
 COLUMNS = ("last", "selected", "oracle")
 Metric = Callable[[np.ndarray], float]
@@ -44,9 +44,7 @@ class Trajectory:
     return {"last": values[-1], "selected": values[chosen], "oracle": values.max()}
 
 
-def train(
-  config: run.Config, x_train: np.ndarray, x_test: np.ndarray, points: int = 50
-) -> Trajectory:
+def train(config: Config, x_train: np.ndarray, x_test: np.ndarray, points: int = 50) -> Trajectory:
   """Trains DROCC and scores the test set along the way.
 
   ``config.calibration_size`` of the rows is held out for the objective that ``selected`` goes by.
@@ -61,10 +59,10 @@ def train(
     HealthError: training diverged.
   """
   rows, held_out = recipe.calibration_rows(len(x_train), config.calibration_size, config.seed)
-  prepared = run.prepare(config, x_train[rows])
+  prepared = prepare(config, x_train[rows])
   init_key, train_key = recipe.keys(config.seed)
   state = prepared.init(init_key)
-  validate = run.validation_of(prepared, x_train[held_out], jax.random.fold_in(train_key, 1))
+  validate = validation_of(prepared, x_train[held_out], jax.random.fold_in(train_key, 1))
   score_fn, z_test = recipe.NegativeLogit(prepared.network), _standardised(prepared, x_test)
   ends = np.unique(
     np.linspace(1, prepared.epochs, min(points, prepared.epochs)).round().astype(int)

@@ -13,7 +13,8 @@ from benchmarks.baselines import BASELINES
 from benchmarks.records import TableRecord
 from configs import drocc_sine, drocc_sphere
 from detector_jax import metrics
-from launch import data, run
+from launch import data
+from launch.methods.drocc import Config
 from launch.reporting import figures
 
 # AUROC in percent, from the paper's Tables 6 and 7.
@@ -53,7 +54,7 @@ def table7(seeds: int, advance: Advance) -> tuple[list[TableRecord], dict[str, F
   return records, {"table7": lines, "figure5": _boundaries(*trained)}
 
 
-def _with(config: run.Config, field: str, value: float, seed: int) -> run.Config:
+def _with(config: Config, field: str, value: float, seed: int) -> Config:
   """The experiment with one setting of its data; every value has the same training set."""
   setting: dict[str, Any] = {field: value}
   chosen = dataclasses.replace(config.data, seed=seed, **setting)
@@ -61,7 +62,7 @@ def _with(config: run.Config, field: str, value: float, seed: int) -> run.Config
 
 
 def _measure(
-  table: str, field: str, values: Sequence[float], make: Callable[[float, int], run.Config],
+  table: str, field: str, values: Sequence[float], make: Callable[[float, int], Config],
   paper: Mapping[str, tuple[float, ...]], seeds: int, advance: Advance,
 ) -> tuple[list[TableRecord], Any]:  # fmt: skip
   results: dict[tuple[float, str], dict[str, list[float]]] = {}

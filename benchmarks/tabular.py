@@ -11,7 +11,8 @@ from benchmarks import protocol
 from benchmarks.records import TableRecord
 from configs import drocc_table2
 from detector_jax import metrics
-from launch import data, run
+from launch import data
+from launch.methods.drocc import Config
 from launch.reporting import figures
 
 SETS = tuple(drocc_table2.SETTINGS)
@@ -44,7 +45,7 @@ def table2(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord],
         chosen = data.DataConfig(name=name, split=split, seed=seed)
         splits = data.load(chosen)
         x_test, labels = splits.labelled_test()
-        default = run.Config(data=chosen, seed=seed, calibration_size=0.1)
+        default = Config(data=chosen, seed=seed, calibration_size=0.1)
         settings = {
           "DROCC, defaults": default,
           "DROCC, released settings": dataclasses.replace(released, data=chosen, seed=seed),

@@ -6,7 +6,7 @@
 """
 
 from launch.data import DataConfig
-from launch.run import Config
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:

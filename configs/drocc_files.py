@@ -8,7 +8,7 @@ training file that carry the label 1 are left out.
 """
 
 from launch.data import DataConfig
-from launch.run import Config
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:

@@ -10,7 +10,7 @@ origin and the network cannot follow the curve's ends.
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch.data import DataConfig
-from launch.run import Config, NetworkConfig
+from launch.methods.drocc import Config, NetworkConfig
 
 
 def get_config() -> Config:

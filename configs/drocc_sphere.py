@@ -9,7 +9,7 @@ of the ball on its surface.
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch.data import DataConfig
-from launch.run import Config, NetworkConfig
+from launch.methods.drocc import Config, NetworkConfig
 
 
 def get_config() -> Config:

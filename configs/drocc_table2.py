@@ -12,7 +12,7 @@ has them. DROCC() with its own defaults does better: see the table.
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch.data import DataConfig
-from launch.run import Config, NetworkConfig
+from launch.methods.drocc import Config, NetworkConfig
 
 # name -> radius, learning rate, epochs
 SETTINGS = {

@@ -2,7 +2,7 @@
 
     detector.json   format version, metadata, input shape, threshold, checksums, versions
     arrays.npz      every array, by name
-    program.bin     jax.export: ({name: array}, x [batch, ...]) -> {"score", "p_value"}
+    program.bin     jax.export: ({name: array}, x [batch, ...]) -> {"score", "p_value", ...}
 
 The program holds preprocessing, network and p-value for cpu, cuda and tpu, with the batch size and
 the number of calibration records left open. Another process needs jax, numpy and flatbuffers, and
@@ -160,6 +160,7 @@ def _write(detector: Any, folder: pathlib.Path) -> None:
     "fpr": detector.fpr,
     "calibration_records": int(detector.arrays["calibration"].shape[0]),
     "batch_size": detector.batch_size,
+    "input_range": detector.input_range,
     "versions": {"jax": jax.__version__, "numpy": np.__version__},
     "sha256": {name: _checksum(data) for name, data in content.items()},
   }
@@ -178,7 +179,9 @@ def _description_checksum(description: dict[str, Any]) -> str:
 
 
 def _check_parity(detector: Any, loaded: Any) -> None:
-  x = np.random.default_rng(0).normal(size=(7, *detector.input_shape)).astype(np.float32)
+  low, high = detector.input_range or (-1.0, 1.0)
+  noise = np.random.default_rng(0).normal(size=(7, *detector.input_shape))
+  x = (0.5 * (low + high) + 0.5 * (high - low) * noise).astype(np.float32)
   want, got = detector.score(x), loaded.score(x)
   if not np.allclose(want, got, rtol=1e-5, atol=1e-5):
     raise ArtifactError(
@@ -220,9 +223,14 @@ def load(folder: str | os.PathLike[str]) -> Any:
       input_shape=tuple(description["input_shape"]),
       metadata_json=json.dumps(description["metadata"], sort_keys=True),
       batch_size=int(description["batch_size"]),
+      input_range=_pair(description.get("input_range")),
     )
   except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
     raise ArtifactError(f"{folder} is not a readable detector: {error}.") from error
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+  return None if values is None else (float(values[0]), float(values[1]))
 
 
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:

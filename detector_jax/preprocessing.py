@@ -108,3 +108,13 @@ class Standardizer:
     per_feature = (1,) * (x.ndim - 1) + (-1,)
     center, scale = self.center.reshape(per_feature), self.scale.reshape(per_feature)
     return jnp.clip((x - center) / scale, -self.clip, self.clip)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Identity:
+  """Preprocessing for records that are ready for their network."""
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns ``x`` ``[batch, ...]``."""
+    return x

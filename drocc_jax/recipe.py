@@ -14,7 +14,7 @@ from scipy import stats
 
 from detector_jax import batching, epoch_loop, health
 from detector_jax.detector import Detector
-from detector_jax.preprocessing import Standardizer
+from detector_jax.preprocessing import Identity, Standardizer
 from drocc_jax import drocc, fit, networks
 
 TRAIN_STEPS = 1500
@@ -167,7 +167,7 @@ def finish(
   health.check_scores(scores)
   far = dataclasses.replace(
     detector,
-    arrays={**detector.arrays, "preprocessing": _Identity()},
+    arrays={**detector.arrays, "preprocessing": Identity()},
     input_shape=standardise(preprocessing, x[:1]).shape[1:],
   )
   health.check_not_inverted(scores, far.score(_far_points(standardise(preprocessing, typical))))
@@ -178,15 +178,6 @@ def finish(
   return detector.calibrate(
     x_calibration, attainable_fpr(len(x_calibration)) if fpr is None else fpr
   )
-
-
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Identity:
-  """Preprocessing for records that are standardised already."""
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return x
 
 
 def _far_points(z: np.ndarray, count: int = 256) -> np.ndarray:

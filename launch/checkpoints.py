@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 
 class Checkpoints:
-  """The checkpoints of one run, by epoch; the newest two are kept.
+  """The checkpoints of one stage of a run, by epoch; the newest two are kept.
 
   A checkpoint becomes visible when it is whole, so a run killed while it writes one resumes from
   the one before.
@@ -65,7 +65,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def open_checkpoints(folder: pathlib.Path) -> Iterator[Checkpoints]:
-  """Opens the checkpoints of a run, and waits for the last one on the way out."""
+  """Opens the checkpoints of a stage, and waits for the last one on the way out."""
   checkpoints = Checkpoints(folder)
   try:
     yield checkpoints

@@ -1,6 +1,7 @@
 """Evaluates a finished run: python -m launch.evaluate --workdir=runs/digits"""
 
 import pathlib
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -19,10 +20,20 @@ def main() -> None:
   result = evaluation.evaluate(workdir)
   table = Table("metric", "value", title=f"{workdir}, last epoch")
   for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
-    table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-  Console().print(table)
+    table.add_row(name, _cell(value))
+  console = Console()
+  console.print(table)
+  if sources := result.get("sources"):
+    table = Table("anomalies from", *next(iter(sources.values())))
+    for source, values in sources.items():
+      table.add_row(source, *map(_cell, values.values()))
+    console.print(table)
   print(f"metrics: {workdir / 'metrics.json'}")
   print(f"report:  {workdir / 'report.html'}")
+
+
+def _cell(value: Any) -> str:
+  return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

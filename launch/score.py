@@ -1,13 +1,13 @@
 """Scores records: python -m launch.score --workdir=runs/digits --input=new.csv --output=scores.csv
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
-detector is calibrated, and decision (1 = anomalous).
+detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a
+network adds the layer that is farthest out, and on which side: high or low.
 """
 
 import pathlib
 
 from absl import flags
-import numpy as np
 
 import detector_jax
 from launch import evaluation
@@ -34,13 +34,10 @@ def main() -> None:
   files.check_writable(output)
   table = files.read_table(pathlib.Path(_INPUT.value), _LABEL.value)
   names = detector.metadata.get("feature_names")
-  scores = detector.score(files.trained_columns(_INPUT.value, table, names))
-  columns = {"score": scores.astype(np.float64)}
-  if detector.calibration.scores.size:
-    columns["p_value"] = detector.calibration.p_value(scores)
-  columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
+  columns = evaluation.columns_of(detector, files.trained_columns(_INPUT.value, table, names))
   files.write_scores(output, columns)
-  print(f"{int(columns['decision'].sum())} of {len(scores)} records are anomalous: {output}")
+  found = columns["decision"]
+  print(f"{int(found.sum())} of {len(found)} records are anomalous: {output}")
 
 
 if __name__ == "__main__":

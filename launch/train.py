@@ -15,12 +15,14 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; made where it 
 
 
 def main() -> None:
-  """Trains and says where the detector is."""
+  """Trains and says where the result is, and what can be done with it."""
   common.require(config=_CONFIG.value, workdir=_WORKDIR.value)
-  workdir = pathlib.Path(_WORKDIR.value)
-  folder = run.train(_CONFIG.value, workdir)
-  print(f"detector: {folder}")
-  print(f"next:     python -m launch.evaluate --workdir={workdir}")
+  config, workdir = _CONFIG.value, pathlib.Path(_WORKDIR.value)
+  folder = run.train(config, workdir)
+  print(f"{folder.name + ':':<9} {folder}")
+  tested = config.data.name != "files" or config.data.test
+  if run.method_of(config).detects and tested:
+    print(f"next:     python -m launch.evaluate --workdir={workdir}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import itertools
 
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
@@ -71,6 +72,96 @@ def score_histogram(scores: np.ndarray, labels: np.ndarray | None, threshold: fl
   return figure
 
 
+def layer_histograms(
+  layers: Sequence[str],
+  errors_typical: np.ndarray,
+  errors_by_source: Mapping[str, np.ndarray],
+  thresholds: Sequence[tuple[float, float]],
+) -> Figure:
+  """One small histogram of errors per layer, on a logarithmic axis.
+
+  Args:
+    layers: ``L`` names.
+    errors_typical: ``[n, L]`` errors of typical records, >= 0; 0 is drawn at the left end.
+    errors_by_source: name -> ``[m, L]`` errors of that source's anomalies.
+    thresholds: ``(low, high)`` per layer, dashed; one that is not finite or not above 0 is left
+      out.
+  """
+  columns = min(4, len(layers))
+  rows = -(-len(layers) // columns)
+  spare = rows * columns > len(layers)
+  figure = Figure(
+    figsize=(2.5 * columns, 1.75 * rows + (0.1 if spare else 0.5)), layout="constrained"
+  )
+  panels = figure.subplots(rows, columns, squeeze=False).ravel()
+  for axes in panels[len(layers) :]:
+    axes.set_axis_off()
+  for place, axes in enumerate(panels[: len(layers)]):
+    groups = {"typical": errors_typical[:, place]}
+    groups |= {name: errors[:, place] for name, errors in errors_by_source.items()}
+    _layer_panel(axes, layers[place], groups, thresholds[place])
+  handles, labels = panels[0].get_legend_handles_labels()
+  if spare:
+    panels[len(layers)].legend(handles, labels, frameon=False, fontsize=9, loc="center left")
+  else:
+    figure.legend(
+      handles, labels, frameon=False, fontsize=9, ncols=columns, loc="outside upper center"
+    )
+  figure.supxlabel("error, logarithmic scale", fontsize=9)
+  figure.supylabel("density per decade", fontsize=9)
+  return figure
+
+
+def _layer_panel(
+  axes: Axes, name: str, groups: Mapping[str, np.ndarray], threshold: tuple[float, float]
+) -> None:
+  lines = [value for value in threshold if np.isfinite(value) and value > 0]
+  positive = [errors[errors > 0] for errors in groups.values()]
+  floor = min(np.concatenate([*positive, lines]), default=1.0)
+  logs = {key: np.log10(np.maximum(errors, floor)) for key, errors in groups.items()}
+  ends = [np.percentile(each, (0.2, 99.8)) for each in logs.values()] + [np.log10(lines)]
+  low, high = float(np.min(np.concatenate(ends))), float(np.max(np.concatenate(ends)))
+  margin = max(0.04 * (high - low), 0.02)
+  bins = np.linspace(low - margin, high + margin, 46)
+  for place, (key, each) in enumerate(logs.items()):
+    counts, _ = np.histogram(np.clip(each, bins[0], bins[-1]), bins)
+    density = counts / max(len(each), 1) / (bins[1] - bins[0])
+    colour, dash = COLOURS[place % len(COLOURS)], ("-", ":")[place // len(COLOURS) % 2]
+    label = f"{key} ({len(each):,})"
+    if place == 0:
+      axes.stairs(density, 10**bins, fill=True, color=colour, alpha=0.4, lw=0, label=label)
+      axes.stairs(density, 10**bins, color=colour, lw=0.8)
+    else:
+      axes.stairs(density, 10**bins, color=colour, lw=1.4, ls=dash, label=label)
+  for place, value in enumerate(lines):
+    axes.axvline(value, color="black", lw=0.9, ls="--", label="" if place else "thresholds")
+  axes.set_xscale("log")
+  axes.set(xlim=(10 ** bins[0], 10 ** bins[-1]), yticks=[])
+  _log_ticks(axes, bins[0], bins[-1])
+  axes.spines[["top", "right", "left"]].set_visible(False)
+  axes.tick_params(labelsize=8)
+  axes.set_title(name, fontsize=9, loc="left", pad=3)
+
+
+def _log_ticks(axes: Axes, low: float, high: float) -> None:
+  """Up to five ticks between ``10**low`` and ``10**high``, as round as the range allows."""
+  ladder = np.arange(np.floor(low), np.ceil(high) + 1)
+  ticks = 10.0 ** ladder[(ladder >= low) & (ladder <= high)]
+  mathtext = len(ticks) >= 2
+  if mathtext:
+    ticks = ticks[:: -(-len(ticks) // 4)]
+  else:
+    ticks = np.multiply.outer(10.0**ladder, [1.0, 2.0, 5.0]).ravel()
+    if np.sum((ticks >= 10**low) & (ticks <= 10**high)) < 2:
+      ticks = np.asarray(ticker.MaxNLocator(3).tick_values(10**low, 10**high))
+    ticks = ticks[(ticks >= 10**low) & (ticks <= 10**high)]
+  axes.xaxis.set_major_locator(ticker.FixedLocator(ticks.tolist()))
+  axes.xaxis.set_major_formatter(
+    ticker.LogFormatterMathtext() if mathtext else ticker.FuncFormatter(lambda x, _: f"{x:.4g}")
+  )
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+
+
 def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: str = "") -> Figure:
   """Rows of images with a caption under each.
 
@@ -131,9 +222,10 @@ def lines_with_spread(
   figure, axes = _axes(5.6, 3.6)
   for place, (name, (x, mean, std)) in enumerate(series.items()):
     width, colour = max(4.0 - 0.7 * place, 1.2), COLOURS[place % len(COLOURS)]
+    dash = ("-", ":")[place // len(COLOURS) % 2]
     axes.errorbar(
-      x, mean, std, label=name, color=colour, marker="o", ms=2.0 + 1.5 * width, lw=width, capsize=2,
-      elinewidth=1.0,
+      x, mean, std, label=name, color=colour, marker="o", ms=2.0 + 1.5 * width, lw=width, ls=dash,
+      capsize=2, elinewidth=1.0,
     )  # fmt: skip
   axes.set(xlabel=xlabel, ylabel=ylabel)
   axes.legend(frameon=False, fontsize=9)

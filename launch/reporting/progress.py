@@ -55,28 +55,37 @@ def _lines(description: str, total: int, done: int) -> Any:
 
 
 class Scalars:
-  """Scalars of a run, to ``metrics.jsonl`` and TensorBoard event files.
+  """Scalars of one stage of a run, to ``metrics.jsonl`` and TensorBoard event files.
+
+  Epochs restart in every stage, and TensorBoard drops what lies beyond a resumed epoch for a whole
+  folder: so each stage has a folder of event files.
 
   Args:
     workdir: the run's folder.
-    epoch: epoch that the run resumes after; what an interrupted run logged beyond it is dropped.
+    stage: name of the stage.
+    epoch: epoch that the stage resumes after; what an interrupted run logged beyond it is dropped.
   """
 
-  def __init__(self, workdir: pathlib.Path, epoch: int = 0):
-    self._path = workdir / "metrics.jsonl"
-    kept = [record for record in read_scalars(workdir) if record["epoch"] <= epoch]
-    temporary = self._path.with_suffix(".tmp")
+  def __init__(self, workdir: pathlib.Path, stage: str, epoch: int = 0):
+    self._stage = stage
+    path = workdir / "metrics.jsonl"
+    kept = [
+      record
+      for record in read_scalars(workdir)
+      if record.get("stage") != stage or record["epoch"] <= epoch
+    ]
+    temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    temporary.replace(self._path)
-    self._file = self._path.open("a")
-    self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=epoch + 1)
+    temporary.replace(path)
+    self._file = path.open("a")
+    self._writer = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=epoch + 1)
 
   def write(self, epoch: int, values: dict[str, float]) -> None:
-    """Logs ``values`` as those after ``epoch`` epochs."""
-    self._file.write(json.dumps({"epoch": epoch, **values}) + "\n")
+    """Logs ``values`` as those after ``epoch`` epochs of the stage."""
+    self._file.write(json.dumps({"stage": self._stage, "epoch": epoch, **values}) + "\n")
     self._file.flush()
     for name, value in values.items():
-      self._writer.add_scalar(name, value, epoch)
+      self._writer.add_scalar(f"{self._stage}/{name}", value, epoch)
 
   def close(self) -> None:
     """Writes out what is buffered."""
@@ -84,8 +93,13 @@ class Scalars:
     self._writer.close()
 
 
-def read_scalars(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The records of ``metrics.jsonl``, a line cut by a kill left out."""
+def read_scalars(workdir: pathlib.Path, stage: str | None = None) -> list[dict[str, Any]]:
+  """The records of ``metrics.jsonl``, a line cut by a kill left out.
+
+  Args:
+    workdir: the run's folder.
+    stage: None reads those of all stages.
+  """
   path = workdir / "metrics.jsonl"
   if not path.exists():
     return []
@@ -93,4 +107,4 @@ def read_scalars(workdir: pathlib.Path) -> list[dict[str, Any]]:
   for line in path.read_text().splitlines():
     with contextlib.suppress(ValueError):
       records.append(json.loads(line))
-  return records
+  return [record for record in records if stage in (None, record.get("stage"))]

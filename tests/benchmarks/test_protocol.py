@@ -8,7 +8,8 @@ import pytest
 from benchmarks import protocol, synthetic, tabular
 from configs import drocc_table2
 from detector_jax import metrics
-from launch import data, run
+from launch import data
+from launch.methods.drocc import Config
 
 
 def trajectory(scores, objective) -> protocol.Trajectory:
@@ -35,7 +36,7 @@ def test_selected_does_not_look_at_labels():
 
 @pytest.fixture(scope="module")
 def trained():
-  config = run.Config(
+  config = Config(
     data=data.DataConfig(name="breast_cancer"), epochs=8, calibration_size=0.1, seed=1
   )
   splits = data.load(config.data)

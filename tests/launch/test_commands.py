@@ -5,9 +5,13 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
+from pyarrow import parquet
 import pytest
 
+import detector_jax
+from detector_jax.preprocessing import Identity
 from drocc_jax import DROCC
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -91,3 +95,56 @@ def test_score_of_another_width_writes_nothing(detector, tmp_path):
   assert result.returncode == 1
   assert "trained on [n, 3], got [2, 2]" in error_of(result)
   assert list(tmp_path.iterdir()) == [tmp_path / "x.csv"]
+
+
+def brightness(variables, x):
+  return jnp.abs(x.mean(axis=(1, 2, 3)) - variables)
+
+
+def brightness_report(variables, x, threshold):
+  mean = x.mean(axis=(1, 2, 3))
+  return {"layer": (mean > 0.9).astype(jnp.int32), "side": jnp.sign(mean - variables)}
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+def test_images_are_scored_and_layers_named(tmp_path, name):
+  detector = detector_jax.Detector.create(
+    brightness, jnp.asarray(0.5), Identity(), (8, 8, 3), threshold=0.2,
+    metadata={"layers": ["conv1", "dense1"]}, report_fn=brightness_report,
+  )  # fmt: skip
+  detector.save(tmp_path / "detector")
+  x = np.array([0.1, 0.6, 1.0])[:, None, None, None] * np.ones((8, 8, 3))
+  if name == "x.npy":
+    np.save(tmp_path / name, x)
+  else:
+    np.savez(tmp_path / name, x=x)
+  output = tmp_path / "scores.parquet"
+  result = call(
+    "launch.score", f"--detector={tmp_path / 'detector'}", f"--input={tmp_path / name}",
+    f"--output={output}",
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  assert result.stdout == f"2 of 3 records are anomalous: {output}\n"
+  table = parquet.read_table(output).to_pydict()
+  assert table.pop("score") == pytest.approx([0.4, 0.1, 0.5])
+  assert table == {
+    "decision": [1, 0, 1], "layer": ["conv1", "conv1", "dense1"], "side": ["low", "high", "high"],
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_train_points_to_evaluate_where_there_is_a_test_file(tmp_path, tested):
+  rng = np.random.default_rng(0)
+  np.savetxt(tmp_path / "train.csv", rng.normal(size=(60, 3)), delimiter=",")
+  rows = np.column_stack([rng.normal(size=(20, 3)), np.arange(20) % 2])
+  np.savetxt(tmp_path / "test.csv", rows, delimiter=",")
+  test = [f"--config.data.test={tmp_path / 'test.csv'}", "--config.data.label=3"] if tested else []
+  result = call(
+    "launch.train", "--config=configs/drocc_files.py", f"--workdir={tmp_path / 'run'}",
+    f"--config.data.train={tmp_path / 'train.csv'}", "--config.epochs=200", *test,
+  )  # fmt: skip
+  assert result.returncode == 0, result.stderr
+  lines = [f"detector: {tmp_path / 'run' / 'detector'}"]
+  if tested:
+    lines.append(f"next:     python -m launch.evaluate --workdir={tmp_path / 'run'}")
+  assert result.stdout.splitlines() == lines

@@ -1,4 +1,4 @@
-"""The training loop: resume to the same bits, workdirs, evaluation."""
+"""Runs of DROCC: resume to the same bits, what they leave behind, evaluation."""
 
 import json
 import os
@@ -13,15 +13,16 @@ import pytest
 
 import detector_jax
 from detector_jax import health
-from launch import evaluation, run
+from launch import data, evaluation, run
 from launch.data import DataConfig
+from launch.methods import drocc
 from launch.reporting import progress
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def small(**changes) -> run.Config:
-  return run.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
+def small(**changes) -> drocc.Config:
+  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
 
 
 def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -53,8 +54,9 @@ def test_train_leaves_a_calibrated_detector(finished):
 def test_scalars_are_logged_at_every_checkpoint(finished):
   records = progress.read_scalars(finished)
   assert [record["epoch"] for record in records] == [2, 4, 6]
+  assert all(record.pop("stage") == "training" for record in records)
   assert all(np.isfinite(list(record.values())).all() for record in records)
-  assert list((finished / "tensorboard").glob("events.*"))
+  assert list((finished / "tensorboard" / "training").glob("events.*"))
 
 
 def test_finished_run_given_again_gives_the_same_detector(finished):
@@ -134,17 +136,32 @@ def test_divergence_stops_with_step_and_cause(tmp_path):
     run.train(config, tmp_path)
 
 
-def test_config_survives_its_file(tmp_path):
-  config = small(fpr=0.1)
-  config.network.hidden = (8, 4)
-  config.drocc.radius = 2.5
-  run.claim(tmp_path, config)
-  assert run.read_config(tmp_path) == config
+@pytest.mark.parametrize("checkpoints", [0, -1])
+def test_no_checkpoints_are_refused(tmp_path, checkpoints):
+  config = small()
+  config.checkpoints = checkpoints
+  with pytest.raises(ValueError, match=f"checkpoints must be >= 1, got {checkpoints}"):
+    run.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_config_of_no_method_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"DataConfig configures no method: get_config\(\) must"):
+    run.train(DataConfig(), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_summary_says_what_was_trained(finished):
+  metadata = detector_jax.load(finished / "detector").metadata
+  assert metadata["summary"] == (
+    f"DROCC with radius {metadata['radius']:.3g}, trained for 6 epochs on 142 typical records; 36 "
+    "more were held out for the threshold."
+  )
 
 
 def test_unknown_network_is_refused():
   with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
-    run.NetworkConfig(name="resnet").make()
+    drocc.NetworkConfig(name="resnet").make()
 
 
 def test_evaluate_before_train_says_what_to_run(tmp_path):
@@ -157,7 +174,9 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
   assert json.loads((finished / "metrics.json").read_text()) == json.loads(json.dumps(result))
   assert result["labels"] == {"typical": 179, "anomalous": 212}
   assert 0.0 <= result["decision"]["realised_fpr"] <= 0.2
+  assert "sources" not in result
   page = (finished / "report.html").read_text()
+  assert result["detector"]["summary"] in page
   assert page.count("data:image/png;base64,") == 3
   assert "http" not in page.replace("http-equiv", "")
   for name in ("scores.png", "roc.png", "training.png"):
@@ -166,7 +185,7 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
 
 def test_evaluation_uses_the_detector_alone(finished):
   """Whoever computes the metrics by hand from the saved folder gets the same number."""
-  x, labels = run.data.load(small().data).labelled_test()
+  x, labels = data.load(small().data).labelled_test()
   scores = detector_jax.load(finished / "detector").score(x)
   typical, anomalous = scores[labels == 0], scores[labels == 1]
   by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)

@@ -1,0 +1,222 @@
+"""NeuralFP with scikit-learn's face."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any, Self
+
+from flax import linen as nn
+import jax
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from detector_jax import health
+from detector_jax.sklearn import DetectorEstimator
+from fingerprint_jax import recipe, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+  """What each layer has to say of each record.
+
+  Attributes:
+    layers: names.
+    error: ``[n, layers]`` reconstruction errors.
+    low: ``[layers]`` thresholds mu; an error below is too small.
+    high: ``[layers]`` thresholds tau; an error above is too large.
+    side: ``[n, layers]`` -1 below mu, +1 above tau, 0 between: the rule flags a record if any is
+      not 0.
+    p_value: ``[n, layers]`` two-sided, of the layer alone.
+    layer: ``[n]`` number of the layer that objects most.
+    maps: layer -> ``[n, ...]`` the error by place, for layers that are maps.
+  """
+
+  layers: tuple[str, ...]
+  error: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+  side: np.ndarray
+  p_value: np.ndarray
+  layer: np.ndarray
+  maps: dict[str, np.ndarray]
+
+  def __str__(self) -> str:
+    """One line per record: which layer objected, on which side, how sure it is."""
+    lines = []
+    for row, number in enumerate(self.layer):
+      error, low, high = self.error[row, number], self.low[number], self.high[number]
+      side = self.side[row, number]
+      verdict = "typical" if not side else "error too large" if side > 0 else "error too small"
+      lines.append(
+        f"record {row}: {verdict}; {self.layers[number]}: error {error:.3g} of [{low:.3g}, "
+        f"{high:.3g}], p = {self.p_value[row, number]:.2g}"
+      )
+    return "\n".join(lines)
+
+
+class NeuralFP(DetectorEstimator):
+  """Fingerprints of a trained network: says of a record whether it is out-of-distribution.
+
+  An autoencoder per layer learns the activations of the training records. A record whose
+  reconstruction error is too large or too small at any layer is out-of-distribution.
+
+  Args:
+    network: a trained flax.linen Module, tapped where it sows into "intermediates" or else at its
+      innermost submodules; or a function ``x -> {name: activation}`` (``(variables, x) -> ...``
+      where there are variables).
+    variables: its trained variables, ``{"params": ...}`` and the like, or the parameters alone.
+    fpr: false-positive rate of the whole rule, in (0, 1).
+    layers: names of the layers to use; None takes all.
+    select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
+    apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
+    autoencoders: ``{layer: Linen module}`` that take the place of the default ones.
+    epochs: over the training records.
+    batch_size: records per step.
+    learning_rate: of Adam at the start, > 0.
+    calibration_size: share of the records held out, at most 6,000: half tell how errors are
+      distributed, half set the threshold.
+    random_state: seed, RandomState or None. The same seed gives the same numbers.
+
+  Attributes:
+    detector_: the trained ``Detector``.
+    layers_: names of the layers.
+    losses_: ``{layer: mean squared residual in variances}`` of the last epoch.
+    offset_: ``decision_function = score_samples - offset_``.
+
+  References:
+    Lee et al., NeuralFP: Out-of-distribution Detection using Fingerprints of Neural Networks.
+  """
+
+  def __init__(
+    self,
+    network: nn.Module | Callable[..., Any] | None = None,
+    variables: Any = None,
+    fpr: float = 0.01,
+    *,
+    layers: Sequence[str] | None = None,
+    select: Callable[[nn.Module, str], bool] | None = None,
+    apply_kwargs: Mapping[str, Any] | None = None,
+    autoencoders: Mapping[str, nn.Module] | None = None,
+    epochs: int = 5,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+    calibration_size: float = 0.2,
+    random_state: Any = None,
+  ):
+    self.network = network
+    self.variables = variables
+    self.fpr = fpr
+    self.layers = layers
+    self.select = select
+    self.apply_kwargs = apply_kwargs
+    self.autoencoders = autoencoders
+    self.epochs = epochs
+    self.batch_size = batch_size
+    self.learning_rate = learning_rate
+    self.calibration_size = calibration_size
+    self.random_state = random_state
+
+  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+    """Learns the fingerprints from the network's own training records.
+
+    Args:
+      X: ``[n, ...]`` records as the network takes them.
+      y: ignored.
+
+    Raises:
+      ValueError: network, variables, records or a setting that cannot be used; the message names
+        it.
+      HealthError: training diverged.
+    """
+    del y
+    x = self._validated(X, reset=True)
+    if self.network is None:
+      raise ValueError("NeuralFP needs a trained network: NeuralFP(network, variables).")
+    x = np.asarray(x, np.float32)
+    seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+    rows = recipe.split_rows(len(x), self.calibration_size, self.fpr, seed)
+    config = train.Config(self.epochs, self.batch_size, self.learning_rate)
+    init_key, train_key = jax.random.split(jax.random.key(seed))
+    prepared = recipe.prepare(
+      self.network,
+      self.variables,
+      x[rows.train],
+      config,
+      init_key,
+      layers=self.layers,
+      select=self.select,
+      apply_kwargs=self.apply_kwargs,
+      chosen=self.autoencoders,
+    )
+    state, losses = prepared.advance(prepared.state, train_key, 0, config.epochs)
+    detector = recipe.finish(
+      prepared,
+      state,
+      losses,
+      x[rows.train],
+      x[rows.reference],
+      x[rows.calibration],
+      self.fpr,
+      {"estimator": self._facts(), "training_records": len(rows.train)},
+    )
+    self.losses_ = losses
+    self._set_detector(detector)
+    return self
+
+  def explain(self, X: Any) -> Explanation:  # pylint: disable=invalid-name
+    """Says of records ``[n, ...]`` which layer objects, on which side, and how sure it is.
+
+    Raises:
+      ValueError: records of another shape or range.
+      NotFittedError: before ``fit``.
+    """
+    check_is_fitted(self, "detector_")
+    return explain(self.detector_, self._validated(X, reset=False))
+
+  @property
+  def layers_(self) -> tuple[str, ...]:
+    """Names of the layers, in the order of the network."""
+    check_is_fitted(self, "detector_")
+    return tuple(self.detector_.metadata["layers"])
+
+  def _facts(self) -> dict[str, Any]:
+    facts = super()._facts()
+    for name in ("network", "variables", "select", "autoencoders"):
+      facts["params"].pop(name, None)
+    return facts
+
+
+def explain(detector: Any, x: np.ndarray) -> Explanation:
+  """As ``NeuralFP.explain``, of a detector that was loaded from its folder.
+
+  Args:
+    detector: a ``Detector`` made by NeuralFP.
+    x: ``[n, ...]`` records.
+
+  Raises:
+    ValueError: a detector of another method, or records that it refuses.
+    HealthError: errors that are not finite.
+  """
+  layers = detector.metadata.get("layers")
+  if not layers:
+    raise ValueError("This detector has no layers to explain: NeuralFP did not make it.")
+  report = detector.report(x)
+  error = report["layer_error"]
+  if not np.isfinite(error).all():
+    row, number = np.argwhere(~np.isfinite(error))[0]
+    raise health.HealthError(
+      f"Layer {layers[number]!r} has activations that are not finite on row {row}; look at the "
+      "network and at the record."
+    )
+  low, high = report["layer_low"][0], report["layer_high"][0]
+  beyond = report["layer_extremeness"] > np.float32(detector.threshold)
+  return Explanation(
+    layers=tuple(layers),
+    error=error,
+    low=low,
+    high=high,
+    side=np.where(beyond, report["layer_side"], 0.0).astype(np.int64),
+    p_value=report["layer_p_value"],
+    layer=report["layer"],
+    maps={n.removeprefix("map/"): values for n, values in report.items() if n.startswith("map/")},
+  )

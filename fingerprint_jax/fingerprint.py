@@ -1,0 +1,148 @@
+"""Fingerprints of all layers, and the score that they give a record."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from fingerprint_jax import one_out, views
+from fingerprint_jax.taps import Taps
+
+FLOOR = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+  """``(variables, x [batch, ...]) -> {"score": [batch]}``; pure and hashable.
+
+  ``variables`` is ``{"network", "views", "params", "weights", "reference"}``: the frozen network's
+  own, then by layer a ``View``, the autoencoder's parameters and the weights of the error, and a
+  ``one_out.Reference``.
+
+  Attributes:
+    taps: which activations.
+    autoencoders: one Linen module per tap, in the order of ``taps.layers``.
+  """
+
+  taps: Taps
+  autoencoders: tuple[nn.Module, ...]
+
+  @property
+  def layers(self) -> tuple[str, ...]:
+    """Names of the layers."""
+    return self.taps.layers
+
+  def targets(self, variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
+    """What the autoencoders have to reconstruct, by layer, from one pass of the network."""
+    activations = jax.lax.stop_gradient(self.taps(variables["network"], x))
+    return {name: variables["views"][name](a) for name, a in activations.items()}
+
+  def residuals(
+    self, params: Mapping[str, Any], targets: Mapping[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """``target - reconstruction`` by layer, ``[batch, ...]`` each."""
+    result = {}
+    for name, autoencoder in zip(self.layers, self.autoencoders, strict=True):
+      reconstruction: Any = autoencoder.apply({"params": params[name]}, targets[name])
+      result[name] = targets[name] - reconstruction
+    return result
+
+  def unexplained(self, variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
+    r"""Share of each layer's energy that its autoencoder does not explain, by coordinate.
+
+    .. math:: w_j (t_j - \hat t_j)^2 / \mathrm{mean}_k(w_k t_k^2 + 0.1 w_k)
+
+    with t the view of the activation, whose variance is 1, and w from ``error_weights``. The mean
+    over coordinates is the error. The paper leaves the loss open; relative to the energy, an error
+    says how strange a pattern is and not how strong.
+
+    Returns:
+      ``{layer: [batch, ...]}``.
+    """
+    targets = self.targets(variables, x)
+    residuals = self.residuals(variables["params"], targets)
+    result = {}
+    for name, target in targets.items():
+      weights, axes = variables["weights"][name][None], tuple(range(1, target.ndim))
+      energy = jnp.mean(weights * (target**2 + FLOOR), axis=axes, keepdims=True)
+      result[name] = weights * residuals[name] ** 2 / energy
+    return result
+
+  def errors(self, unexplained: Mapping[str, jax.Array]) -> jax.Array:
+    """Reconstruction errors ``e_l``, ``[batch, layers]``: means of ``unexplained``."""
+    return jnp.stack(
+      [jnp.mean(unexplained[n], axis=tuple(range(1, unexplained[n].ndim))) for n in self.layers],
+      axis=1,
+    )
+
+  def __call__(self, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    """One-out score ``[batch]``; higher = more anomalous."""
+    errors = self.errors(self.unexplained(variables, x))
+    return one_out.score(one_out.extremeness(variables["reference"], errors)[0])
+
+  def report(
+    self, variables: Mapping[str, Any], x: jax.Array, threshold: jax.Array
+  ) -> dict[str, jax.Array]:
+    """What is behind the scores of ``x`` ``[batch, ...]``.
+
+    Args:
+      variables: see the class.
+      x: records.
+      threshold: of the one-out score.
+
+    Returns:
+      ``layer_error``, ``layer_extremeness``, ``layer_p_value``, ``layer_side`` (+1 above the
+      typical errors' middle, -1 below), ``layer_low`` and ``layer_high`` (the thresholds mu and
+      tau), ``[batch, layers]`` each; ``layer`` ``[batch]`` int32, the layer of the largest
+      extremeness, and ``side`` ``[batch]``, its side; for each layer that is a map,
+      ``map/LAYER`` ``[batch, ...]``, its error by place (their mean is ``layer_error``).
+    """
+    unexplained = self.unexplained(variables, x)
+    errors = self.errors(unexplained)
+    reference = variables["reference"]
+    extremes, sides = one_out.extremeness(reference, errors)
+    low, high = one_out.thresholds(reference, threshold)
+    layer = jnp.argmax(extremes, axis=1).astype(jnp.int32)
+    maps = {
+      f"map/{name}": jnp.mean(share, axis=-1)
+      for name, share in unexplained.items()
+      if share.ndim > 2
+    }
+    return {
+      "layer_error": errors,
+      "layer_extremeness": extremes,
+      "layer_p_value": one_out.p_value(reference, extremes),
+      "layer_side": sides,
+      "layer_low": jnp.broadcast_to(low[None], errors.shape),
+      "layer_high": jnp.broadcast_to(high[None], errors.shape),
+      "layer": layer,
+      "side": jnp.take_along_axis(sides, layer[:, None], axis=1)[:, 0],
+      **maps,
+    }
+
+
+def error_weights(mean_squares: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  r"""Weights of the coordinates of a layer, :math:`1 / (s_j^2 + 0.1 \bar{s^2})`, of mean 1.
+
+  :math:`s_j^2` is the mean squared residual of coordinate j over training records. A coordinate
+  that is always reconstructed well (a border that is always empty) then counts by what is usual
+  for it.
+
+  Args:
+    mean_squares: by layer, mean squared residuals of one record's shape.
+  """
+  result = {}
+  for name, squares in mean_squares.items():
+    weights = 1.0 / jnp.maximum(squares + FLOOR * jnp.mean(squares), one_out.TINY)
+    result[name] = weights / jnp.mean(weights)
+  return result
+
+
+def shapes_of_targets(taps: Taps) -> dict[str, tuple[int, ...]]:
+  """Shape of what each layer's autoencoder sees, of one record."""
+  return {
+    name: views.pooled_shape(shape) for name, shape in zip(taps.layers, taps.shapes, strict=True)
+  }

@@ -1,0 +1,225 @@
+"""How a trained network and its training records become a Detector.
+
+The estimator and the launcher share these steps; each is a pure function of arrays and a seed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import logging
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from detector_jax import batching, calibration, epoch_loop, health
+from detector_jax.detector import Detector
+from detector_jax.preprocessing import Identity
+from fingerprint_jax import autoencoders, fingerprint, one_out, taps, train
+from fingerprint_jax.fingerprint import Fingerprint
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_CAP = 6000
+BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Which records do what; row numbers, disjoint.
+
+  Attributes:
+    train: fit the autoencoders.
+    reference: tell how errors of typical records are distributed.
+    calibration: set the threshold.
+  """
+
+  train: np.ndarray
+  reference: np.ndarray
+  calibration: np.ndarray
+
+
+def split_rows(num_rows: int, size: float, fpr: float, seed: int) -> Rows:
+  """Splits the records at random; half of those held out are the reference.
+
+  Args:
+    num_rows: ``n``.
+    size: share held out, in (0, 1), at most 6,000 records.
+    fpr: false-positive rate that the calibration records must be able to defend.
+    seed: of the split.
+
+  Raises:
+    ValueError: a setting out of its range, or too few records for ``fpr``; says how many it takes.
+  """
+  if not 0.0 < size < 1.0:
+    raise ValueError(f"calibration_size must be in (0, 1), got {size!r}.")
+  if not 0.0 < fpr < 1.0:
+    raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
+  held_out = min(int(np.ceil(size * num_rows)), HELD_OUT_CAP)
+  needed = max(calibration.records_needed(fpr), 2 * one_out.TAIL_RECORDS)
+  if held_out // 2 < needed:
+    raise ValueError(
+      f"A false-positive rate of {fpr:g} needs {2 * needed} held-out records (half tell how errors "
+      f"are distributed, half set the threshold), but calibration_size={size:g} of {num_rows} "
+      f"records is {held_out}: give more records, or ask for a larger fpr."
+    )
+  order = np.random.default_rng(seed).permutation(num_rows)
+  middle = held_out // 2
+  reference, calibrating, training = np.split(order, [middle, held_out])
+  return Rows(np.sort(training), np.sort(reference), np.sort(calibrating))
+
+
+@dataclasses.dataclass
+class Prepared:
+  """A fit about to start.
+
+  Attributes:
+    fingerprint: taps and autoencoders.
+    state: initial state; its frozen part holds copies of the network's variables.
+    data: training records on the device.
+    config: settings.
+    train_epochs: see ``detector_jax.epoch_loop``; donates the state.
+  """
+
+  fingerprint: Fingerprint
+  state: train.State
+  data: epoch_loop.Data
+  config: train.Config
+  train_epochs: epoch_loop.TrainEpochs
+
+  def advance(
+    self, state: train.State, key: jax.Array, first: int, last: int
+  ) -> tuple[train.State, dict[str, float]]:
+    """Trains epochs ``first .. last - 1``; returns the losses by layer of the last one."""
+    state, info = self.train_epochs(state, self.data, key, first, last)
+    return state, losses(info)
+
+
+def losses(info: train.Info) -> dict[str, float]:
+  """``{layer: mean squared residual}``, in variances of the layer's activations."""
+  return {name: float(mean.value) for name, mean in info.losses.items()}
+
+
+def prepare(
+  network: nn.Module | Callable[..., Any],
+  variables: Any,
+  x: np.ndarray,
+  config: train.Config,
+  key: jax.Array,
+  *,
+  layers: Sequence[str] | None = None,
+  select: Callable[[nn.Module, str], bool] | None = None,
+  apply_kwargs: Mapping[str, Any] | None = None,
+  chosen: Mapping[str, nn.Module] | None = None,
+) -> Prepared:
+  """Finds the taps, measures their activations and makes the autoencoders.
+
+  Args:
+    network: see ``taps.find``.
+    variables: its trained variables.
+    x: ``[n, ...]`` training records.
+    config: settings.
+    key: of the autoencoders' weights.
+    layers: names to tap, None for all.
+    select: see ``taps.find``.
+    apply_kwargs: see ``taps.find``.
+    chosen: autoencoders by layer; the others get the default of their shape.
+
+  Raises:
+    ValueError: what ``taps.find``, ``train.measure_views`` and ``train.init`` refuse.
+  """
+  config.validate()
+  tapped = taps.find(
+    network, variables, x.shape[1:], layers=layers, select=select, apply_kwargs=apply_kwargs
+  )
+  chosen = dict(chosen or {})
+  unknown = [name for name in chosen if name not in tapped.layers]
+  if unknown:
+    raise ValueError(
+      f"There is an autoencoder for {unknown[0]!r}, which is no tapped layer; these are: "
+      f"{', '.join(tapped.layers)}."
+    )
+  shapes = fingerprint.shapes_of_targets(tapped)
+  modules = (chosen.get(n) or autoencoders.default_autoencoder(shapes[n]) for n in tapped.layers)
+  prints = Fingerprint(tapped, tuple(modules))
+  copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
+  frozen = {"network": copied, "views": train.measure_views(prints, copied, x)}
+  batch_size = min(config.batch_size, len(x))
+  total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
+  optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
+  state = train.init(prints, frozen, optimizer, key)
+  step = train.make_train_step(prints, optimizer)
+  return Prepared(
+    prints, state, epoch_loop.put(x), config, train.make_train_epochs(step, batch_size)
+  )
+
+
+def finish(
+  prepared: Prepared,
+  state: train.State,
+  last_losses: Mapping[str, float],
+  x: np.ndarray,
+  x_reference: np.ndarray,
+  x_calibration: np.ndarray,
+  fpr: float,
+  metadata: Mapping[str, Any],
+) -> Detector:
+  """Weights, reference distribution and threshold: the Detector.
+
+  Args:
+    prepared: the fit.
+    state: trained.
+    last_losses: by layer, of the last epoch.
+    x: ``[n, ...]`` training records.
+    x_reference: ``[r, ...]`` held-out records that tell how errors are distributed.
+    x_calibration: ``[m, ...]`` held-out records that set the threshold.
+    fpr: false-positive rate of the whole rule.
+    metadata: facts that travel with the detector.
+
+  Raises:
+    ValueError: too few records for ``fpr``, or a layer whose errors are all alike.
+    HealthError: losses or scores that are not finite.
+  """
+  prints = prepared.fingerprint
+  health.check_loss({f"loss of layer {n}": v for n, v in last_losses.items()}, int(state.step))
+  for name in train.unlearned(last_losses):
+    logger.warning(
+      "The autoencoder of layer %r did not learn: its loss is %.2f of the activations' variance. "
+      "Train longer, give it a larger code, or leave the layer out with layers=.",
+      name, last_losses[name],
+    )  # fmt: skip
+  variables = {
+    **state.frozen,
+    "params": state.params,
+    "weights": train.measure_weights(prints, state.frozen, state.params, x),
+  }
+  compute = jax.jit(lambda variables, rows: prints.errors(prints.unexplained(variables, rows)))
+  errors = batching.in_batches(
+    lambda rows: compute(variables, rows), np.asarray(x_reference, np.float32), BATCH_SIZE
+  )
+  variables["reference"] = one_out.fit_reference(errors, prints.layers)
+  sample = x[:: max(1, len(x) // 10_000)]
+  detector = Detector.create(
+    prints,
+    variables,
+    Identity(),
+    x.shape[1:],
+    metadata={
+      "method": "NeuralFP",
+      "layers": list(prints.layers),
+      "layer_shapes": [list(shape) for shape in prints.taps.shapes],
+      "layer_losses": [float(last_losses[name]) for name in prints.layers],
+      **metadata,
+    },
+    report_fn=prints.report,
+    input_range=(float(sample.min()), float(sample.max())),
+    batch_size=BATCH_SIZE,
+  )
+  return detector.calibrate(x_calibration, fpr)
+
+
+def num_parameters(prepared: Prepared) -> int:
+  """Parameters of all autoencoders together."""
+  return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(prepared.state.params))

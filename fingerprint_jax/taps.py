@@ -1,0 +1,185 @@
+"""Activations of a trained network, layer by layer; the network stays frozen and untouched."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from flax import errors as flax_errors
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+Activations = dict[str, jax.Array]
+SOWN = "intermediates"
+
+
+@dataclasses.dataclass(frozen=True)
+class Taps:
+  """``(variables, x [batch, ...]) -> {layer: activation [batch, ...]}``, pure and hashable.
+
+  Attributes:
+    network: a Linen module, or a function ``x -> {name: array}`` (``(variables, x) -> ...`` where
+      there are variables), by which NNX modules and foreign networks can be tapped.
+    capture: whether activations are captured from the outputs of submodules
+      (``capture_intermediates``); else the network sows them itself.
+    apply_kwargs: arguments of the module beside x, e.g. ``(("train", False),)``.
+    layers: names of the layers that are tapped, in the order in which the network computes them.
+    shapes: shape of one record's activation, by layer.
+  """
+
+  network: Any
+  capture: bool
+  apply_kwargs: tuple[tuple[str, Any], ...]
+  layers: tuple[str, ...]
+  shapes: tuple[tuple[int, ...], ...]
+
+  def __call__(self, variables: Any, x: jax.Array) -> Activations:
+    """Activations of the chosen layers, float32."""
+    found = _activations(self.network, self.capture, dict(self.apply_kwargs), variables, x)
+    return {name: jnp.asarray(found[name], jnp.float32) for name in self.layers}
+
+
+def find(
+  network: nn.Module | Callable[..., Any],
+  variables: Any,
+  record_shape: Sequence[int],
+  *,
+  layers: Sequence[str] | None = None,
+  select: Callable[[nn.Module, str], bool] | None = None,
+  apply_kwargs: Mapping[str, Any] | None = None,
+) -> Taps:
+  """Finds what can be tapped, by shapes alone: the network does not run.
+
+  A Linen module is tapped where it sows into "intermediates" itself; one that sows nothing, at the
+  outputs of its innermost submodules.
+
+  Args:
+    network: a Linen module or a function, see ``Taps``.
+    variables: the trained variables, ``{"params": ...}`` with ``batch_stats`` and the like, or the
+      parameters alone. None for a function of x alone.
+    record_shape: of one input record.
+    layers: names of the layers to tap; None takes all.
+    select: ``(module, method name) -> bool``, which outputs to capture; captures even where the
+      network sows.
+    apply_kwargs: arguments of the module beside x, hashable.
+
+  Raises:
+    ValueError: network and variables do not match, nothing to tap, an unknown or an empty layer, or
+      an activation without a batch axis.
+  """
+  kwargs = dict(apply_kwargs or {})
+  capture: Any = select or False
+  shapes = _shapes(network, capture, kwargs, variables, record_shape)
+  if not shapes and isinstance(network, nn.Module) and not capture:
+    capture = True
+    shapes = _innermost(_shapes(network, capture, kwargs, variables, record_shape))
+  if not shapes:
+    raise ValueError(
+      "There is no layer to tap: let the network sow its activations into 'intermediates', or "
+      "pass a function x -> {name: activation}."
+    )
+  chosen = tuple(shapes) if layers is None else tuple(layers)
+  unknown = [name for name in chosen if name not in shapes]
+  if unknown or not chosen:
+    name = f"no layer {unknown[0]!r}" if unknown else "nothing to tap in layers=()"
+    raise ValueError(f"There is {name}; the network has: {', '.join(shapes)}.")
+  for name in chosen:
+    if 0 in shapes[name]:
+      raise ValueError(
+        f"The activation of layer {name!r} is empty, of shape {['n', *shapes[name]]}; leave it out "
+        "with layers=."
+      )
+  return Taps(
+    network, capture, tuple(sorted(kwargs.items())), chosen, tuple(shapes[name] for name in chosen)
+  )
+
+
+def as_variables(variables: Any) -> Any:
+  """Wraps bare parameters into ``{"params": ...}``."""
+  if isinstance(variables, Mapping) and variables and "params" not in variables:
+    return {"params": variables}
+  return variables
+
+
+def _shapes(
+  network: Any, capture: Any, kwargs: dict[str, Any], variables: Any, record_shape: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
+  """Shape of one record's activation by layer, in the order of computation."""
+  batch = 2
+  x = jax.ShapeDtypeStruct((batch, *record_shape), jnp.float32)
+  order: list[str] = []
+
+  def traced(variables: Any, x: jax.Array) -> Activations:
+    found = _activations(network, capture, kwargs, variables, x)
+    order.extend(found)  # a pytree of dicts comes back in alphabetical order
+    return found
+
+  try:
+    found = jax.eval_shape(traced, variables, x)
+  except flax_errors.FlaxError as error:
+    reason = str(error).splitlines()[0].split(" (https://")[0].rstrip(". ")
+    raise ValueError(
+      f"Network and variables do not match for records of shape {list(record_shape)}: {reason}."
+    ) from error
+  except (TypeError, ValueError, AttributeError, KeyError) as error:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+    raise ValueError(
+      f"The network cannot be applied to records of shape {list(record_shape)}: {reason}."
+    ) from error
+  shapes = {}
+  for name in order:
+    leaf = found[name]
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      continue
+    if not leaf.shape or leaf.shape[0] != batch:
+      raise ValueError(
+        f"The activation of layer {name!r} has shape {list(leaf.shape)}; its first axis must be "
+        "the batch. Leave it out with select= or let the network sow something else."
+      )
+    shapes[name] = tuple(leaf.shape[1:]) or (1,)
+  return shapes
+
+
+def _activations(
+  network: Any, capture: Any, kwargs: dict[str, Any], variables: Any, x: jax.Array
+) -> Activations:
+  if not isinstance(network, nn.Module):
+    found = network(x, **kwargs) if variables is None else network(variables, x, **kwargs)
+    if not isinstance(found, Mapping):
+      raise TypeError(f"the function must return {{name: array}}, got {type(found).__name__}")
+    return {name: _with_features(value) for name, value in found.items()}
+  choose = _calls if capture is True else capture
+  _, state = network.apply(
+    as_variables(variables), x, mutable=[SOWN], capture_intermediates=choose, **kwargs
+  )
+  return {name: _with_features(value) for name, value in _named(state.get(SOWN, {}))}
+
+
+def _with_features(value: Any) -> jax.Array:
+  value = jnp.asarray(value)
+  return value[:, None] if value.ndim == 1 else value
+
+
+def _calls(module: nn.Module, method: str) -> bool:
+  return method == "__call__" and module.name is not None
+
+
+def _named(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+  """Sown values by path, a number added where a name holds several."""
+  for key, value in tree.items():
+    name = prefix.rstrip("/") if key == "__call__" and prefix else prefix + key
+    if isinstance(value, Mapping):
+      yield from _named(value, name + "/")
+      continue
+    leaves = jax.tree.leaves(value)
+    for number, leaf in enumerate(leaves):
+      yield name if len(leaves) == 1 else f"{name}:{number}", leaf
+
+
+def _innermost(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+  """Leaves out modules whose submodules are tapped themselves."""
+  return {
+    name: shape
+    for name, shape in shapes.items()
+    if not any(other.startswith(name + "/") for other in shapes)
+  }

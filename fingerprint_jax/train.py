@@ -1,0 +1,230 @@
+"""Fits the autoencoders of all layers: one pass of the network feeds them all in one step."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from detector_jax import batching, epoch_loop
+from detector_jax.batching import Batch, Mean
+from fingerprint_jax import autoencoders as autoencoders_lib
+from fingerprint_jax import fingerprint, views
+from fingerprint_jax.fingerprint import Fingerprint
+
+MEASURED = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the fingerprints.
+
+  Attributes:
+    epochs: over the training records, >= 1.
+    batch_size: records per step.
+    learning_rate: of Adam at the start, > 0; falls to 0 along a cosine.
+  """
+
+  epochs: int = 5
+  batch_size: int = 256
+  learning_rate: float = 2e-3
+
+  def validate(self) -> None:
+    """Raises a ValueError that names a setting out of its range."""
+    if self.epochs < 1:
+      raise ValueError(f"epochs must be >= 1, got {self.epochs!r}.")
+    if self.batch_size < 1:
+      raise ValueError(f"batch_size must be >= 1, got {self.batch_size!r}.")
+    if not 0.0 < self.learning_rate < np.inf:
+      raise ValueError(f"learning_rate must be > 0, got {self.learning_rate!r}.")
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=["step", "params", "opt_state", "frozen"],
+  meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class State:
+  """What training carries on.
+
+  Attributes:
+    step: int32, number of steps done.
+    params: ``{layer: parameters of its autoencoder}``.
+    opt_state: of Adam.
+    frozen: ``{"network", "views"}``, never changed; here so that nothing is baked into programs.
+  """
+
+  step: jax.Array
+  params: dict[str, Any]
+  opt_state: Any
+  frozen: dict[str, Any]
+
+
+class Info(NamedTuple):
+  """What one may look at.
+
+  Attributes:
+    losses: ``{layer: mean squared residual}``; 1 is what predicting the mean gives.
+    penalty: mean of what autoencoders sow into "penalty" (the variational one's divergence).
+  """
+
+  losses: dict[str, Mean]
+  penalty: Mean
+
+
+def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
+  """Adam with a cosine schedule over ``total_steps``."""
+  return optax.adam(optax.cosine_decay_schedule(config.learning_rate, total_steps))
+
+
+def make_train_step(prints: Fingerprint, optimizer: optax.GradientTransformation) -> Any:
+  """Makes the pure train step ``(state, batch, key) -> (state, info)`` of all layers."""
+
+  def loss(
+    params: Mapping[str, Any], targets: Mapping[str, jax.Array], mask: jax.Array, key: jax.Array
+  ) -> tuple[jax.Array, Info]:
+    losses, penalties = {}, []
+    pairs = zip(prints.layers, prints.autoencoders, strict=True)
+    for number, (name, autoencoder) in enumerate(pairs):
+      reconstruction, sown = autoencoder.apply(
+        {"params": params[name]},
+        targets[name],
+        rngs={autoencoders_lib.NOISE: jax.random.fold_in(key, number)},
+        mutable=[autoencoders_lib.PENALTY],
+      )
+      squares = (targets[name] - reconstruction) ** 2
+      losses[name] = Mean.of(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), mask)
+      penalties += jax.tree.leaves(sown)
+    penalty = Mean.of(sum(penalties, jnp.zeros_like(mask)), mask)
+    total = sum((mean.value for mean in losses.values()), penalty.value)
+    return total, Info(losses, penalty)
+
+  def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
+    targets = prints.targets(state.frozen, batch.inputs)
+    gradients, info = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, opt_state, state.frozen), info
+
+  return step
+
+
+def init(
+  prints: Fingerprint, frozen: dict[str, Any], optimizer: optax.GradientTransformation,
+  key: jax.Array,
+) -> State:  # fmt: skip
+  """Initial state.
+
+  Raises:
+    ValueError: an autoencoder that does not map its layer's view to the same shape.
+  """
+  params = {}
+  shapes = fingerprint.shapes_of_targets(prints.taps)
+  for number, (name, autoencoder) in enumerate(
+    zip(prints.layers, prints.autoencoders, strict=True)
+  ):
+    params[name] = _init_one(autoencoder, name, shapes[name], jax.random.fold_in(key, number))
+  return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), frozen)
+
+
+def _init_one(
+  autoencoder: nn.Module, name: str, shape: tuple[int, ...], key: jax.Array
+) -> dict[str, Any]:
+  sample = jnp.zeros((2, *shape), jnp.float32)
+  try:
+    result, variables = jax.eval_shape(autoencoder.init_with_output, key, sample)
+  except (TypeError, ValueError) as error:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+    raise ValueError(
+      f"The autoencoder of layer {name!r} cannot take {list(sample.shape)}: {reason}."
+    ) from error
+  if getattr(result, "shape", None) != sample.shape:
+    raise ValueError(
+      f"The autoencoder of layer {name!r} maps {list(sample.shape)} to "
+      f"{list(getattr(result, 'shape', ()))}; it must give back the same shape."
+    )
+  if set(variables) - {"params", autoencoders_lib.PENALTY}:
+    raise ValueError(
+      f"The autoencoder of layer {name!r} has state beside its parameters "
+      f"({', '.join(sorted(set(variables) - {'params'}))}), which is not supported."
+    )
+  return jax.jit(autoencoder.init)(key, sample)["params"]
+
+
+def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str, views.View]:
+  """Mean and deviation of every layer's channels over at most 20,000 records ``[n, ...]``.
+
+  Raises:
+    ValueError: activations that are not finite, or a layer that is constant; it is named.
+  """
+
+  @jax.jit
+  def sums(network: Any, rows: jax.Array, mask: jax.Array) -> dict[str, Any]:
+    return {n: views.moments(a, mask) for n, a in prints.taps(network, rows).items()}
+
+  total = _sum_over(lambda rows, mask: sums(network, rows, mask), x[:MEASURED])
+  count = len(x[:MEASURED])
+  result = {}
+  for name in prints.layers:
+    mean, mean_square = (leaf / count for leaf in total[name])
+    if not (np.isfinite(mean).all() and np.isfinite(mean_square).all()):
+      raise ValueError(
+        f"Layer {name!r} has activations that are NaN or infinite on the training records: the "
+        "network has diverged, or was trained on inputs of another range."
+      )
+    result[name] = views.standardised(mean, mean_square)
+    spread = float(jnp.max(jnp.sqrt(jnp.maximum(mean_square - mean**2, 0.0))))
+    if spread <= 1e-6 * float(jnp.max(jnp.abs(mean))) or spread == 0.0:
+      raise ValueError(
+        f"Layer {name!r} is constant over the training records and says nothing of them; leave it "
+        "out with layers=."
+      )
+  return result
+
+
+def measure_weights(
+  prints: Fingerprint, frozen: Mapping[str, Any], params: Mapping[str, Any], x: np.ndarray
+) -> dict[str, jax.Array]:
+  """Weights of the error, from the residuals of at most 20,000 training records ``[n, ...]``."""
+
+  @jax.jit
+  def sums(arguments: Any, rows: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    frozen, params = arguments
+    residuals = prints.residuals(params, prints.targets(frozen, rows))
+    return {
+      name: jnp.sum(r**2 * mask.reshape(-1, *(1,) * (r.ndim - 1)), axis=0)
+      for name, r in residuals.items()
+    }
+
+  total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x[:MEASURED])
+  count = len(x[:MEASURED])
+  return fingerprint.error_weights({name: leaf / count for name, leaf in total.items()})
+
+
+def _sum_over(function: Any, x: np.ndarray, batch_size: int = 500) -> Any:
+  """Sums ``function(rows, mask)`` over batches of ``x``."""
+  total = None
+  for start in range(0, len(x), batch_size):
+    rows = np.asarray(x[start : start + batch_size], np.float32)
+    mask = jnp.asarray(np.arange(batch_size) < len(rows), jnp.float32)
+    part = function(jnp.asarray(batching.pad_rows(rows, batch_size)), mask)
+    total = part if total is None else jax.tree.map(jnp.add, total, part)
+  return total
+
+
+def unlearned(losses: Mapping[str, float], threshold: float = 0.95) -> list[str]:
+  """Layers whose autoencoder is hardly better than predicting the mean."""
+  return [name for name, value in losses.items() if value > threshold]
+
+
+def make_train_epochs(step: Any, batch_size: int) -> epoch_loop.TrainEpochs:
+  """Epochs of ``step``: compiled whole on accelerators, step by step on a CPU."""
+  if jax.default_backend() == "cpu":
+    return epoch_loop.make_train_epochs_by_step(step, batch_size)
+  return jax.jit(epoch_loop.make_train_epochs(step, batch_size), donate_argnums=0)

@@ -1,0 +1,37 @@
+"""The methods that the launcher can train, by the names that ``config.json`` has them under.
+
+A method is a module here with a dataclass ``Config``, whose class attribute ``method`` is that name
+and which has the fields ``data`` and ``seed``, and a function ``train(config, workdir)`` that
+
+- loads the data and settles everything that may be wrong with the settings,
+- calls ``workdirs.claim(workdir, config)``,
+- trains in one or more stages, each by ``stages.run``,
+- saves the Detector in ``workdir/detector`` and returns that folder. Its metadata has ``method``
+  (for people), ``summary`` (a sentence for the report's head), ``feature_names`` where records are
+  rows, and ``layers`` (names) where ``Detector.report`` tells layers apart.
+"""
+
+from collections.abc import Callable
+import pathlib
+from typing import Any, NamedTuple
+
+from launch.methods import drocc
+
+
+class Method(NamedTuple):
+  """How the launcher trains.
+
+  Attributes:
+    config: class of the configuration.
+    train: ``(config, workdir) -> folder`` of what was trained.
+    detects: whether that is a Detector, which can be evaluated and can score.
+  """
+
+  config: Any
+  train: Callable[[Any, pathlib.Path], pathlib.Path]
+  detects: bool = True
+
+
+METHODS: dict[str, Method] = {
+  "drocc": Method(drocc.Config, drocc.train),
+}

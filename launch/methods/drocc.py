@@ -1,0 +1,173 @@
+"""DROCC: one stage, from typical records to a calibrated Detector."""
+
+from collections.abc import Callable
+import dataclasses
+import pathlib
+from typing import Any, ClassVar
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detector_jax import epoch_loop
+from drocc_jax import drocc, networks, recipe, validation
+from drocc_jax.drocc import Config as DroccConfig
+from launch import data, stages, workdirs
+from launch.data import DataConfig
+
+
+@dataclasses.dataclass
+class NetworkConfig:
+  """The network to train.
+
+  Attributes:
+    name: "auto" (by the shape of a record), "mlp", "lstm", "mnist_lenet" or "cifar_lenet".
+    hidden: widths of the MLP's hidden layers.
+    input_gain: factor on the initial weights of the MLP's first layer.
+    bias_range: its first biases start uniform in [-bias_range, bias_range].
+  """
+
+  name: str = "auto"
+  hidden: tuple[int, ...] = (128,)
+  input_gain: float = 1.0
+  bias_range: float = 0.0
+
+  def make(self) -> Any:
+    """The Linen module, or None for "auto".
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    if self.name == "auto":
+      return None
+    if self.name not in NETWORKS:
+      names = ", ".join(("auto", *NETWORKS))
+      raise ValueError(f"network.name must be one of {names}; got {self.name!r}.")
+    return NETWORKS[self.name](self)
+
+
+NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
+  "mlp": lambda config: networks.MLP(tuple(config.hidden), config.input_gain, config.bias_range),
+  "lstm": lambda config: networks.LSTM(),
+  "mnist_lenet": lambda config: networks.mnist_lenet(),
+  "cifar_lenet": lambda config: networks.cifar_lenet(),
+}
+
+
+@dataclasses.dataclass
+class Config:
+  """One experiment with DROCC.
+
+  Attributes:
+    data: what to train and test on.
+    network: the network.
+    drocc: the algorithm.
+    epochs: None takes as many as make about 1,500 steps.
+    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
+    batch_size: examples per step.
+    seed: of weights, data order, noise and the held-out rows.
+    scaling: "standard" or "none"; see ``Standardizer.fit``.
+    constant: "drop" or "clip" features that are constant over the training rows.
+    clip: of standardised features, in standard deviations.
+    calibration_size: share of the training rows held out for the threshold, at most 1,000 rows.
+    fpr: false-positive rate of the threshold; None takes 5 %, or what the held-out rows can defend.
+    checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
+  """
+
+  method: ClassVar[str] = "drocc"
+
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+  drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
+  epochs: int | None = None
+  warmup_epochs: int = 0
+  batch_size: int = 64
+  seed: int = 0
+  scaling: str = "standard"
+  constant: str = "drop"
+  clip: float = 20.0
+  calibration_size: float = 0.2
+  fpr: float | None = None
+  checkpoints: int = 10
+
+
+def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
+  """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
+  stages.check_checkpoints(config.checkpoints)
+  splits = data.load(config.data)
+  rows, held_out = recipe.calibration_rows(
+    len(splits.x_train), config.calibration_size, config.seed
+  )
+  x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
+  prepared = prepare(config, x)
+  workdirs.claim(workdir, config)
+  init_key, train_key = recipe.keys(config.seed)
+  stage = _stage(prepared, x_held_out, train_key)
+  state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
+  metadata = {
+    "method": "DROCC",
+    "summary": _summary(prepared, len(x), len(x_held_out)),
+    "config": dataclasses.asdict(config),
+    "data": splits.description,
+    "radius": prepared.config.radius,
+    "epochs": prepared.epochs,
+    "training_records": len(x),
+    "calibration_records": len(x_held_out),
+    "feature_names": splits.feature_names,
+  }
+  detector = recipe.finish(
+    prepared.network, state, prepared.preprocessing, x, x_held_out, config.fpr, metadata
+  )
+  detector.save(workdir / "detector")
+  return workdir / "detector"
+
+
+def prepare(config: Config, x: np.ndarray) -> recipe.Prepared:
+  """Settles everything that follows from the settings and the training records ``[n, ...]``."""
+  chosen = config.drocc
+  if config.warmup_epochs:
+    per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
+  return recipe.prepare(
+    x, chosen, network=config.network.make(), batch_size=config.batch_size,
+    epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
+  )  # fmt: skip
+
+
+def validation_of(
+  prepared: recipe.Prepared, x_held_out: np.ndarray, key: jax.Array
+) -> Callable[[drocc.State], dict[str, float]]:
+  """The objective on at most 256 held-out rows, which no label enters; see ``validation``.
+
+  Returns:
+    ``state -> {"validation_objective": value}``, or ``{}`` where no row is held out.
+  """
+  if not len(x_held_out):
+    return lambda state: {}
+  z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))
+  mask = jnp.ones(len(z))
+  validate = jax.jit(validation.make_validate(prepared.network, prepared.config.static()))
+  return lambda state: {"validation_objective": float(validate(state, z, mask, key).value)}
+
+
+def _stage(prepared: recipe.Prepared, x_held_out: np.ndarray, train_key: jax.Array) -> stages.Stage:
+  validate = validation_of(prepared, x_held_out, jax.random.fold_in(train_key, 1))
+
+  def advance(state: drocc.State, first: int, last: int) -> tuple[drocc.State, dict[str, float]]:
+    state, info = prepared.program.train_epochs(state, prepared.data, train_key, first, last)
+    return state, {**drocc.means(info), **validate(state)}
+
+  return stages.Stage("training", prepared.epochs, advance)
+
+
+def _summary(prepared: recipe.Prepared, trained: int, held_out: int) -> str:
+  threshold = (
+    f"{held_out:,} more were held out for the threshold"
+    if held_out
+    else "none was held out, so the threshold is the network's own boundary"
+  )
+  return (
+    f"DROCC with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} epochs on "
+    f"{trained:,} typical records; {threshold}."
+  )

@@ -1,0 +1,127 @@
+"""The folder of a run (workdir), and the configuration that claims it.
+
+config.json     the configuration and its method, checked when the run is taken up again
+checkpoints/    Orbax, by stage and epoch
+metrics.jsonl   scalars by stage and epoch; tensorboard/ has the same
+detector/       the finished Detector, see detector_jax.artifact
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import types
+import typing
+from typing import Any
+
+from launch import flags
+
+
+def check(workdir: pathlib.Path, config: Any) -> None:
+  """Checks that the workdir is new or of this configuration.
+
+  Raises:
+    ValueError: it holds a run of another method or configuration; the message names the first
+      differences.
+  """
+  if not (workdir / "config.json").exists():
+    return
+  method, stored = read(workdir)
+  before, now = {"method": method}, {"method": type(config).method}
+  if method == type(config).method:
+    before, now = (_leaves(each) for each in (from_dict(workdir, type(config), stored), config))
+  changes = [
+    f"{name} was {before.get(name, 'unset')}, is {now.get(name, 'unset')}"
+    for name in {**now, **before}
+    if before.get(name, "unset") != now.get(name, "unset")
+  ]
+  if changes:
+    raise ValueError(
+      f"{workdir} holds a run of another configuration ({'; '.join(changes[:3])}): choose another "
+      "--workdir, or give the same settings to resume it."
+    )
+
+
+def claim(workdir: pathlib.Path, config: Any) -> None:
+  """Makes the workdir and writes ``config.json``, once the settings are known to be good.
+
+  Args:
+    workdir: the folder.
+    config: a dataclass with the class attribute ``method``, its name in ``launch.methods``.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  values = {"method": type(config).method, **dataclasses.asdict(config)}
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = workdir / "config.tmp"
+    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, workdir / "config.json")
+  except OSError as error:
+    raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
+
+
+def read(workdir: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  """The method of a run and its settings as ``config.json`` has them.
+
+  A file that names no method is of DROCC, which was the only one then.
+
+  Raises:
+    ValueError: there is none, or it cannot be read.
+  """
+  path = workdir / "config.json"
+  if not path.is_file():
+    raise ValueError(
+      f"{workdir} holds no run: train first, python -m launch.train --workdir={workdir}."
+    )
+  try:
+    values = dict(json.loads(path.read_text()))
+  except (ValueError, TypeError) as error:
+    raise ValueError(f"{path} is not the configuration of a run: {error}.") from error
+  return values.pop("method", "drocc"), values
+
+
+def from_dict(workdir: pathlib.Path, cls: Any, values: dict[str, Any]) -> Any:
+  """The configuration that ``values`` of a workdir's ``config.json`` stand for.
+
+  Raises:
+    ValueError: they are not of a ``cls``.
+  """
+  try:
+    return _from_dict(cls, values)
+  except (ValueError, TypeError) as error:
+    message = f"{workdir / 'config.json'} is not the configuration of a run: {error}."
+    raise ValueError(message) from error
+
+
+def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
+  """A dataclass from what ``asdict`` and JSON made of it."""
+  if not isinstance(values, dict):
+    raise ValueError(f"{values!r} is no {cls.__name__}")
+  hints = typing.get_type_hints(cls)
+  known = {field.name for field in dataclasses.fields(cls)}
+  if not known >= values.keys():
+    raise ValueError(f"{cls.__name__} has no setting {min(values.keys() - known)!r}")
+  return cls(**{name: _value(hints[name], value) for name, value in values.items()})
+
+
+def _value(kind: Any, value: Any) -> Any:
+  """``value`` as the type ``kind``: dataclasses from dicts and tuples from lists, at any depth."""
+  if typing.get_origin(kind) in (typing.Union, types.UnionType):
+    kinds = [each for each in typing.get_args(kind) if each is not types.NoneType]
+    suits = (each for each in kinds if isinstance(value, dict) == dataclasses.is_dataclass(each))
+    return value if value is None else _value(next(suits, None), value)
+  if dataclasses.is_dataclass(kind):
+    return _from_dict(kind, value)
+  if kind is tuple or typing.get_origin(kind) is tuple:
+    inner = typing.get_args(kind)
+    if inner and inner[-1] is ...:
+      inner = inner[:1] * len(value)
+    return tuple(map(_value, inner, value)) if inner else tuple(value)
+  return value
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+  """Every setting by its dotted name, as JSON has it."""
+  return json.loads(json.dumps(dict(flags.leaves(config)), default=dataclasses.asdict))
