@@ -80,7 +80,7 @@ class NeuralFP(DetectorEstimator):
   Attributes:
     detector_: the trained ``Detector``.
     layers_: names of the layers.
-    losses_: ``{layer: mean squared residual in variances}`` of the last epoch.
+    losses_: ``{layer: mean squared residual in variances}`` after training.
     offset_: ``decision_function = score_samples - offset_``.
 
   References:
@@ -148,18 +148,19 @@ class NeuralFP(DetectorEstimator):
       apply_kwargs=self.apply_kwargs,
       chosen=self.autoencoders,
     )
-    state, losses = prepared.advance(prepared.state, train_key, 0, config.epochs)
+    state, _ = prepared.advance(prepared.state, train_key, 0, config.epochs)
     detector = recipe.finish(
       prepared,
       state,
-      losses,
       x[rows.train],
       x[rows.reference],
       x[rows.calibration],
       self.fpr,
       {"estimator": self._facts(), "training_records": len(rows.train)},
     )
-    self.losses_ = losses
+    self.losses_ = dict(
+      zip(detector.metadata["layers"], detector.metadata["layer_losses"], strict=True)
+    )
     self._set_detector(detector)
     return self
 

@@ -159,7 +159,6 @@ def prepare(
 def finish(
   prepared: Prepared,
   state: train.State,
-  last_losses: Mapping[str, float],
   x: np.ndarray,
   x_reference: np.ndarray,
   x_calibration: np.ndarray,
@@ -171,7 +170,6 @@ def finish(
   Args:
     prepared: the fit.
     state: trained.
-    last_losses: by layer, of the last epoch.
     x: ``[n, ...]`` training records.
     x_reference: ``[r, ...]`` held-out records that tell how errors are distributed.
     x_calibration: ``[m, ...]`` held-out records that set the threshold.
@@ -183,6 +181,8 @@ def finish(
     HealthError: losses or scores that are not finite.
   """
   prints = prepared.fingerprint
+  mean_squares = train.measure_residuals(prints, state.frozen, state.params, x)
+  last_losses = {name: float(np.mean(squares)) for name, squares in mean_squares.items()}
   health.check_loss({f"loss of layer {n}": v for n, v in last_losses.items()}, int(state.step))
   for name in train.unlearned(last_losses):
     logger.warning(
@@ -193,7 +193,7 @@ def finish(
   variables = {
     **state.frozen,
     "params": state.params,
-    "weights": train.measure_weights(prints, state.frozen, state.params, x),
+    "weights": fingerprint.error_weights(mean_squares),
   }
   compute = jax.jit(lambda variables, rows: prints.errors(prints.unexplained(variables, rows)))
   errors = batching.in_batches(

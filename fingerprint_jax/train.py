@@ -188,10 +188,10 @@ def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str,
   return result
 
 
-def measure_weights(
+def measure_residuals(
   prints: Fingerprint, frozen: Mapping[str, Any], params: Mapping[str, Any], x: np.ndarray
 ) -> dict[str, jax.Array]:
-  """Weights of the error, from the residuals of at most 20,000 training records ``[n, ...]``."""
+  """Mean squared residuals by layer and coordinate, over at most 20,000 records ``[n, ...]``."""
 
   @jax.jit
   def sums(arguments: Any, rows: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
@@ -204,7 +204,7 @@ def measure_weights(
 
   total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x[:MEASURED])
   count = len(x[:MEASURED])
-  return fingerprint.error_weights({name: leaf / count for name, leaf in total.items()})
+  return {name: leaf / count for name, leaf in total.items()}
 
 
 def _sum_over(function: Any, x: np.ndarray, batch_size: int = 500) -> Any:

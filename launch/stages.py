@@ -74,6 +74,28 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
   return state
 
 
+def restore(name: str, epochs: int, like: Any, workdir: pathlib.Path) -> Any:
+  """The state after the last epoch of a finished stage.
+
+  Args:
+    name: of the stage.
+    epochs: that it trains.
+    like: a state of the same structure and shapes.
+    workdir: the run's folder.
+
+  Raises:
+    ValueError: the stage is not finished, or its checkpoint cannot be read.
+  """
+  folder = workdir / "checkpoints" / name
+  if folder.is_dir():
+    with store.open_checkpoints(folder) as saved:
+      if saved.latest() == epochs:
+        return saved.restore(epochs, like)[0]
+  raise ValueError(
+    f"The stage {name!r} of {workdir} is not finished: give its launch.train command again."
+  )
+
+
 def check_checkpoints(checkpoints: int) -> None:
   """Raises a ValueError where the number of checkpoints is below 1."""
   if checkpoints < 1:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import pathlib
 from typing import Any, NamedTuple
 
-from launch.methods import drocc
+from launch.methods import classifier, drocc, neuralfp
 
 
 class Method(NamedTuple):
@@ -34,4 +34,6 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
   "drocc": Method(drocc.Config, drocc.train),
+  "neuralfp": Method(neuralfp.Config, neuralfp.train),
+  "classifier": Method(classifier.Config, classifier.train, detects=False),
 }

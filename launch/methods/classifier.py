@@ -1,0 +1,156 @@
+"""A classifier to fingerprint: one stage, from classified records to trained parameters."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any, ClassVar
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detector_jax import batching, epoch_loop
+from fingerprint_jax import classifiers, recipe
+from fingerprint_jax import train as fingerprint_train
+from fingerprint_jax.classifiers import Config as TrainingConfig
+from launch import data, stages, workdirs
+from launch.data import DataConfig
+
+STAGE = "classifier"
+NETWORKS = {
+  "mnist": classifiers.mnist_classifier,
+  "fashion_mnist": classifiers.fashion_mnist_classifier,
+  "digits_shifted": classifiers.digits_classifier,
+}
+
+
+@dataclasses.dataclass
+class Config:
+  """Training of one classifier.
+
+  Attributes:
+    data: records with classes.
+    network: "mnist" (7 layers), "fashion_mnist" (11), "digits_shifted" (5), or "auto": the one
+      named like the data.
+    training: its settings.
+    held_out: share of the training records that the classifier must not see, so that they can
+      calibrate its fingerprints; in [0, 1), at most 6,000 records.
+    seed: of weights, data order and the held-out records.
+    checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
+  """
+
+  method: ClassVar[str] = "classifier"
+
+  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="mnist"))
+  network: str = "auto"
+  training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+  held_out: float = 0.1
+  seed: int = 0
+  checkpoints: int = 5
+
+
+def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
+  """Trains, or resumes; writes the accuracy on the test records into ``metrics.json``."""
+  stages.check_checkpoints(config.checkpoints)
+  splits = data.load(config.data)
+  rows = np.arange(len(splits.x_train))
+  if config.held_out:
+    rows = recipe.split_rows(len(rows), config.held_out, 0.5, config.seed).train
+  network = make(config.network, config.data.name)
+  x, classes = classified(splits, rows)
+  config.training.validate()
+  workdirs.claim(workdir, config)
+  params = fit(network, config.training, x, classes, config.seed, workdir, config.checkpoints)
+  result = {"test_accuracy": accuracy(network, params, splits), "training_records": len(x)}
+  temporary = workdir / "metrics.tmp"
+  temporary.write_text(json.dumps(result, indent=2) + "\n")
+  os.replace(temporary, workdir / "metrics.json")
+  print(f"test accuracy: {result['test_accuracy']}")
+  return workdir / "checkpoints" / STAGE
+
+
+def make(name: str, data_name: str) -> classifiers.Classifier:
+  """The network of a name.
+
+  Raises:
+    ValueError: an unknown name, or "auto" with data that has no classifier of its own.
+  """
+  chosen = data_name if name == "auto" else name
+  if chosen not in NETWORKS:
+    raise ValueError(
+      f"There is no classifier {chosen!r}; set the network to one of {', '.join(NETWORKS)}."
+    )
+  return NETWORKS[chosen]()
+
+
+def classified(splits: data.Splits, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Training records ``[n, ...]`` of these rows, and their classes ``[n]``.
+
+  Raises:
+    ValueError: records without classes.
+  """
+  if splits.y_train is None:
+    raise ValueError(
+      "A classifier needs records with classes: take mnist or fashion_mnist with data.ood set, or "
+      "digits_shifted."
+    )
+  return splits.x_train[rows], splits.y_train[rows]
+
+
+def fit(
+  network: nn.Module, config: TrainingConfig, x: np.ndarray, classes: np.ndarray, seed: int,
+  workdir: pathlib.Path, checkpoints: int,
+) -> Any:  # fmt: skip
+  """Runs the stage "classifier"; returns the trained parameters."""
+  init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
+  batch_size = min(config.batch_size, len(x))
+  total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
+  optimizer = classifiers.make_optimizer(config, total)
+  step = classifiers.make_train_step(network, optimizer, config)
+  train_epochs = fingerprint_train.make_train_epochs(step, batch_size)
+  rows = epoch_loop.put(x, classes)
+
+  def advance(state: Any, first: int, last: int) -> tuple[Any, dict[str, float]]:
+    state, info = train_epochs(state, rows, train_key, first, last)
+    return state, {"loss": float(info.loss.value), "accuracy": float(info.accuracy.value)}
+
+  state = classifiers.init(network, optimizer, x.shape[1:], init_key)
+  stage = stages.Stage(STAGE, config.epochs, advance)
+  return stages.run(stage, state, workdir, checkpoints).params
+
+
+def accuracy(network: nn.Module, params: Any, splits: data.Splits) -> float | None:
+  """Share of the typical test records classified rightly, None where none has a class."""
+  if splits.x_test is None or splits.class_test is None:
+    return None
+  typical = splits.class_test >= 0
+
+  @jax.jit
+  def compute(params: Any, x: jax.Array) -> jax.Array:
+    logits: Any = network.apply({"params": params}, x)
+    return jnp.argmax(logits, axis=-1)
+
+  found = batching.in_batches(
+    lambda rows: compute(params, rows), np.asarray(splits.x_test[typical], np.float32), 256
+  )
+  return float(np.mean(found == splits.class_test[typical]))
+
+
+def load(workdir: pathlib.Path) -> tuple[Config, classifiers.Classifier, Any]:
+  """Configuration, network and parameters of a finished classifier run.
+
+  Raises:
+    ValueError: no such run, or one that is not finished.
+  """
+  name, values = workdirs.read(workdir)
+  if name != Config.method:
+    raise ValueError(f"{workdir} holds a run of {name!r}, not of a classifier.")
+  config = workdirs.from_dict(workdir, Config, values)
+  network = make(config.network, config.data.name)
+  shape = (8, 8, 1) if config.data.name == "digits_shifted" else (28, 28, 1)
+  optimizer = classifiers.make_optimizer(config.training, 1)
+  state = classifiers.init(network, optimizer, shape, jax.random.key(0))
+  state = stages.restore(STAGE, config.training.epochs, state, workdir)
+  return config, network, state.params

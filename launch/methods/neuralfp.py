@@ -1,0 +1,138 @@
+"""NeuralFP: three stages, classifier, fingerprints, calibration."""
+
+import dataclasses
+import logging
+import pathlib
+from typing import Any, ClassVar
+
+import jax
+
+from fingerprint_jax import recipe
+from fingerprint_jax import train as fingerprint_train
+from fingerprint_jax.classifiers import Config as TrainingConfig
+from fingerprint_jax.train import Config as FingerprintConfig
+from launch import data, stages, workdirs
+from launch.data import DataConfig
+from launch.methods import classifier as classifier_method
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class ClassifierConfig:
+  """The network to fingerprint.
+
+  Attributes:
+    workdir: of a classifier run to take it from; "" trains one.
+    network: as in ``launch.methods.classifier``.
+    training: its settings, where one is trained.
+  """
+
+  workdir: str = ""
+  network: str = "auto"
+  training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+@dataclasses.dataclass
+class Config:
+  """One experiment with NeuralFP.
+
+  Attributes:
+    data: records with classes to train on, out-of-distribution records to test on.
+    classifier: the network.
+    fingerprint: settings of the autoencoders' training.
+    layers: names of the layers to use; () takes all.
+    held_out: share of the training records, at most 6,000, that neither classifier nor
+      fingerprints see: half tell how errors are distributed, half set the threshold.
+    fpr: false-positive rate of the whole rule.
+    seed: of weights, data order and the held-out records.
+    checkpoints: how many checkpoints each stage writes, evenly spread over its epochs.
+  """
+
+  method: ClassVar[str] = "neuralfp"
+
+  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="digits_shifted"))
+  classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
+  fingerprint: FingerprintConfig = dataclasses.field(default_factory=FingerprintConfig)
+  layers: tuple[str, ...] = ()
+  held_out: float = 0.1
+  fpr: float = 0.01
+  seed: int = 0
+  checkpoints: int = 5
+
+
+def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
+  """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
+  stages.check_checkpoints(config.checkpoints)
+  config.fingerprint.validate()
+  config.classifier.training.validate()
+  splits = data.load(config.data)
+  rows = recipe.split_rows(len(splits.x_train), config.held_out, config.fpr, config.seed)
+  x, classes = classifier_method.classified(splits, rows.train)
+  network, params = _given(config) if config.classifier.workdir else (_named(config), None)
+  workdirs.claim(workdir, config)
+  if params is None:
+    params = classifier_method.fit(
+      network, config.classifier.training, x, classes, config.seed, workdir, config.checkpoints
+    )
+  init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+  prepared = recipe.prepare(
+    network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None
+  )
+  state = stages.run(_stage(prepared, train_key), prepared.state, workdir, config.checkpoints)
+  reference, calibration = splits.x_train[rows.reference], splits.x_train[rows.calibration]
+  accuracy = classifier_method.accuracy(network, params, splits)
+  detector = recipe.finish(
+    prepared, state, x, reference, calibration, config.fpr,
+    {
+      "summary": _summary(prepared, accuracy, len(x), len(reference), len(calibration)),
+      "config": dataclasses.asdict(config),
+      "data": splits.description,
+      "classifier_test_accuracy": accuracy,
+      "fingerprint_parameters": recipe.num_parameters(prepared),
+      "training_records": len(x),
+      "calibration_records": len(calibration),
+    },
+  )  # fmt: skip
+  detector.save(workdir / "detector")
+  return workdir / "detector"
+
+
+def _named(config: Config) -> Any:
+  return classifier_method.make(config.classifier.network, config.data.name)
+
+
+def _given(config: Config) -> tuple[Any, Any]:
+  """Network and parameters of the classifier run that the configuration names."""
+  theirs, network, params = classifier_method.load(pathlib.Path(config.classifier.workdir))
+  alike = (theirs.held_out, theirs.seed, theirs.data.name, theirs.data.limit)
+  if alike != (config.held_out, config.seed, config.data.name, config.data.limit):
+    logger.warning(
+      "The classifier of %s may have seen the records that set the threshold, since it was trained "
+      "with another held_out, seed or data; the false-positive rate may then be above fpr.",
+      config.classifier.workdir,
+    )
+  return network, params
+
+
+def _stage(prepared: recipe.Prepared, key: jax.Array) -> stages.Stage:
+  def advance(
+    state: fingerprint_train.State, first: int, last: int
+  ) -> tuple[fingerprint_train.State, dict[str, float]]:
+    state, losses = prepared.advance(state, key, first, last)
+    return state, {f"{name}_loss": value for name, value in losses.items()}
+
+  return stages.Stage("fingerprints", prepared.config.epochs, advance)
+
+
+def _summary(
+  prepared: recipe.Prepared, accuracy: float | None, *counts: int
+) -> str:  # fmt: skip
+  trained, reference, calibration = counts
+  right = "" if accuracy is None else f" (test accuracy {100 * accuracy:.2f} %)"
+  return (
+    f"NeuralFP of a network{right}: fingerprints of {len(prepared.fingerprint.layers)} layers, "
+    f"{recipe.num_parameters(prepared):,} parameters, trained for {prepared.config.epochs} epochs "
+    f"on {trained:,} records; {reference:,} held-out records tell how errors are distributed and "
+    f"{calibration:,} set the threshold."
+  )
