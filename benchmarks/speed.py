@@ -1,4 +1,7 @@
-"""How long one training takes, against plain PyTorch: python -m benchmarks.speed --case=thyroid
+"""How long things take, side by side in one run: python -m benchmarks.speed --case=thyroid
+
+``thyroid`` and ``arrhythmia`` are one training of DROCC against plain PyTorch; ``fingerprint`` is
+what NeuralFP costs beside the network that it watches.
 
 Runs of both sides alternate in one process with default threads, and the ratio is the median over
 pairs; compilation is timed apart. Needs the extra ``torch``. On cores that are busy with other work
@@ -17,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import records, torch_drocc
+from benchmarks import records, speed_fingerprint, torch_drocc
 from detector_jax import Standardizer, epoch_loop
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
@@ -50,7 +53,7 @@ CASES = {
 }
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
-_CASE = flags.DEFINE_enum("case", "thyroid", sorted(CASES), "What to time.")
+_CASE = flags.DEFINE_enum("case", "thyroid", sorted([*CASES, "fingerprint"]), "What to time.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Interleaved pairs of runs.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file.")
 
@@ -140,23 +143,31 @@ def matrix_product_rate(size: int = 2048, runs: int = 5) -> float:
 
 def main() -> None:
   """Measures one case."""
+  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  if output is not None:
+    records.check_writable(output)
+  if _CASE.value == "fingerprint":
+    measured, facts = speed_fingerprint.measure(_RUNS.value, matrix_product_rate())
+  else:
+    _check_torch()
+    record, facts = measure(_CASE.value, _RUNS.value)
+    measured = [record]
+  if output is None:
+    records.show(measured)
+    for name, value in facts.items():
+      print(f"{name}: {value}")
+  else:
+    records.write(output, measured, **facts)
+    print(f"records: {output}")
+
+
+def _check_torch() -> None:
   try:
     import torch  # noqa: F401
   except ImportError:
     raise ValueError(
       "The comparison needs PyTorch: install it with pip install -e '.[torch]'."
     ) from None
-  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
-  if output is not None:
-    records.check_writable(output)
-  record, facts = measure(_CASE.value, _RUNS.value)
-  if output is None:
-    records.show([record])
-    for name, value in facts.items():
-      print(f"{name}: {value}")
-  else:
-    records.write(output, [record], **facts)
-    print(f"records: {output}")
 
 
 if __name__ == "__main__":

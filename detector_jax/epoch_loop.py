@@ -125,7 +125,7 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
       )
     )
     shapes = jax.eval_shape(step, state, batch, step_key)[1]
-    info: Any = None
+    info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     for epoch in range(int(first), int(last)):
       order = order_of(order_key, jnp.asarray(epoch, jnp.int32), data)
       info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -81,7 +81,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
   def load(cls, folder: str | os.PathLike[str]) -> Self:
     """Reads an estimator back from a folder that ``save`` wrote; it scores to the same numbers.
 
-    A ``network`` passed by the caller is not in the folder: its parameter comes back as "auto".
+    Parameters that are no JSON (a ``network``, say) are not in the folder: they come back as their
+    defaults.
 
     Raises:
       ArtifactError: not a detector, or one that another class saved.

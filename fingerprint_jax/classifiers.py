@@ -144,8 +144,13 @@ def init(
   key: jax.Array,
 ) -> State:  # fmt: skip
   """Initial state for records of ``shape``."""
-  params = jax.jit(network.init)(key, jnp.zeros((1, *shape), jnp.float32))["params"]
+  params = _parameters(network, shape, key)
   return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _parameters(network: nn.Module, shape: tuple[int, ...], key: jax.Array) -> Any:
+  return network.init(key, jnp.zeros((1, *shape), jnp.float32))["params"]
 
 
 def make_train_step(

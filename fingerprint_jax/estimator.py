@@ -132,6 +132,8 @@ class NeuralFP(DetectorEstimator):
     x = self._validated(X, reset=True)
     if self.network is None:
       raise ValueError("NeuralFP needs a trained network: NeuralFP(network, variables).")
+    if isinstance(self.layers, str):
+      raise ValueError(f"layers must be a sequence of names, got {self.layers!r}; give a tuple.")
     x = np.asarray(x, np.float32)
     seed = int(check_random_state(self.random_state).randint(2**31 - 1))
     rows = recipe.split_rows(len(x), self.calibration_size, self.fpr, seed)
@@ -158,9 +160,6 @@ class NeuralFP(DetectorEstimator):
       self.fpr,
       {"estimator": self._facts(), "training_records": len(rows.train)},
     )
-    self.losses_ = dict(
-      zip(detector.metadata["layers"], detector.metadata["layer_losses"], strict=True)
-    )
     self._set_detector(detector)
     return self
 
@@ -179,6 +178,13 @@ class NeuralFP(DetectorEstimator):
     """Names of the layers, in the order of the network."""
     check_is_fitted(self, "detector_")
     return tuple(self.detector_.metadata["layers"])
+
+  @property
+  def losses_(self) -> dict[str, float]:
+    """Mean squared residual of each layer after training, in variances of its activations."""
+    check_is_fitted(self, "detector_")
+    facts = self.detector_.metadata
+    return dict(zip(facts["layers"], facts["layer_losses"], strict=True))
 
   def _facts(self) -> dict[str, Any]:
     facts = super()._facts()

@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fingerprint_jax import one_out, views
 from fingerprint_jax.taps import Taps
@@ -16,7 +17,7 @@ FLOOR = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-  """``(variables, x [batch, ...]) -> {"score": [batch]}``; pure and hashable.
+  """``(variables, x [batch, ...]) -> score [batch]``; pure and hashable.
 
   ``variables`` is ``{"network", "views", "params", "weights", "reference"}``: the frozen network's
   own, then by layer a ``View``, the autoencoder's parameters and the weights of the error, and a
@@ -124,7 +125,24 @@ class Fingerprint:
     }
 
 
-def error_weights(mean_squares: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """``prints.report`` as a function that equals that of an equal fingerprint.
+
+  Attributes:
+    prints: the fingerprint.
+  """
+
+  prints: Fingerprint
+
+  def __call__(
+    self, variables: Mapping[str, Any], x: jax.Array, threshold: jax.Array
+  ) -> dict[str, jax.Array]:
+    """See ``Fingerprint.report``."""
+    return self.prints.report(variables, x, threshold)
+
+
+def error_weights(mean_squares: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
   r"""Weights of the coordinates of a layer, :math:`1 / (s_j^2 + 0.1 \bar{s^2})`, of mean 1.
 
   :math:`s_j^2` is the mean squared residual of coordinate j over training records. A coordinate
@@ -136,8 +154,8 @@ def error_weights(mean_squares: Mapping[str, jax.Array]) -> dict[str, jax.Array]
   """
   result = {}
   for name, squares in mean_squares.items():
-    weights = 1.0 / jnp.maximum(squares + FLOOR * jnp.mean(squares), one_out.TINY)
-    result[name] = weights / jnp.mean(weights)
+    weights = 1.0 / np.maximum(squares + FLOOR * np.mean(squares), one_out.TINY)
+    result[name] = jnp.asarray(weights / np.mean(weights), jnp.float32)
   return result
 
 

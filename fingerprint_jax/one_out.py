@@ -98,12 +98,15 @@ def _knots(n: int) -> np.ndarray:
   return np.unique(np.concatenate([np.arange(tail), middle, np.arange(n - tail, n)]))
 
 
-def extremeness(reference: Reference, errors: jax.Array) -> tuple[jax.Array, jax.Array]:
+def extremeness(
+  reference: Reference, errors: jax.Array, two_sided: bool = True
+) -> tuple[jax.Array, jax.Array]:
   """How unusual each layer's error is, on either side.
 
   Args:
     reference: of held-out records.
     errors: ``[batch, layers]``, > 0.
+    two_sided: False asks above only, to compare with.
 
   Returns:
     ``[batch, layers]`` minus the logarithm of the one-sided p-value, of the side where it is
@@ -116,7 +119,7 @@ def extremeness(reference: Reference, errors: jax.Array) -> tuple[jax.Array, jax
     reference.lower_slope,
     jnp.log(jnp.maximum(errors, TINY)),
   )
-  above = upper >= lower
+  above = upper >= lower if two_sided else jnp.ones_like(upper, bool)
   # NaN must not turn into a side: it stays NaN in the extremeness.
   return jnp.where(above, upper, lower), jnp.where(above, 1.0, -1.0)
 
@@ -124,9 +127,19 @@ def extremeness(reference: Reference, errors: jax.Array) -> tuple[jax.Array, jax
 def _two_tails(
   reference: Reference, knots: jax.Array, up: jax.Array, down: jax.Array, logs: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Upper and lower extremeness of one layer's log-errors ``[batch]``."""
-  upper = jnp.interp(logs, knots, reference.upper) + jnp.maximum(logs - knots[-1], 0.0) * up
-  lower = jnp.interp(logs, knots, reference.lower) + jnp.maximum(knots[0] - logs, 0.0) * down
+  """Upper and lower extremeness of one layer's log-errors ``[batch]``, linear between knots."""
+  place = jnp.searchsorted(knots, logs, method="compare_all")
+  place = jnp.clip(place, 1, knots.shape[0] - 1)
+  left, right = knots[place - 1], knots[place]
+  width = right - left
+  share = jnp.where(width > 0.0, (logs - left) / jnp.where(width > 0.0, width, 1.0), 1.0)
+  share = jnp.where(jnp.isnan(logs), logs, jnp.clip(share, 0.0, 1.0))
+
+  def between(values: jax.Array) -> jax.Array:
+    return values[place - 1] + share * (values[place] - values[place - 1])
+
+  upper = between(reference.upper) + jnp.maximum(logs - knots[-1], 0.0) * up
+  lower = between(reference.lower) + jnp.maximum(knots[0] - logs, 0.0) * down
   return upper, lower
 
 

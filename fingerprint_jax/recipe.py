@@ -58,6 +58,10 @@ def split_rows(num_rows: int, size: float, fpr: float, seed: int) -> Rows:
   if not 0.0 < fpr < 1.0:
     raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
   held_out = min(int(np.ceil(size * num_rows)), HELD_OUT_CAP)
+  if held_out >= num_rows:
+    raise ValueError(
+      f"calibration_size={size:g} of {num_rows} records leaves none to train on; hold out fewer."
+    )
   needed = max(calibration.records_needed(fpr), 2 * one_out.TAIL_RECORDS)
   if held_out // 2 < needed:
     raise ValueError(
@@ -213,7 +217,7 @@ def finish(
       "layer_losses": [float(last_losses[name]) for name in prints.layers],
       **metadata,
     },
-    report_fn=prints.report,
+    report_fn=fingerprint.Report(prints),
     input_range=(float(sample.min()), float(sample.max())),
     batch_size=BATCH_SIZE,
   )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import re
 from typing import Any
 
 from flax import errors as flax_errors
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 Activations = dict[str, jax.Array]
 SOWN = "intermediates"
+_CALL_NUMBER = re.compile(r":\d+$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Taps:
   def __call__(self, variables: Any, x: jax.Array) -> Activations:
     """Activations of the chosen layers, float32."""
     found = _activations(self.network, self.capture, dict(self.apply_kwargs), variables, x)
-    return {name: jnp.asarray(found[name], jnp.float32) for name in self.layers}
+    return {name: _with_features(found[name]).astype(jnp.float32) for name in self.layers}
 
 
 def find(
@@ -67,6 +69,8 @@ def find(
     ValueError: network and variables do not match, nothing to tap, an unknown or an empty layer, or
       an activation without a batch axis.
   """
+  if isinstance(network, nn.Module) and variables is None:
+    raise ValueError("A Linen network needs its trained variables: {'params': ...}, got None.")
   kwargs = dict(apply_kwargs or {})
   capture: Any = select or False
   shapes = _shapes(network, capture, kwargs, variables, record_shape)
@@ -147,16 +151,15 @@ def _activations(
     found = network(x, **kwargs) if variables is None else network(variables, x, **kwargs)
     if not isinstance(found, Mapping):
       raise TypeError(f"the function must return {{name: array}}, got {type(found).__name__}")
-    return {name: _with_features(value) for name, value in found.items()}
+    return {name: jnp.asarray(value) for name, value in found.items()}
   choose = _calls if capture is True else capture
   _, state = network.apply(
     as_variables(variables), x, mutable=[SOWN], capture_intermediates=choose, **kwargs
   )
-  return {name: _with_features(value) for name, value in _named(state.get(SOWN, {}))}
+  return {name: jnp.asarray(value) for name, value in _named(state.get(SOWN, {}))}
 
 
-def _with_features(value: Any) -> jax.Array:
-  value = jnp.asarray(value)
+def _with_features(value: jax.Array) -> jax.Array:
   return value[:, None] if value.ndim == 1 else value
 
 
@@ -181,5 +184,5 @@ def _innermost(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
   return {
     name: shape
     for name, shape in shapes.items()
-    if not any(other.startswith(name + "/") for other in shapes)
+    if not any(other.startswith(_CALL_NUMBER.sub("", name) + "/") for other in shapes)
   }

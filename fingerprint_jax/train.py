@@ -18,6 +18,7 @@ from fingerprint_jax import fingerprint, views
 from fingerprint_jax.fingerprint import Fingerprint
 
 MEASURED = 20_000
+SUMMED = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +107,22 @@ def make_train_step(prints: Fingerprint, optimizer: optax.GradientTransformation
     return total, Info(losses, penalty)
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
-    targets = prints.targets(state.frozen, batch.inputs)
+    # Padding is zeros, of which a network may make NaN; the gradient would not survive that.
+    targets = {
+      name: _masked(target, batch.mask)
+      for name, target in prints.targets(state.frozen, batch.inputs).items()
+    }
     gradients, info = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state, state.frozen), info
 
   return step
+
+
+def _masked(values: jax.Array, mask: jax.Array) -> jax.Array:
+  """``values`` ``[batch, ...]``, 0 where ``mask`` ``[batch]`` is 0."""
+  return jnp.where(mask.reshape(-1, *(1,) * (values.ndim - 1)) > 0, values, 0.0)
 
 
 def init(
@@ -124,37 +134,43 @@ def init(
   Raises:
     ValueError: an autoencoder that does not map its layer's view to the same shape.
   """
-  params = {}
   shapes = fingerprint.shapes_of_targets(prints.taps)
-  for number, (name, autoencoder) in enumerate(
-    zip(prints.layers, prints.autoencoders, strict=True)
-  ):
-    params[name] = _init_one(autoencoder, name, shapes[name], jax.random.fold_in(key, number))
+  samples = {name: jax.ShapeDtypeStruct((2, *shape), jnp.float32) for name, shape in shapes.items()}
+  for name, autoencoder in zip(prints.layers, prints.autoencoders, strict=True):
+    _check(autoencoder, name, samples[name])
+
+  params = {
+    name: _parameters(autoencoder, samples[name].shape, jax.random.fold_in(key, number))
+    for number, (name, autoencoder) in enumerate(
+      zip(prints.layers, prints.autoencoders, strict=True)
+    )
+  }
   return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), frozen)
 
 
-def _init_one(
-  autoencoder: nn.Module, name: str, shape: tuple[int, ...], key: jax.Array
-) -> dict[str, Any]:
-  sample = jnp.zeros((2, *shape), jnp.float32)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _parameters(autoencoder: nn.Module, shape: tuple[int, ...], key: jax.Array) -> Any:
+  return autoencoder.init(key, jnp.zeros(shape))["params"]
+
+
+def _check(autoencoder: nn.Module, name: str, sample: jax.ShapeDtypeStruct) -> None:
+  """Raises a ValueError where an autoencoder does not suit its layer."""
+  shape = list(sample.shape)
   try:
-    result, variables = jax.eval_shape(autoencoder.init_with_output, key, sample)
+    result, variables = jax.eval_shape(autoencoder.init_with_output, jax.random.key(0), sample)
   except (TypeError, ValueError) as error:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-    raise ValueError(
-      f"The autoencoder of layer {name!r} cannot take {list(sample.shape)}: {reason}."
-    ) from error
+    raise ValueError(f"The autoencoder of layer {name!r} cannot take {shape}: {reason}.") from error
   if getattr(result, "shape", None) != sample.shape:
     raise ValueError(
-      f"The autoencoder of layer {name!r} maps {list(sample.shape)} to "
-      f"{list(getattr(result, 'shape', ()))}; it must give back the same shape."
+      f"The autoencoder of layer {name!r} maps {shape} to {list(getattr(result, 'shape', ()))}; it "
+      "must give back the same shape."
     )
   if set(variables) - {"params", autoencoders_lib.PENALTY}:
     raise ValueError(
       f"The autoencoder of layer {name!r} has state beside its parameters "
       f"({', '.join(sorted(set(variables) - {'params'}))}), which is not supported."
     )
-  return jax.jit(autoencoder.init)(key, sample)["params"]
 
 
 def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str, views.View]:
@@ -165,22 +181,31 @@ def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str,
   """
 
   @jax.jit
-  def sums(network: Any, rows: jax.Array, mask: jax.Array) -> dict[str, Any]:
-    return {n: views.moments(a, mask) for n, a in prints.taps(network, rows).items()}
+  def sums(network: Any, rows: jax.Array, mask: jax.Array, about: Any) -> dict[str, Any]:
+    found = prints.taps(network, rows)
+    return {n: views.moments(a, mask, about[n]) for n, a in found.items()}
 
-  total = _sum_over(lambda rows, mask: sums(network, rows, mask), x[:MEASURED])
-  count = len(x[:MEASURED])
+  x = x[:MEASURED]
+  count, some = len(x), x[:SUMMED]
+  zero = {
+    name: np.zeros(shape[-1:], np.float32)
+    for name, shape in zip(prints.layers, prints.taps.shapes, strict=True)
+  }
+  first = _sum_over(lambda rows, mask: sums(network, rows, mask, zero), some)
+  about = {name: np.float32(total / len(some)) for name, (total, _) in first.items()}
+  total = _sum_over(lambda rows, mask: sums(network, rows, mask, about), x)
   result = {}
   for name in prints.layers:
-    mean, mean_square = (leaf / count for leaf in total[name])
-    if not (np.isfinite(mean).all() and np.isfinite(mean_square).all()):
+    moved, mean_square = (leaf / count for leaf in total[name])
+    mean, variance = about[name] + moved, np.maximum(mean_square - moved**2, 0.0)
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
       raise ValueError(
         f"Layer {name!r} has activations that are NaN or infinite on the training records: the "
         "network has diverged, or was trained on inputs of another range."
       )
-    result[name] = views.standardised(mean, mean_square)
-    spread = float(jnp.max(jnp.sqrt(jnp.maximum(mean_square - mean**2, 0.0))))
-    if spread <= 1e-6 * float(jnp.max(jnp.abs(mean))) or spread == 0.0:
+    result[name] = views.standardised(mean, variance)
+    spread = np.sqrt(variance).max()
+    if spread <= 1e-6 * np.abs(mean).max() or spread == 0.0:
       raise ValueError(
         f"Layer {name!r} is constant over the training records and says nothing of them; leave it "
         "out with layers=."
@@ -190,31 +215,29 @@ def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str,
 
 def measure_residuals(
   prints: Fingerprint, frozen: Mapping[str, Any], params: Mapping[str, Any], x: np.ndarray
-) -> dict[str, jax.Array]:
+) -> dict[str, np.ndarray]:
   """Mean squared residuals by layer and coordinate, over at most 20,000 records ``[n, ...]``."""
 
   @jax.jit
   def sums(arguments: Any, rows: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     frozen, params = arguments
     residuals = prints.residuals(params, prints.targets(frozen, rows))
-    return {
-      name: jnp.sum(r**2 * mask.reshape(-1, *(1,) * (r.ndim - 1)), axis=0)
-      for name, r in residuals.items()
-    }
+    return {name: jnp.sum(_masked(r**2, mask), axis=0) for name, r in residuals.items()}
 
   total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x[:MEASURED])
   count = len(x[:MEASURED])
   return {name: leaf / count for name, leaf in total.items()}
 
 
-def _sum_over(function: Any, x: np.ndarray, batch_size: int = 500) -> Any:
-  """Sums ``function(rows, mask)`` over batches of ``x``."""
-  total = None
+def _sum_over(function: Any, x: np.ndarray, batch_size: int = SUMMED) -> Any:
+  """Sums ``function(rows, mask)`` over batches of ``x``, in float64."""
+  total: Any = None
   for start in range(0, len(x), batch_size):
     rows = np.asarray(x[start : start + batch_size], np.float32)
-    mask = jnp.asarray(np.arange(batch_size) < len(rows), jnp.float32)
-    part = function(jnp.asarray(batching.pad_rows(rows, batch_size)), mask)
-    total = part if total is None else jax.tree.map(jnp.add, total, part)
+    mask = (np.arange(batch_size) < len(rows)).astype(np.float32)
+    part = function(batching.pad_rows(rows, batch_size), mask)
+    part = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), part)
+    total = part if total is None else jax.tree.map(np.add, total, part)
   return total
 
 

@@ -7,6 +7,7 @@ import functools
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 GRID = 7
 PLACES = GRID * GRID
@@ -66,17 +67,25 @@ class View:
     return (pool(a) - self.center.reshape(axes)) / self.scale.reshape(axes)
 
 
-def moments(a: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Masked sums over records of the channels' means and mean squares, ``[channels]`` each."""
+def moments(
+  a: jax.Array, mask: jax.Array, about: jax.typing.ArrayLike = 0.0
+) -> tuple[jax.Array, jax.Array]:
+  """Masked sums over records of the channels' means and mean squares, ``[channels]`` each.
+
+  Both are of ``a - about``; with ``about`` near the mean, float32 does not lose the variance of a
+  channel whose mean is many deviations from 0.
+  """
   pooled = pool(a)
   weights = mask.reshape(-1, *(1,) * (pooled.ndim - 1))
   axes = tuple(range(1, pooled.ndim - 1))
-  values = jnp.where(weights > 0, pooled, 0.0)
+  about = jnp.broadcast_to(jnp.asarray(about), (*(1,) * (pooled.ndim - 1), pooled.shape[-1]))
+  values = jnp.where(weights > 0, pooled - about, 0.0)
   return values.mean(axis=axes).sum(axis=0), (values**2).mean(axis=axes).sum(axis=0)
 
 
-def standardised(mean: jax.Array, mean_square: jax.Array) -> View:
+def standardised(mean: np.ndarray, variance: np.ndarray) -> View:
   """The view of a layer with these moments ``[channels]``."""
-  scale = jnp.sqrt(jnp.maximum(mean_square - mean**2, 0.0))
-  largest = scale.max()
-  return View(mean, jnp.where(scale > DEAD * largest, scale, jnp.maximum(largest, 1e-30)))
+  scale = np.sqrt(variance)
+  varies = scale > DEAD * np.maximum(scale.max(), np.abs(mean))
+  scale = np.where(varies, scale, np.maximum(scale.max(), 1e-30))
+  return View(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))

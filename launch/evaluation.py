@@ -196,6 +196,47 @@ def _layers(page: report.Report, splits: data.Splits, detector: detector_jax.Det
   )
   caption = "Errors of the test set by layer; the dashed lines are the layer's two thresholds."
   page.figure("layers", figure, caption)
+  _maps(page, splits, sources, detector)
+
+
+def _maps(
+  page: report.Report, splits: data.Splits, sources: np.ndarray, detector: detector_jax.Detector
+) -> None:
+  """Where layers object, for the middle record of each source."""
+  x, labels = splits.labelled_test()
+  if splits.image_shape is None:
+    return
+  scores = detector.score(x)
+  chosen = {}
+  for source in dict.fromkeys(sources.tolist()):
+    for label, name in ((0, "typical"), (1, source)):
+      rows = np.flatnonzero((sources == source) & (labels == label))
+      if len(rows):
+        chosen[name] = int(rows[np.argsort(scores[rows])[len(rows) // 2]])
+  told = detector.report(x[list(chosen.values())])
+  layers = detector.metadata["layers"]
+  found = {name: told[f"map/{name}"] for name in layers if f"map/{name}" in told}
+  maps = {name: values for name, values in found.items() if values.ndim == 3}
+  if not maps:
+    return
+  captions = {
+    name: [f"error {e:.2g}, p {p:.1g}" for e, p in zip(errors, values, strict=True)]
+    for name, errors, values in zip(
+      layers, told["layer_error"].T, told["layer_p_value"].T, strict=True
+    )
+  }
+  figure = figures.error_maps(
+    list(chosen),
+    x[list(chosen.values())].reshape(-1, *splits.image_shape),
+    maps,
+    {n: 3.0 * float(told["layer_high"][0, layers.index(n)]) for n in maps},
+    captions,
+  )
+  caption = (
+    "The record of middle score from each source, and where each layer objects; full red is three "
+    "times the layer's upper threshold."
+  )
+  page.figure("error_maps", figure, caption)
 
 
 def _extremes(

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from launch.data import bundled, files, images, real, splits, synthetic
 from launch.data.formats import DataError
 from launch.data.splits import Splits
@@ -48,6 +50,8 @@ class DataConfig:
       "cifar10" or "svhn_cropped". Their test parts, greyed and resized to the typical set's shape,
       are the anomalies, and all classes of the typical set are typical. Empty: one class is
       typical.
+    unseen: for an image set, classes that are left out of training; their test images are
+      anomalous too (sources "mnist 4" and the like), a shift much nearer than another set.
     limit: at most that many records of each part (training records; test records of each source),
       drawn at random; 0: all.
   """
@@ -62,6 +66,7 @@ class DataConfig:
   test: str = ""
   label: str = ""
   ood: tuple[str, ...] = ()
+  unseen: tuple[int, ...] = ()
   limit: int = 0
 
 
@@ -76,10 +81,10 @@ def load(config: DataConfig) -> Splits:
     raise DataError(f"There is no split {config.split!r}; there are: {', '.join(SPLITS)}.")
   if config.limit < 0:
     raise DataError(f"limit must be at least 0 (all records), got {config.limit!r}.")
-  if config.ood and config.name not in IMAGE_SETS:
+  if (config.ood or config.unseen) and config.name not in IMAGE_SETS:
     raise DataError(
-      f"The data set {config.name!r} takes no out-of-distribution sets: leave ood empty, or choose "
-      f"one of {', '.join(IMAGE_SETS)}."
+      f"The data set {config.name!r} takes no out-of-distribution sets: leave ood and unseen "
+      f"empty, or choose one of {', '.join(IMAGE_SETS)}."
     )
   return splits.limited(_load(config), config.limit, config.seed)
 
@@ -103,7 +108,7 @@ def _load(config: DataConfig) -> Splits:
     case "thyroid" | "arrhythmia" | "abalone":
       return _real(config)
     case name if name in IMAGE_SETS:
-      return _ood(config) if config.ood else _one_vs_rest(config)
+      return _ood(config) if config.ood or config.unseen else _one_vs_rest(config)
     case name if name.startswith("adbench/"):
       return _real(config)
   raise DataError(f"There is no data set {config.name!r}; there are: {', '.join(NAMES)}.")
@@ -144,10 +149,24 @@ def _ood(config: DataConfig) -> Splits:
       )
   train, test = images.load(config.name, "train"), images.load(config.name, "test")
   others, described = {}, []
+  for unseen in config.unseen:
+    if unseen not in np.unique(train.y):
+      raise DataError(f"unseen names {unseen!r}, which is no class of {config.name}.")
+    others[f"{config.name} {unseen}"] = test.x[test.y == unseen]
+    described.append(f"its class {unseen}")
+  known = [
+    (part.x[rows], part.y[rows])
+    for part, rows in (
+      (train, ~np.isin(train.y, config.unseen)),
+      (test, ~np.isin(test.y, config.unseen)),
+    )
+  ]
+  if not len(known[0][0]):
+    raise DataError(f"unseen names every class of {config.name}; leave some to train on.")
   for name in config.ood:
     other = images.load(name, "test")
     others[name] = images.as_shape(other.x, train.x.shape[1:])
     described.append(other.description)
-  split = splits.out_of_distribution((train.x, train.y), (test.x, test.y), others, config.name)
+  split = splits.out_of_distribution(known[0], known[1], others, config.name)
   description = f"{train.description}, {test.description}; against {'; '.join(described)}"
   return dataclasses.replace(split, description=description)

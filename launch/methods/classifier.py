@@ -24,6 +24,7 @@ NETWORKS = {
   "fashion_mnist": classifiers.fashion_mnist_classifier,
   "digits_shifted": classifiers.digits_classifier,
 }
+SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits_shifted": (8, 8, 1)}
 
 
 @dataclasses.dataclass
@@ -149,8 +150,17 @@ def load(workdir: pathlib.Path) -> tuple[Config, classifiers.Classifier, Any]:
     raise ValueError(f"{workdir} holds a run of {name!r}, not of a classifier.")
   config = workdirs.from_dict(workdir, Config, values)
   network = make(config.network, config.data.name)
-  shape = (8, 8, 1) if config.data.name == "digits_shifted" else (28, 28, 1)
-  optimizer = classifiers.make_optimizer(config.training, 1)
-  state = classifiers.init(network, optimizer, shape, jax.random.key(0))
-  state = stages.restore(STAGE, config.training.epochs, state, workdir)
-  return config, network, state.params
+  return config, network, restore(network, config.training, config.data.name, workdir)
+
+
+def restore(
+  network: classifiers.Classifier, config: TrainingConfig, data_name: str, workdir: pathlib.Path
+) -> Any:
+  """The parameters that the finished stage "classifier" of a run left.
+
+  Raises:
+    ValueError: it is not finished.
+  """
+  optimizer = classifiers.make_optimizer(config, 1)
+  state = classifiers.init(network, optimizer, SHAPES[data_name], jax.random.key(0))
+  return stages.restore(STAGE, config.epochs, state, workdir).params

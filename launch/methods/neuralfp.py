@@ -98,6 +98,19 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   return workdir / "detector"
 
 
+def classifier_of(config: Config, workdir: pathlib.Path) -> tuple[Any, Any]:
+  """Network and parameters of the classifier in a finished run.
+
+  Raises:
+    ValueError: the run is not finished.
+  """
+  if config.classifier.workdir:
+    return _given(config)
+  network = _named(config)
+  training, name = config.classifier.training, config.data.name
+  return network, classifier_method.restore(network, training, name, workdir)
+
+
 def _named(config: Config) -> Any:
   return classifier_method.make(config.classifier.network, config.data.name)
 

@@ -20,14 +20,17 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
   return figure, axes
 
 
-def roc_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> Figure:
+def roc_curves(
+  curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], near: float = 1.0
+) -> Figure:
   """ROC curves, one per method: the mean over its test sets, vertically averaged.
 
   Args:
     curves: name -> test sets, each ``(labels [n], scores [n])``; 1 and high = anomalous.
+    near: largest false-positive rate that is drawn.
   """
   figure, axes = _axes(5.2, 4.4)
-  grid = np.linspace(0.0, 1.0, 501)
+  grid = np.linspace(0.0, near, 501)
   for (name, tests), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
     rates = []
     for labels, scores in tests:
@@ -39,7 +42,7 @@ def roc_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) ->
   axes.set(
     xlabel="false-positive rate (typical records flagged)",
     ylabel="true-positive rate (anomalies found)",
-    xlim=(-0.01, 1.0),
+    xlim=(-0.01 * near, near),
     ylim=(0.0, 1.01),
   )
   axes.legend(frameon=False, loc="lower right", fontsize=9)
@@ -181,6 +184,45 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: 
     for axes, image, caption in zip(line, images, captions, strict=False):
       axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, interpolation="nearest")
       axes.set_xlabel(caption, fontsize=6, labelpad=1)
+  return figure
+
+
+def error_maps(
+  names: Sequence[str],
+  images: np.ndarray,
+  maps: Mapping[str, np.ndarray],
+  scales: Mapping[str, float],
+  captions: Mapping[str, Sequence[str]],
+) -> Figure:
+  """Where in each image each layer objects: its error by place, in red over the image.
+
+  Args:
+    names: of the images.
+    images: ``[k, height, width]`` or ``[k, height, width, 3]``.
+    maps: layer -> ``[k, rows, columns]``.
+    scales: layer -> the error that is drawn in full red.
+    captions: layer -> a caption per image.
+  """
+  columns = 1 + len(maps)
+  figure = Figure(figsize=(1.15 * columns + 1.2, 1.25 * len(images) + 0.3), layout="constrained")
+  grid = figure.subplots(len(images), columns, squeeze=False)
+  extent = (-0.5, images.shape[2] - 0.5, images.shape[1] - 0.5, -0.5)
+  for row, line in enumerate(grid):
+    for axes, layer in zip(line, ("", *maps), strict=True):
+      axes.set(xticks=[], yticks=[])
+      axes.spines[:].set_visible(False)
+      axes.imshow(images[row], cmap="gray_r" if images.ndim == 3 else None, alpha=0.75)
+      if row == 0:
+        axes.set_title(layer or "image", fontsize=8)
+      if layer:
+        strength = np.clip(maps[layer][row] / scales[layer], 0.0, 1.0)
+        red = np.ones_like(strength)
+        axes.imshow(
+          red, cmap="Reds_r", vmin=1.0, vmax=3.0, alpha=0.85 * strength, extent=extent,
+          interpolation="nearest",
+        )  # fmt: skip
+        axes.set_xlabel(captions[layer][row], fontsize=6, labelpad=1)
+    line[0].set_ylabel(names[row], fontsize=8, rotation=0, ha="right", va="center")
   return figure
 
 

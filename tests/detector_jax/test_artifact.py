@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import ArtifactError, artifact, load, p_values
+from detector_jax import ArtifactError, Detector, artifact, load, p_values
+from detector_jax.preprocessing import Identity
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -121,6 +122,49 @@ def test_an_uncalibrated_detector_comes_back_uncalibrated(uncalibrated, records,
   np.testing.assert_array_equal(loaded.predict(records), uncalibrated.predict(records))
   with pytest.raises(ValueError, match="not calibrated"):
     loaded.p_value(records)
+
+
+def positive_only(_, x):
+  return jnp.log(x[:, 0])
+
+
+def doubled(variables, x, threshold):
+  return {"doubled": variables["factor"] * x, "margin": threshold - x[:, 0]}
+
+
+def test_report_range_and_batch_size_come_back(tmp_path):
+  x = np.random.default_rng(0).uniform(1.0, 2.0, size=(60, 3)).astype(np.float32)
+  detector = Detector.create(
+    positive_only, {"factor": jnp.float32(2.0)}, Identity(), (3,),
+    report_fn=doubled, input_range=(1.0, 2.0), batch_size=16,
+  ).calibrate(x, 0.1)  # fmt: skip
+  detector.save(tmp_path / "detector")  # the probe stays where the score is finite
+  loaded = load(tmp_path / "detector")
+  assert (loaded.input_range, loaded.batch_size) == ((1.0, 2.0), 16)
+  want, got = detector.report(x), loaded.report(x)
+  assert set(got) == {"score", "p_value", "doubled", "margin"}
+  for name, values in want.items():
+    np.testing.assert_allclose(got[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+  with pytest.raises(ValueError, match="training records from 1 to 2"):
+    loaded.score(100.0 * x)
+  again = loaded.with_batch_size(7).calibrate(x, 0.3)
+  again.save(tmp_path / "again")
+  twice = load(tmp_path / "again")
+  assert (twice.batch_size, twice.input_range) == (7, (1.0, 2.0))
+  margin = twice.report(x)["margin"]
+  np.testing.assert_allclose(margin, twice.threshold - x[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_folder_of_an_earlier_release_is_read(copy, detector, records):
+  path = copy / "detector.json"
+  description = json.loads(path.read_text())
+  del description["input_range"], description["sha256"]["detector.json"]
+  checksum = artifact._description_checksum(description)
+  description["sha256"]["detector.json"] = checksum
+  path.write_text(json.dumps(description))
+  loaded = load(copy)
+  assert loaded.input_range is None
+  np.testing.assert_array_equal(loaded.score(records), detector.score(records))
 
 
 def cut(name):

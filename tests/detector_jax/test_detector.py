@@ -2,10 +2,18 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import Calibration, HealthError, Standardizer, conformal_threshold
+from detector_jax import (
+  Calibration,
+  Detector,
+  HealthError,
+  Standardizer,
+  conformal_threshold,
+)
+from detector_jax.preprocessing import Identity
 
 
 def test_scores_are_those_of_the_method(uncalibrated, records):
@@ -108,6 +116,77 @@ def test_integers_and_booleans_are_numbers(detector):
 def test_equal_programs_are_equal(make_detector):
   assert make_detector().program == make_detector().program
   assert hash(make_detector().program) == hash(make_detector().program)
+
+
+def report_of(variables, x, threshold):
+  """What the toy method has to say: its standardised record and the threshold."""
+  del variables
+  return {"moved": 2.0 * x, "margin": threshold - x[:, 0]}
+
+
+@pytest.fixture(scope="module")
+def reporting(records):
+  """Scores the first feature of records as they are."""
+  return Detector.create(
+    first_feature, {}, Identity(), (3,), threshold=2.5, report_fn=report_of, batch_size=50
+  ).calibrate(records, 0.1)
+
+
+def first_feature(_, x):
+  return jnp.sqrt(x[:, 0] + 100.0)
+
+
+def test_a_report_holds_what_the_method_says(reporting, uncalibrated, records):
+  got = reporting.report(records)
+  assert set(got) == {"score", "p_value", "moved", "margin"}
+  np.testing.assert_allclose(got["score"], reporting.score(records), rtol=1e-6)
+  np.testing.assert_allclose(got["p_value"], reporting.p_value(records), rtol=1e-6)
+  np.testing.assert_allclose(got["moved"], 2.0 * records, rtol=1e-6)
+  margin = reporting.threshold - records[:, 0]
+  np.testing.assert_allclose(got["margin"], margin, rtol=1e-5, atol=1e-6)
+  # A new threshold reaches the report, and nothing but scores comes of a method without one.
+  other = reporting.calibrate(records, 0.3)
+  assert other.threshold < reporting.threshold
+  moved = other.report(records)["margin"] - got["margin"]
+  np.testing.assert_allclose(moved, other.threshold - reporting.threshold, rtol=1e-3)
+  assert set(uncalibrated.report(records[:1])) == {"score", "p_value"}
+
+
+def test_batches_of_another_size_give_the_same_scores(reporting, records):
+  for size in (1, 7, 300):
+    other = reporting.with_batch_size(size)
+    assert other.batch_size == size
+    np.testing.assert_allclose(other.score(records), reporting.score(records), rtol=1e-6)
+    assert other.report(records)["moved"].shape == (120, 3)
+  assert reporting.batch_size == 50
+  with pytest.raises(ValueError, match=r"^batch_size must be >= 1, got 0"):
+    reporting.with_batch_size(0)
+
+
+def test_records_of_quite_another_range_are_refused_where_a_range_is_known(reporting, records):
+  ranged = dataclasses.replace(reporting, input_range=(0.0, 1.0))
+  edge = np.array([[11.0, -10.0, 0.5]])
+  np.testing.assert_array_equal(ranged.score(edge), reporting.score(edge))
+  for value in (11.5, -10.5, 255):
+    for method in (ranged.score, ranged.report, ranged.predict, ranged.p_value):
+      with pytest.raises(ValueError, match="training records from 0 to 1: give them in the units"):
+        method(np.where(edge == 0.5, value, edge))
+  assert np.isfinite(reporting.score(np.full((1, 3), 255.0))).all()
+
+
+def test_a_score_that_is_not_finite_is_refused_by_its_row(reporting, records):
+  x = records.copy()
+  x[[41, 70], 0] = -200.0
+  for method in (reporting.score, reporting.predict, reporting.p_value):
+    with pytest.raises(HealthError, match="score of row 41 is nan; look at the network"):
+      method(x)
+  with pytest.raises(HealthError, match="score of row 41 is nan"):
+    reporting.calibrate(x, 0.1)
+
+
+def test_records_that_are_ready_are_passed_through(records):
+  assert Identity()(records) is records
+  assert Identity() == Identity()
 
 
 def test_large_records_are_scored_in_smaller_batches(uncalibrated):

@@ -119,6 +119,21 @@ def test_limit_holds_for_each_part():
   assert (got.x_train.shape, got.x_test.shape) == ((20, 64), (20, 64))
 
 
+@pytest.mark.usefixtures("image_sets")
+def test_unseen_classes_are_anomalous():
+  whole = load(DataConfig("mnist", ood=("cifar10",)))
+  got = load(DataConfig("mnist", unseen=(3,)))
+  assert 3 not in got.y_train
+  assert len(got.x_train) == np.sum(whole.y_train != 3)
+  assert set(got.sources) == {"mnist", "mnist 3"}
+  np.testing.assert_array_equal(got.y_test == 1, got.sources == "mnist 3")
+  np.testing.assert_array_equal(got.x_test[got.y_test == 1], whole.x_test[whole.class_test == 3])
+  with pytest.raises(DataError, match="unseen names 17, which is no class of mnist"):
+    load(DataConfig("mnist", unseen=(17,)))
+  with pytest.raises(DataError, match="takes no out-of-distribution sets"):
+    load(DataConfig("digits", unseen=(3,)))
+
+
 @pytest.mark.data
 def test_mnist_against_all_others(data_dir, monkeypatch, tmp_path):
   monkeypatch.setenv("OOD_DATA_DIR", str(data_dir))

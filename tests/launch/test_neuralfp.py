@@ -1,0 +1,159 @@
+"""NeuralFP through the launcher: three stages, each resumable; evaluation and scoring."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+import detector_jax
+from detector_jax import health
+from fingerprint_jax import recipe
+from fingerprint_jax.classifiers import Config as TrainingConfig
+from fingerprint_jax.train import Config as FingerprintConfig
+from launch import data, evaluation, run
+from launch.data import DataConfig
+from launch.methods import classifier, neuralfp
+from launch.reporting import progress
+
+TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3)
+
+
+def small(**changes) -> neuralfp.Config:
+  config = neuralfp.Config(
+    data=DataConfig(name="digits_shifted"),
+    classifier=neuralfp.ClassifierConfig(training=TRAINING),
+    fingerprint=FingerprintConfig(epochs=4, batch_size=128),
+    held_out=0.4,
+    fpr=0.05,
+    checkpoints=2,
+  )
+  return dataclasses.replace(config, **changes)
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(workdir / "detector" / "arrays.npz") as archive:
+    return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp("runs") / "finished"
+  run.train(small(), workdir)
+  return workdir
+
+
+def test_two_stages_are_logged_and_a_calibrated_detector_is_left(finished):
+  logged = [(record["stage"], record["epoch"]) for record in progress.read_scalars(finished)]
+  assert logged == [("classifier", 2), ("classifier", 4), ("fingerprints", 2), ("fingerprints", 4)]
+  detector = detector_jax.load(finished / "detector")
+  assert detector.fpr == pytest.approx(0.05)
+  assert detector.metadata["layers"] == [f"layer_{i}" for i in range(1, 6)]
+  assert detector.metadata["training_records"] == 1198 - 480
+  assert detector.metadata["classifier_test_accuracy"] > 0.5
+  assert detector.input_range == (0.0, 1.0)
+
+
+def interrupt_at(monkeypatch, owner, name, call):
+  function, calls = getattr(owner, name), []
+
+  def wrapped(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == call:
+      raise KeyboardInterrupt
+    return function(*args, **kwargs)
+
+  monkeypatch.setattr(owner, name, wrapped)
+
+
+@pytest.mark.parametrize(
+  ("owner", "name", "call"),
+  [(health, "check_loss", 2), (health, "check_loss", 4), (recipe, "finish", 1)],
+  ids=["classifier", "fingerprints", "calibration"],
+)
+def test_interrupted_in_any_stage_it_ends_with_the_same_bits(finished, tmp_path, owner, name, call):
+  with pytest.MonkeyPatch.context() as patch:
+    interrupt_at(patch, owner, name, call)
+    with pytest.raises(KeyboardInterrupt):
+      run.train(small(), tmp_path)
+  assert not (tmp_path / "detector").exists()
+  run.train(small(), tmp_path)
+  want, got = arrays(finished), arrays(tmp_path)
+  assert want.keys() == got.keys()
+  for key, value in want.items():
+    np.testing.assert_array_equal(got[key], value, err_msg=key)
+
+
+def test_evaluation_tells_sources_and_layers_apart(finished):
+  result = evaluation.evaluate(finished)
+  assert set(result["sources"]) == {"rotated", "inverted", "noisy", "blank", "noise"}
+  assert result["sources"]["noise"]["auroc"] > 0.9
+  page = (finished / "report.html").read_text()
+  assert "NeuralFP of a network" in page
+  for name in ("layers.png", "error_maps.png", "contact_sheet.png"):
+    assert (finished / name).stat().st_size > 1000
+  assert page.count("data:image/png;base64,") == 7
+
+
+def test_columns_of_scored_records_name_layer_and_side(finished):
+  detector = evaluation.load_detector(finished)
+  x, labels = data.load(small().data).labelled_test()
+  columns = evaluation.columns_of(detector, x[labels == 1][:50])
+  assert set(columns) == {"score", "p_value", "decision", "layer", "side"}
+  assert set(columns["layer"]) <= set(detector.metadata["layers"])
+  assert set(columns["side"]) <= {"high", "low"}
+
+
+def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
+  config = classifier.Config(
+    data=DataConfig(name="digits_shifted"), training=TRAINING, held_out=0.4, checkpoints=1
+  )
+  run.train(config, tmp_path / "classifier")
+  told = json.loads((tmp_path / "classifier" / "metrics.json").read_text())
+  assert told["test_accuracy"] > 0.5
+  given = neuralfp.ClassifierConfig(workdir=str(tmp_path / "classifier"))
+  run.train(small(classifier=given), tmp_path / "fp")
+  assert not caplog.records
+  detector = detector_jax.load(tmp_path / "fp" / "detector")
+  assert detector.metadata["classifier_test_accuracy"] == told["test_accuracy"]
+  assert {r["stage"] for r in progress.read_scalars(tmp_path / "fp")} == {"fingerprints"}
+  run.train(small(classifier=given, seed=1), tmp_path / "other")
+  assert "may have seen the records that set the threshold" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("changes", "said"),
+  [
+    (
+      {"data": DataConfig(name="digits"), "fpr": 0.4, "held_out": 0.5},
+      "needs records with classes",
+    ),
+    ({"fpr": 0.001}, "A false-positive rate of 0.001 needs 1998 held-out records"),
+    ({"held_out": 1.0}, r"calibration_size must be in \(0, 1\)"),
+    ({"layers": ("layer_9",)}, "no layer 'layer_9'; the network has: layer_1, layer_2"),
+    (
+      {"classifier": neuralfp.ClassifierConfig(network="resnet")},
+      "There is no classifier 'resnet'; set the network to one of mnist",
+    ),
+    ({"fingerprint": FingerprintConfig(epochs=0)}, "epochs must be >= 1"),
+    ({"classifier": neuralfp.ClassifierConfig(workdir="nowhere")}, "nowhere holds no run"),
+  ],
+)
+def test_a_bad_setting_is_one_sentence(tmp_path, changes, said):
+  with pytest.raises(ValueError, match=said):
+    run.train(small(**changes), tmp_path / "run")
+  if "layers" not in changes:
+    assert not (tmp_path / "run").exists()
+
+
+def test_unfinished_classifier_is_refused(tmp_path):
+  config = classifier.Config(data=DataConfig(name="digits_shifted"), training=TRAINING)
+  with pytest.MonkeyPatch.context() as patch:
+    interrupt_at(patch, health, "check_loss", 1)
+    with pytest.raises(KeyboardInterrupt):
+      run.train(config, tmp_path)
+  with pytest.raises(ValueError, match=r"'classifier' of .* is not finished"):
+    classifier.load(tmp_path)
+  with pytest.raises(ValueError, match=r"no detector|not finished"):
+    evaluation.load_detector(tmp_path)
