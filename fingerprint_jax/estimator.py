@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import logging
 from typing import Any, Self
 
 from flax import linen as nn
@@ -10,9 +11,13 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from detector_jax import health
+from detector_jax import epoch_loop, health
 from detector_jax.sklearn import DetectorEstimator
 from fingerprint_jax import recipe, train
+
+logger = logging.getLogger(__name__)
+
+TRAIN_STEPS = 1500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +75,7 @@ class NeuralFP(DetectorEstimator):
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
     apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
     autoencoders: ``{layer: Linen module}`` that take the place of the default ones.
-    epochs: over the training records.
+    epochs: over the training records; "auto": as many as make about 1,500 steps.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0.
     calibration_size: share of the records held out, at most 6,000: half tell how errors are
@@ -97,7 +102,7 @@ class NeuralFP(DetectorEstimator):
     select: Callable[[nn.Module, str], bool] | None = None,
     apply_kwargs: Mapping[str, Any] | None = None,
     autoencoders: Mapping[str, nn.Module] | None = None,
-    epochs: int = 5,
+    epochs: int | str = "auto",
     batch_size: int = 256,
     learning_rate: float = 2e-3,
     calibration_size: float = 0.2,
@@ -132,12 +137,16 @@ class NeuralFP(DetectorEstimator):
     x = self._validated(X, reset=True)
     if self.network is None:
       raise ValueError("NeuralFP needs a trained network: NeuralFP(network, variables).")
+    if getattr(X, "dtype", None) == np.uint8:
+      logger.warning(
+        "Records are bytes from 0 to 255; divide them by 255 if the network was trained on [0, 1]."
+      )
     if isinstance(self.layers, str):
       raise ValueError(f"layers must be a sequence of names, got {self.layers!r}; give a tuple.")
     x = np.asarray(x, np.float32)
     seed = int(check_random_state(self.random_state).randint(2**31 - 1))
     rows = recipe.split_rows(len(x), self.calibration_size, self.fpr, seed)
-    config = train.Config(self.epochs, self.batch_size, self.learning_rate)
+    config = train.Config(self._epochs(len(rows.train)), self.batch_size, self.learning_rate)
     init_key, train_key = jax.random.split(jax.random.key(seed))
     prepared = recipe.prepare(
       self.network,
@@ -185,6 +194,12 @@ class NeuralFP(DetectorEstimator):
     check_is_fitted(self, "detector_")
     facts = self.detector_.metadata
     return dict(zip(facts["layers"], facts["layer_losses"], strict=True))
+
+  def _epochs(self, num_rows: int) -> int:
+    if self.epochs != "auto":
+      return int(self.epochs)
+    per_epoch = epoch_loop.steps_per_epoch(num_rows, max(1, min(self.batch_size, num_rows)))
+    return max(1, round(TRAIN_STEPS / per_epoch))
 
   def _facts(self) -> dict[str, Any]:
     facts = super()._facts()

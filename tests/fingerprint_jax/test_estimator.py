@@ -265,3 +265,16 @@ def test_detectors_of_other_methods_are_not_explained(fitted, folder, tmp_path):
   object.__setattr__(detector, "metadata_json", '{"method": "toy"}')
   with pytest.raises(ValueError, match="no layers to explain"):
     explain(detector, np.zeros((1, 8, 8, 1)))
+
+
+def test_epochs_left_open_make_about_1500_steps():
+  assert NeuralFP()._epochs(54_000) == 7
+  assert NeuralFP()._epochs(1_000) == 375
+  assert NeuralFP(epochs=3)._epochs(1_000) == 3
+  assert NeuralFP()._epochs(10**7) == 1
+
+
+def test_bytes_are_noticed_when_fitting(images, network, variables, caplog):
+  make_cheap = NeuralFP(network, variables, fpr=0.2, epochs=1, random_state=0)
+  make_cheap.fit((255 * images[:200]).astype(np.uint8))
+  assert "Records are bytes from 0 to 255" in caplog.text
