@@ -104,7 +104,7 @@ class NeuralFP(DetectorEstimator):
     autoencoders: Mapping[str, nn.Module] | None = None,
     epochs: int | str = "auto",
     batch_size: int = 256,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 5e-3,
     calibration_size: float = 0.2,
     random_state: Any = None,
   ):

@@ -33,7 +33,7 @@ class Config:
 
   epochs: int = 5
   batch_size: int = 256
-  learning_rate: float = 2e-3
+  learning_rate: float = 5e-3
 
   def validate(self) -> None:
     """Raises a ValueError that names a setting out of its range."""
