@@ -1,6 +1,6 @@
 """The NeuralFP paper's tables, and shifts that it does not look at.
 
-Each model is trained by its config through the launcher, in a folder of its own below ``--runs``,
+Each model is trained by its config through the launcher, in a folder of its own below ``--models``,
 which is taken up again where it is there. Nothing is chosen with the help of out-of-distribution
 data, and every number is of the last epoch.
 """
@@ -82,7 +82,7 @@ PAPER_PEERS = {
   ),
 }  # fmt: skip
 
-_RUNS = flags.DEFINE_string("runs", "runs/neuralfp", "Folder of the runs that neuralfp* trains.")
+_MODELS = flags.DEFINE_string("models", "runs/neuralfp", "Folder of the models of neuralfp*.")
 
 Advance = Callable[..., None]
 Values = dict[tuple[str, str, str], list[float]]
@@ -133,7 +133,7 @@ def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   chosen = dataclasses.replace(config.data, unseen=unseen, ood=() if unseen else config.data.ood)
   config = dataclasses.replace(config, seed=seed, data=chosen)
   folder = f"{name}_{seed}" + "".join(f"_without_{each}" for each in unseen)
-  workdir = pathlib.Path(_RUNS.value) / folder
+  workdir = pathlib.Path(_MODELS.value) / folder
   run.train(config, workdir)
   network, params = neuralfp.classifier_of(config, workdir)
   splits = data.load(config.data)

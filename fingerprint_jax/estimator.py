@@ -75,6 +75,8 @@ class NeuralFP(DetectorEstimator):
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
     apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
     autoencoders: ``{layer: Linen module}`` that take the place of the default ones.
+    two_sided: whether an error that is too small objects too, as the paper has it; without, the
+      same false-positive rate finds more of what makes errors large.
     epochs: over the training records; "auto": as many as make about 1,500 steps.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0.
@@ -102,6 +104,7 @@ class NeuralFP(DetectorEstimator):
     select: Callable[[nn.Module, str], bool] | None = None,
     apply_kwargs: Mapping[str, Any] | None = None,
     autoencoders: Mapping[str, nn.Module] | None = None,
+    two_sided: bool = True,
     epochs: int | str = "auto",
     batch_size: int = 256,
     learning_rate: float = 5e-3,
@@ -115,6 +118,7 @@ class NeuralFP(DetectorEstimator):
     self.select = select
     self.apply_kwargs = apply_kwargs
     self.autoencoders = autoencoders
+    self.two_sided = two_sided
     self.epochs = epochs
     self.batch_size = batch_size
     self.learning_rate = learning_rate
@@ -158,6 +162,7 @@ class NeuralFP(DetectorEstimator):
       select=self.select,
       apply_kwargs=self.apply_kwargs,
       chosen=self.autoencoders,
+      two_sided=self.two_sided,
     )
     state, _ = prepared.advance(prepared.state, train_key, 0, config.epochs)
     detector = recipe.finish(

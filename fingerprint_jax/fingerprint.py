@@ -26,10 +26,12 @@ class Fingerprint:
   Attributes:
     taps: which activations.
     autoencoders: one Linen module per tap, in the order of ``taps.layers``.
+    two_sided: whether errors that are too small count too, as the paper has it.
   """
 
   taps: Taps
   autoencoders: tuple[nn.Module, ...]
+  two_sided: bool = True
 
   @property
   def layers(self) -> tuple[str, ...]:
@@ -82,7 +84,8 @@ class Fingerprint:
   def __call__(self, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """One-out score ``[batch]``; higher = more anomalous."""
     errors = self.errors(self.unexplained(variables, x))
-    return one_out.score(one_out.extremeness(variables["reference"], errors)[0])
+    extremes, _ = one_out.extremeness(variables["reference"], errors, self.two_sided)
+    return one_out.score(extremes)
 
   def report(
     self, variables: Mapping[str, Any], x: jax.Array, threshold: jax.Array
@@ -104,8 +107,9 @@ class Fingerprint:
     unexplained = self.unexplained(variables, x)
     errors = self.errors(unexplained)
     reference = variables["reference"]
-    extremes, sides = one_out.extremeness(reference, errors)
+    extremes, sides = one_out.extremeness(reference, errors, self.two_sided)
     low, high = one_out.thresholds(reference, threshold)
+    low = low if self.two_sided else jnp.zeros_like(low)
     layer = jnp.argmax(extremes, axis=1).astype(jnp.int32)
     maps = {
       f"map/{name}": jnp.mean(share, axis=-1)
@@ -115,7 +119,7 @@ class Fingerprint:
     return {
       "layer_error": errors,
       "layer_extremeness": extremes,
-      "layer_p_value": one_out.p_value(reference, extremes),
+      "layer_p_value": one_out.p_value(reference, extremes, self.two_sided),
       "layer_side": sides,
       "layer_low": jnp.broadcast_to(low[None], errors.shape),
       "layer_high": jnp.broadcast_to(high[None], errors.shape),

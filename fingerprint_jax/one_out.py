@@ -106,7 +106,7 @@ def extremeness(
   Args:
     reference: of held-out records.
     errors: ``[batch, layers]``, > 0.
-    two_sided: False asks above only, to compare with.
+    two_sided: False asks above only.
 
   Returns:
     ``[batch, layers]`` minus the logarithm of the one-sided p-value, of the side where it is
@@ -148,10 +148,11 @@ def score(extremes: jax.Array) -> jax.Array:
   return jnp.max(extremes, axis=1)
 
 
-def p_value(reference: Reference, extremes: jax.Array) -> jax.Array:
-  """Two-sided p-values per layer, ``[batch, layers]``, no smaller than the reference can tell."""
+def p_value(reference: Reference, extremes: jax.Array, two_sided: bool = True) -> jax.Array:
+  """p-values per layer, ``[batch, layers]``, no smaller than the reference can tell."""
   smallest = jnp.exp(-reference.upper[-1])
-  return jnp.minimum(2.0 * jnp.maximum(jnp.exp(-extremes), smallest), 1.0)
+  sides = 2.0 if two_sided else 1.0
+  return jnp.minimum(sides * jnp.maximum(jnp.exp(-extremes), smallest), 1.0)
 
 
 def thresholds(reference: Reference, level: jax.Array) -> tuple[jax.Array, jax.Array]:

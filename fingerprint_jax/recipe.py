@@ -117,6 +117,7 @@ def prepare(
   select: Callable[[nn.Module, str], bool] | None = None,
   apply_kwargs: Mapping[str, Any] | None = None,
   chosen: Mapping[str, nn.Module] | None = None,
+  two_sided: bool = True,
 ) -> Prepared:
   """Finds the taps, measures their activations and makes the autoencoders.
 
@@ -130,6 +131,7 @@ def prepare(
     select: see ``taps.find``.
     apply_kwargs: see ``taps.find``.
     chosen: autoencoders by layer; the others get the default of their shape.
+    two_sided: see ``Fingerprint``.
 
   Raises:
     ValueError: what ``taps.find``, ``train.measure_views`` and ``train.init`` refuse.
@@ -147,7 +149,7 @@ def prepare(
     )
   shapes = fingerprint.shapes_of_targets(tapped)
   modules = (chosen.get(n) or autoencoders.default_autoencoder(shapes[n]) for n in tapped.layers)
-  prints = Fingerprint(tapped, tuple(modules))
+  prints = Fingerprint(tapped, tuple(modules), two_sided)
   copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
   frozen = {"network": copied, "views": train.measure_views(prints, copied, x)}
   batch_size = min(config.batch_size, len(x))

@@ -42,6 +42,7 @@ class Config:
     classifier: the network.
     fingerprint: settings of the autoencoders' training.
     layers: names of the layers to use; () takes all.
+    two_sided: whether errors that are too small count too, as the paper has it.
     held_out: share of the training records, at most 6,000, that neither classifier nor
       fingerprints see: half tell how errors are distributed, half set the threshold.
     fpr: false-positive rate of the whole rule.
@@ -55,6 +56,7 @@ class Config:
   classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
   fingerprint: FingerprintConfig = dataclasses.field(default_factory=FingerprintConfig)
   layers: tuple[str, ...] = ()
+  two_sided: bool = True
   held_out: float = 0.1
   fpr: float = 0.01
   seed: int = 0
@@ -77,8 +79,9 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     )
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
   prepared = recipe.prepare(
-    network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None
-  )
+    network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
+    two_sided=config.two_sided,
+  )  # fmt: skip
   state = stages.run(_stage(prepared, train_key), prepared.state, workdir, config.checkpoints)
   reference, calibration = splits.x_train[rows.reference], splits.x_train[rows.calibration]
   accuracy = classifier_method.accuracy(network, params, splits)

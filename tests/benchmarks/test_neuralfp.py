@@ -44,7 +44,7 @@ def tables(tmp_path_factory):
     patch.setattr(neuralfp, "SHIFT_RECORDS", 60)
     if not flags.FLAGS.is_parsed():
       flags.FLAGS(["test"])
-    patch.setattr(flags.FLAGS, "runs", str(tmp_path_factory.mktemp("runs")))
+    patch.setattr(flags.FLAGS, "models", str(tmp_path_factory.mktemp("runs")))
     yield neuralfp
 
 

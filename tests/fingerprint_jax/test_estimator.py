@@ -278,3 +278,15 @@ def test_bytes_are_noticed_when_fitting(images, network, variables, caplog):
   make_cheap = NeuralFP(network, variables, fpr=0.2, epochs=1, random_state=0)
   make_cheap.fit((255 * images[:200]).astype(np.uint8))
   assert "Records are bytes from 0 to 255" in caplog.text
+
+
+def test_one_sided_no_error_is_too_small(images, network, variables, fresh):
+  model = NeuralFP(network, variables, fpr=0.1, two_sided=False, epochs=2, random_state=0).fit(
+    images
+  )
+  told = model.explain(fresh)
+  assert not told.low.any()
+  assert set(np.unique(told.side)) <= {0, 1}
+  np.testing.assert_array_equal((told.error > told.high).any(axis=1), model.predict(fresh) == -1)
+  both = NeuralFP(network, variables, fpr=0.1, epochs=2, random_state=0).fit(images)
+  assert (model.explain(fresh).high < both.explain(fresh).high).all()
