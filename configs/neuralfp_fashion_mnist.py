@@ -2,6 +2,10 @@
 
 python -m launch.train --config=configs/neuralfp_fashion_mnist.py --workdir=runs/fp_fashion
 python -m launch.evaluate --workdir=runs/fp_fashion
+
+About 7 minutes on 2 CPU cores. One-out AUROC in percent over 3 seeds, by
+``python -m benchmarks.tables --table=neuralfp``:
+MNIST 98.70 +- 0.40, CIFAR-10 98.36 +- 0.83, SVHN 97.76 +- 1.10.
 """
 
 from fingerprint_jax.classifiers import Config as TrainingConfig

