@@ -6,8 +6,9 @@ import pathlib
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
-from fingerprint_jax import recipe
+from fingerprint_jax import recipe, taps
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
@@ -72,6 +73,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   rows = recipe.split_rows(len(splits.x_train), config.held_out, config.fpr, config.seed)
   x, classes = classifier_method.classified(splits, rows.train)
   network, params = _given(config) if config.classifier.workdir else (_named(config), None)
+  _check_layers(config, network, x.shape[1:])
   workdirs.claim(workdir, config)
   if params is None:
     params = classifier_method.fit(
@@ -99,6 +101,13 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   )  # fmt: skip
   detector.save(workdir / "detector")
   return workdir / "detector"
+
+
+def _check_layers(config: Config, network: Any, shape: tuple[int, ...]) -> None:
+  """Raises a ValueError for a layer that there is not, before anything is trained."""
+  sample = jnp.zeros((1, *shape), jnp.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), sample)
+  taps.find(network, {"params": variables["params"]}, shape, layers=config.layers or None)
 
 
 def classifier_of(config: Config, workdir: pathlib.Path) -> tuple[Any, Any]:
