@@ -53,7 +53,9 @@ CASES = {
 }
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
-_CASE = flags.DEFINE_enum("case", "thyroid", sorted([*CASES, "fingerprint"]), "What to time.")
+ALL_CASES = sorted([*CASES, *speed_fingerprint.CASES])
+
+_CASE = flags.DEFINE_enum("case", "thyroid", ALL_CASES, "What to time.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Interleaved pairs of runs.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file.")
 
@@ -146,8 +148,9 @@ def main() -> None:
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output is not None:
     records.check_writable(output)
-  if _CASE.value == "fingerprint":
-    measured, facts = speed_fingerprint.measure(_RUNS.value, matrix_product_rate())
+  if _CASE.value in speed_fingerprint.CASES:
+    rate = matrix_product_rate()
+    measured, facts = speed_fingerprint.measure(_CASE.value, _RUNS.value, rate)
   else:
     _check_torch()
     record, facts = measure(_CASE.value, _RUNS.value)
