@@ -152,7 +152,7 @@ def main() -> None:
     rate = matrix_product_rate()
     measured, facts = speed_fingerprint.measure(_CASE.value, _RUNS.value, rate)
   else:
-    _check_torch()
+    check_torch()
     record, facts = measure(_CASE.value, _RUNS.value)
     measured = [record]
   if output is None:
@@ -164,7 +164,8 @@ def main() -> None:
     print(f"records: {output}")
 
 
-def _check_torch() -> None:
+def check_torch() -> None:
+  """Raises a ValueError that names the extra where PyTorch is missing."""
   try:
     import torch  # noqa: F401
   except ImportError:

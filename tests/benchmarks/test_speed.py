@@ -27,4 +27,4 @@ def test_rows_without_a_data_directory(monkeypatch):
 def test_without_torch_the_extra_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(ValueError, match=r"pip install -e '\.\[torch\]'"):
-    speed.main()
+    speed.check_torch()
