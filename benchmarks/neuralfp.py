@@ -1,8 +1,8 @@
 """The NeuralFP paper's tables, and shifts that it does not look at.
 
 Each model is trained by its config through the launcher, in a folder of its own below ``--models``,
-which is taken up again where it is there. Nothing is chosen with the help of out-of-distribution
-data, and every number is of the last epoch.
+which is taken up again where it is there. No threshold, layer or epoch is chosen with
+out-of-distribution data; every number is of the last epoch.
 """
 
 from collections.abc import Callable, Iterable
