@@ -104,7 +104,7 @@ np.savez(sys.argv[3], score=detector.score(x), p_value=detector.p_value(x))
 """
 
 
-def test_saved_it_scores_to_the_same_bits_where_flax_is_not(fitted, x, tmp_path):
+def test_saved_it_scores_to_the_same_numbers_where_flax_is_not(fitted, x, tmp_path):
   fitted.save(tmp_path / "drocc")
   np.save(tmp_path / "x.npy", x)
   paths = [str(tmp_path / name) for name in ("drocc", "x.npy", "result.npz")]
@@ -115,8 +115,11 @@ def test_saved_it_scores_to_the_same_bits_where_flax_is_not(fitted, x, tmp_path)
     env={**os.environ, "JAX_PLATFORMS": "cpu"},
   )
   with np.load(paths[-1]) as result:
-    np.testing.assert_array_equal(result["score"], fitted.detector_.score(x))
-    np.testing.assert_array_equal(result["p_value"], fitted.p_value(x))
+    # Another process may split a matrix product differently over its threads: the last bit moves.
+    np.testing.assert_allclose(result["score"], fitted.detector_.score(x), rtol=1e-6, atol=1e-6)
+    # A score within that of a calibration score may so pass it, by one rank at most.
+    rank = 1.0 / (len(fitted.detector_.calibration.scores) + 1)
+    np.testing.assert_allclose(result["p_value"], fitted.p_value(x), atol=1.001 * rank)
 
 
 def test_save_and_load(fitted, x, tmp_path):
