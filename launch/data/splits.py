@@ -7,6 +7,30 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Labelled:
+  """Labelled records to measure on.
+
+  Attributes:
+    x: float ``[m, ...]``.
+    y: int64 ``[m]``, 1 = anomalous.
+    sources: str ``[m]``, what each record is, e.g. "typical", "negative" or "masked".
+
+  Raises:
+    ValueError: lengths that do not belong together.
+  """
+
+  x: np.ndarray
+  y: np.ndarray
+  sources: np.ndarray
+
+  def __post_init__(self) -> None:
+    if not len(self.x) == len(self.y) == len(self.sources):
+      raise ValueError(
+        f"There are {len(self.x)} records, {len(self.y)} labels and {len(self.sources)} sources."
+      )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
   """The records of one experiment.
 
@@ -21,6 +45,10 @@ class Splits:
     class_test: int64 ``[m]``, the class of each test record, -1 for one that is out of
       distribution, or None.
     sources: str ``[m]``, the set each test record comes from, e.g. "mnist", or None.
+    negatives: float ``[k, ...]``, labelled negatives to train on, or None. Methods that learn from
+      typical records alone leave them aside.
+    validation: labelled records to choose settings and thresholds by, none of which trains or
+      tests, or None.
 
   Raises:
     ValueError: nothing to train on, or shapes that do not belong together.
@@ -35,11 +63,19 @@ class Splits:
   y_train: np.ndarray | None = None
   class_test: np.ndarray | None = None
   sources: np.ndarray | None = None
+  negatives: np.ndarray | None = None
+  validation: Labelled | None = None
 
   def __post_init__(self) -> None:
     if not len(self.x_train):
       raise ValueError("There are no typical records to train on.")
     shape = self.x_train.shape[1:]
+    for name, x in (
+      ("negatives", self.negatives),
+      ("validation records", None if self.validation is None else self.validation.x),
+    ):
+      if x is not None and x.shape[1:] != shape:
+        raise ValueError(f"Training records have shape {list(shape)}, {name} {list(x.shape[1:])}.")
     if self.x_test is not None and self.x_test.shape[1:] != shape:
       raise ValueError(
         f"Training records have shape {list(shape)}, test records {list(self.x_test.shape[1:])}."
@@ -208,8 +244,8 @@ def out_of_distribution(
 def limited(split: Splits, limit: int, seed: int) -> Splits:
   """At most ``limit`` records of each part, drawn at random, in their order.
 
-  The parts are the training records and the test records of each source (all of them, where there
-  are no sources). A larger limit keeps what a smaller one does.
+  The parts are the training records, the negatives, and the test and validation records of each
+  source (all test records, where there are no sources). A larger limit keeps what a smaller one does.
 
   Args:
     split: what to draw from.
@@ -225,9 +261,11 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
     return split
   tested = 0 if split.x_test is None else len(split.x_test)
   sources = np.zeros(tested) if split.sources is None else split.sources
-  parts = [np.flatnonzero(sources == source) for source in np.unique(sources)]
   train = _drawn(np.arange(len(split.x_train)), limit, seed)
-  test = np.sort(np.concatenate([np.arange(0), *(_drawn(rows, limit, seed) for rows in parts)]))
+  test = _drawn_of_each(sources, limit, seed)
+
+  negatives, validation = split.negatives, split.validation
+  rows = np.arange(0) if validation is None else _drawn_of_each(validation.sources, limit, seed)
 
   def of_test(values: np.ndarray | None) -> np.ndarray | None:
     return None if values is None else values[test]
@@ -241,6 +279,12 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
     y_train=None if split.y_train is None else split.y_train[train],
     class_test=of_test(split.class_test),
     sources=of_test(split.sources),
+    negatives=None
+    if negatives is None
+    else negatives[_drawn(np.arange(len(negatives)), limit, seed)],
+    validation=None
+    if validation is None
+    else Labelled(*(values[rows] for values in (validation.x, validation.y, validation.sources))),
   )
 
 
@@ -272,6 +316,11 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def _drawn(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
   return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
+
+
+def _drawn_of_each(sources: np.ndarray, limit: int, seed: int) -> np.ndarray:
+  parts = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+  return np.sort(np.concatenate([np.arange(0), *(_drawn(rows, limit, seed) for rows in parts)]))
 
 
 def _rows(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

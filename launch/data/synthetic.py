@@ -5,7 +5,7 @@ For one seed, training and typical test records are the same whatever the displa
 
 import numpy as np
 
-from launch.data.splits import Splits
+from launch.data.splits import Labelled, Splits
 
 
 def sphere(seed: int, radius: float, num: int = 1000, dim: int = 3) -> Splits:
@@ -92,6 +92,64 @@ def sine(seed: int, displacement: float, num: int = 1000) -> Splits:
   anomalous[1::2, 1] -= displacement
   name = f"sine wave against itself shifted by {displacement:g} up and down, seed {seed}"
   return _splits(train, typical, anomalous, ("t", "y"), name)
+
+
+def noisy_sine(
+  seed: int, displacement: float, num: int = 1024, noise: int = 8, given: float = 2.0
+) -> Splits:
+  r"""A sine wave in two coordinates among coordinates of noise, with given far negatives.
+
+  Typical records are those of ``sine``, followed by ``noise`` coordinates of Normal(0, 1); so are
+  anomalies and given negatives, but that their wave is shifted up or down: the anomalies by
+  ``displacement``, the given negatives by ``given``. The paper states the typical records only; it
+  does not say which negatives DROCC-LF was given. Here they are as far as the farthest anomalies of
+  Table 7, so that all nearer ones are unseen.
+
+  Args:
+    seed: of all draws, >= 0.
+    displacement: of the anomalies, vertical, > 0.
+    num: training records, given negatives, test and validation records, each; even, >= 2.
+    noise: number of coordinates that say nothing, >= 0; the paper has 8.
+    given: displacement of the given negatives, > 0.
+
+  Returns:
+    Records ``[num, 2 + noise]``, float64, with ``negatives``; ``validation`` tells typical records
+    from such given negatives.
+
+  Raises:
+    ValueError: an argument is out of its range.
+
+  References:
+    DROCC (Goyal et al., 2020), section 5.2.1, Figures 1c and 1d.
+  """
+  if noise < 0:
+    raise ValueError(f"noise must be at least 0, got {noise!r}.")
+  if not 0.0 < given < np.inf:
+    raise ValueError(f"given must be > 0, got {given!r}.")
+  plain, negative = sine(seed, displacement, num), sine(seed + 1_000_003, given, 2 * num)
+  held_out = sine(seed + 2_000_003, given, num)
+  rng = np.random.default_rng((seed, noise))
+
+  def with_noise(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x, rng.standard_normal((len(x), noise))], axis=1)
+
+  x_test, y_test = plain.labelled_test()
+  x_given, y_given = negative.labelled_test()
+  x_held_out, y_held_out = held_out.labelled_test()
+  return Splits(
+    with_noise(plain.x_train),
+    with_noise(x_test),
+    y_test,
+    ("t", "y", *(f"noise {i}" for i in range(noise))),
+    description=(
+      f"{plain.description}, with {noise} coordinates of noise and {num:,} given negatives shifted "
+      f"by {given:g}"
+    ),
+    negatives=with_noise(x_given[y_given == 1]),
+    validation=Labelled(
+      with_noise(x_held_out), y_held_out, np.where(y_held_out == 1, "negative", "typical")
+    ),
+  )
 
 
 def _check_num(num: int) -> None:
