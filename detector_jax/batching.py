@@ -12,7 +12,7 @@ import numpy as np
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["inputs", "labels", "mask", "index"],
+  data_fields=["inputs", "labels", "mask", "index", "negatives"],
   meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Batch:
     index: ``[batch]`` int32, the row's number in its data set. Random numbers of an example are
       drawn from ``fold_in(step_key, index)``, so that they do not depend on how a batch is
       spread over devices.
+    negatives: a batch of labelled negatives to learn from beside it, or None.
   """
 
   inputs: jax.Array
   labels: jax.Array
   mask: jax.Array
   index: jax.Array
+  negatives: "Batch | None" = None
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["total", "count"], meta_fields=[])
@@ -108,6 +110,19 @@ def gather(
   index = order[jnp.minimum(places, order.shape[0] - 1)]
   mask = jnp.where(places < num_rows, 1.0, 0.0)
   return Batch(inputs[index], labels[index], mask, index)
+
+
+def gather_around(
+  inputs: jax.Array,
+  labels: jax.Array,
+  order: jax.Array,
+  start: jax.typing.ArrayLike,
+  num_rows: jax.typing.ArrayLike,
+  batch_size: int,
+) -> Batch:
+  """As ``gather``, but begins anew where the order ends, so that every example is a real one."""
+  index = order[(start + jnp.arange(batch_size)) % num_rows]
+  return Batch(inputs[index], labels[index], jnp.ones(batch_size), index)
 
 
 def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) -> Any:

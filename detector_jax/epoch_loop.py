@@ -1,6 +1,7 @@
 """Whole epochs over device-resident data as one compiled program."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from detector_jax import batching
 
+NEGATIVES = 2**32 - 1  # folded into the key of their order; no epoch has that number
+
 
 class Data(NamedTuple):
   """Training rows on the device, padded to one of few lengths.
@@ -18,15 +21,27 @@ class Data(NamedTuple):
     inputs: ``[length, ...]`` float32.
     labels: ``[length]`` float32: +1 typical, -1 negative; or the class, for a classifier.
     num_rows: int32, how many rows are real.
+    negatives: labelled negatives to learn from beside them, or None. An epoch visits the rows once;
+      with each batch goes one of as many negatives, in an order of their own that begins anew
+      where it ends and is another one in every epoch.
   """
 
   inputs: jax.Array
   labels: jax.Array
   num_rows: jax.Array
+  negatives: "Data | None" = None
 
 
-def put(inputs: np.ndarray, labels: np.ndarray | None = None) -> Data:
-  """Pads ``inputs`` ``[n, ...]`` and puts them on the device; labels are +1 where not given."""
+def put(
+  inputs: np.ndarray, labels: np.ndarray | None = None, negatives: np.ndarray | None = None
+) -> Data:
+  """Pads rows and puts them on the device.
+
+  Args:
+    inputs: ``[n, ...]``.
+    labels: ``[n]``; +1 where not given.
+    negatives: ``[k, ...]``, or None.
+  """
   length = batching.padded_length(len(inputs))
   if labels is None:
     labels = np.ones(len(inputs))
@@ -34,7 +49,29 @@ def put(inputs: np.ndarray, labels: np.ndarray | None = None) -> Data:
     jnp.asarray(batching.pad_rows(np.asarray(inputs, np.float32), length)),
     jnp.asarray(batching.pad_rows(np.asarray(labels, np.float32), length)),
     jnp.asarray(len(inputs), jnp.int32),
+    None if negatives is None else put(negatives, -np.ones(len(negatives))),
   )
+
+
+def orders_of(key: jax.Array, epoch: jax.Array, data: Data) -> tuple[jax.Array, ...]:
+  """The order of the rows in an epoch, and that of the negatives where there are any."""
+  order = batching.epoch_order(key, epoch, data.num_rows, data.inputs.shape[0])
+  if data.negatives is None:
+    return (order,)
+  return order, *orders_of(jax.random.fold_in(key, NEGATIVES), epoch, data.negatives)
+
+
+def batch_at(
+  data: Data, orders: tuple[jax.Array, ...], position: jax.typing.ArrayLike, batch_size: int
+) -> batching.Batch:
+  """Batch number ``position`` of an epoch with these orders."""
+  start = position * batch_size
+  batch = batching.gather(data.inputs, data.labels, orders[0], start, data.num_rows, batch_size)
+  if data.negatives is None:
+    return batch
+  inputs, labels, num_rows, _ = data.negatives
+  negatives = batching.gather_around(inputs, labels, orders[1], start, num_rows, batch_size)
+  return dataclasses.replace(batch, negatives=negatives)
 
 
 def steps_per_epoch(num_rows: int, batch_size: int) -> int:
@@ -65,26 +102,19 @@ def make_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
     order_key, step_key = jax.random.split(key)
     num_steps = -(-data.num_rows // batch_size)
 
-    def one_step(position: jax.Array, carry: Any, order: jax.Array) -> Any:
+    def one_step(position: jax.Array, carry: Any, orders: tuple[jax.Array, ...]) -> Any:
       state, info = carry
-      batch = batching.gather(
-        data.inputs, data.labels, order, position * batch_size, data.num_rows, batch_size
-      )
+      batch = batch_at(data, orders, position, batch_size)
       state, new_info = step(state, batch, jax.random.fold_in(step_key, state.step))
       return state, jax.tree.map(jnp.add, info, new_info)
 
     def one_epoch(epoch: jax.Array, carry: Any) -> Any:
       state, info = carry
-      order = batching.epoch_order(order_key, epoch, data.num_rows, data.inputs.shape[0])
-      body = functools.partial(one_step, order=order)
+      body = functools.partial(one_step, orders=orders_of(order_key, epoch, data))
       info = jax.tree.map(jnp.zeros_like, info)
       return jax.lax.fori_loop(0, num_steps, body, (state, info))
 
-    batch = batching.gather(
-      data.inputs, data.labels, jnp.zeros(data.inputs.shape[0], jnp.int32), 0, 1, batch_size
-    )
-    shapes = jax.eval_shape(step, state, batch, step_key)[1]
-    info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    info = _no_info(step, state, data, step_key, batch_size)
     return jax.lax.fori_loop(first, last, one_epoch, (state, info))
 
   return train_epochs
@@ -104,34 +134,38 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def one_step(
-    state: Any, info: Any, data: Data, order: jax.Array, position: jax.Array, key: jax.Array
-  ) -> Any:
-    batch = batching.gather(
-      data.inputs, data.labels, order, position * batch_size, data.num_rows, batch_size
-    )
+    state: Any, info: Any, data: Data, orders: tuple[jax.Array, ...], position: jax.Array,
+    key: jax.Array,
+  ) -> Any:  # fmt: skip
+    batch = batch_at(data, orders, position, batch_size)
     state, new_info = step(state, batch, jax.random.fold_in(key, state.step))
     return state, jax.tree.map(jnp.add, info, new_info)
 
-  @jax.jit
-  def order_of(key: jax.Array, epoch: jax.Array, data: Data) -> jax.Array:
-    return batching.epoch_order(key, epoch, data.num_rows, data.inputs.shape[0])
+  jitted_orders_of = jax.jit(orders_of)
 
   def train_epochs(state: Any, data: Data, key: jax.Array, first: Any, last: Any) -> Any:
     order_key, step_key = jax.random.split(key)
     num_steps = steps_per_epoch(int(data.num_rows), batch_size)
-    batch = jax.eval_shape(
-      lambda: batching.gather(
-        data.inputs, data.labels, jnp.zeros(data.inputs.shape[0], jnp.int32), 0, 1, batch_size
-      )
-    )
-    shapes = jax.eval_shape(step, state, batch, step_key)[1]
-    info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    info = _no_info(step, state, data, step_key, batch_size)
     for epoch in range(int(first), int(last)):
-      order = order_of(order_key, jnp.asarray(epoch, jnp.int32), data)
-      info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+      orders = jitted_orders_of(order_key, jnp.asarray(epoch, jnp.int32), data)
+      info = jax.tree.map(jnp.zeros_like, info)
       for position in range(num_steps):
         place = jnp.asarray(position, jnp.int32)
-        state, info = one_step(state, info, data, order, place, step_key)
+        state, info = one_step(state, info, data, orders, place, step_key)
     return state, info
 
   return train_epochs
+
+
+def _no_info(
+  step: Callable[..., Any], state: Any, data: Data, key: jax.Array, batch_size: int
+) -> Any:
+  """Zeros shaped like the info of a step."""
+
+  def shaped(state: Any, data: Data, key: jax.Array) -> Any:
+    orders = orders_of(key, jnp.zeros((), jnp.int32), data)
+    return step(state, batch_at(data, orders, 0, batch_size), key)[1]
+
+  shapes = jax.eval_shape(shaped, state, data, key)
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -1,5 +1,6 @@
 """DROCC: one-class classification against adversarially generated negatives, in JAX."""
 
 from drocc_jax.estimator import DROCC
+from drocc_jax.limited_negatives import DROCCLF, DROCCOE
 
-__all__ = ("DROCC",)
+__all__ = ("DROCC", "DROCCLF", "DROCCOE")

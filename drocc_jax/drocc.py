@@ -9,121 +9,25 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import chex
 from flax import linen as nn
 from flax import struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from detector_jax.batching import Batch, Mean
-from drocc_jax import losses, networks, projections
-from drocc_jax.search import search
+from drocc_jax import networks, projections, update
+from drocc_jax.search import SearchInfo, search
+from drocc_jax.update import Term
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "released")
 
 
-@dataclasses.dataclass
-class Config:
-  """Settings of DROCC; frozen in spirit.
-
-  Attributes:
-    radius: ``r`` > 0, distance of the negatives from the data, in units of the standardised
-      inputs. None takes the rule of ``recipe.auto_radius``.
-    gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
-    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1.
-    step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
-    num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
-    project_every: project after every so many ascent steps (and after the last).
-    warmup_steps: ``n0`` >= 0 first steps without negatives. Anything above 0 turns the scores
-      upside down first and hurts on most data.
-    optimizer: "adam" or "sgd".
-    momentum: of SGD, in [0, 1).
-    learning_rate: > 0.
-    schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 % of what
-      follows the warm-up.
-    total_steps: steps over which the schedule runs; 0 takes the length of training.
-    weight_decay: ``lambda`` >= 0, a term of the objective (not decoupled), biases included.
-    average_decay: in [0, 1); the network that scores is the exponential moving average of the
-      trained one over about ``1 / (1 - average_decay)`` steps, and with 0 the trained one itself.
-      Training against a moving adversary ends in a cycle, not at a point: on Thyroid the AUROC of
-      single epochs scatters, and that of the average does not. Not in the paper.
-  """
-
-  radius: float | None = None
-  gamma: float = 2.0
-  mu: float = 1.0
-  step_size: float | None = None
-  num_steps: int = 10
-  project_every: int = 1
-  warmup_steps: int = 0
-  optimizer: str = "adam"
-  momentum: float = 0.9
-  learning_rate: float = 1e-3
-  schedule: str = "constant"
-  total_steps: int = 0
-  weight_decay: float = 0.0
-  average_decay: float = 0.998
-
-  def validate(self) -> None:
-    """Raises a ValueError that names the first field out of its range."""
-    if self.radius is not None:
-      _require(self.radius > 0, "radius", "> 0", self.radius)
-    _require(self.gamma >= 1, "gamma", ">= 1", self.gamma)
-    _require(self.mu >= 0, "mu", ">= 0", self.mu)
-    if self.step_size is not None:
-      _require(self.step_size > 0, "step_size", "> 0", self.step_size)
-    _require(self.num_steps >= 0, "num_steps", ">= 0", self.num_steps)
-    _require(self.project_every >= 1, "project_every", ">= 1", self.project_every)
-    _require(self.warmup_steps >= 0, "warmup_steps", ">= 0", self.warmup_steps)
-    _require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}", self.optimizer)
-    _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-    _require(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
-    _require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
-    _require(self.total_steps >= 0, "total_steps", ">= 0", self.total_steps)
-    _require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
-    _require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
-
-  def static(self) -> "Static":
-    """The part that a compiled step is compiled for; the rest is traced."""
-    constant, released = self.schedule == "constant", self.schedule == "released"
-    return Static(
-      self.project_every,
-      self.optimizer,
-      self.momentum,
-      self.schedule,
-      schedule_start=self.warmup_steps if released else 0,
-      schedule_steps=0 if constant else self.total_steps,
-    )
-
-  def hyper(self) -> "Hyper":
-    """The traced part, as device scalars.
-
-    Raises:
-      ValueError: a setting is out of its range, or ``radius`` or ``step_size`` is None.
-    """
-    self.validate()
-    if self.radius is None or self.step_size is None:
-      raise ValueError("radius and step_size must be numbers here; recipe.resolve sets them.")
-    return Hyper(
-      **{
-        field.name: jnp.asarray(
-          getattr(self, field.name), jnp.int32 if field.name.endswith("_steps") else jnp.float32
-        )
-        for field in dataclasses.fields(Hyper)
-      }
-    )
-
-
-def _require(holds: Any, name: str, wanted: str, value: Any) -> None:
-  if not holds:
-    raise ValueError(f"{name} must be {wanted}, got {value!r}.")
-
-
-class Static(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Static:
   """Settings that change the compiled program; see ``Config``."""
 
   project_every: int = 1
@@ -143,10 +47,118 @@ class Hyper:
   mu: jax.Array
   step_size: jax.Array
   num_steps: jax.Array
+  noise_scale: jax.Array
   warmup_steps: jax.Array
   learning_rate: jax.Array
   weight_decay: jax.Array
   average_decay: jax.Array
+
+
+@dataclasses.dataclass
+class Config:
+  """Settings of DROCC; frozen in spirit.
+
+  Attributes:
+    radius: ``r`` > 0, distance of the negatives from the data, in units of the standardised
+      inputs. None takes the rule of ``recipe.auto_radius``.
+    gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
+    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1.
+    step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
+    num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
+    project_every: project after every so many ascent steps (and after the last).
+    noise_scale: > 0; the search starts at ``h ~ Normal(0, noise_scale^2 I)``. The paper has 1,
+      which in ``d`` coordinates is a start of length sqrt(d), whatever the radius. None takes
+      ``radius / (10 sqrt(d))``, a start of a tenth of the radius.
+    warmup_steps: ``n0`` >= 0 first steps without negatives. Anything above 0 turns the scores
+      upside down first and hurts on most data.
+    optimizer: "adam" or "sgd".
+    momentum: of SGD, in [0, 1).
+    learning_rate: > 0.
+    schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 % of what
+      follows the warm-up.
+    total_steps: steps over which the schedule runs; 0 takes the length of training.
+    weight_decay: ``lambda`` >= 0, a term of the objective (not decoupled), biases included.
+    average_decay: in [0, 1); the network that scores is the exponential moving average of the
+      trained one over about ``1 / (1 - average_decay)`` steps, and with 0 the trained one itself.
+      Training against a moving adversary ends in a cycle, not at a point: on Thyroid the AUROC of
+      single epochs scatters, and that of the average does not. Not in the paper.
+  """
+
+  static_class: ClassVar[type] = Static
+  hyper_class: ClassVar[type] = Hyper
+
+  radius: float | None = None
+  gamma: float = 2.0
+  mu: float = 1.0
+  step_size: float | None = None
+  num_steps: int = 10
+  project_every: int = 1
+  noise_scale: float | None = 1.0
+  warmup_steps: int = 0
+  optimizer: str = "adam"
+  momentum: float = 0.9
+  learning_rate: float = 1e-3
+  schedule: str = "constant"
+  total_steps: int = 0
+  weight_decay: float = 0.0
+  average_decay: float = 0.998
+
+  def validate(self) -> None:
+    """Raises a ValueError that names the first field out of its range."""
+    if self.radius is not None:
+      require(self.radius > 0, "radius", "> 0", self.radius)
+    require(self.gamma >= 1, "gamma", ">= 1", self.gamma)
+    require(self.mu >= 0, "mu", ">= 0", self.mu)
+    if self.step_size is not None:
+      require(self.step_size > 0, "step_size", "> 0", self.step_size)
+    require(self.num_steps >= 0, "num_steps", ">= 0", self.num_steps)
+    require(self.project_every >= 1, "project_every", ">= 1", self.project_every)
+    if self.noise_scale is not None:
+      require(self.noise_scale > 0, "noise_scale", "> 0", self.noise_scale)
+    require(self.warmup_steps >= 0, "warmup_steps", ">= 0", self.warmup_steps)
+    require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}", self.optimizer)
+    require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+    require(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
+    require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
+    require(self.total_steps >= 0, "total_steps", ">= 0", self.total_steps)
+    require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
+    require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
+
+  def static(self) -> Any:
+    """The part that a compiled step is compiled for, a ``Static``; the rest is traced."""
+    constant, released = self.schedule == "constant", self.schedule == "released"
+    chosen = vars(self) | {
+      "schedule_start": self.warmup_steps if released else 0,
+      "schedule_steps": 0 if constant else self.total_steps,
+    }
+    static = self.static_class
+    return static(**{field.name: chosen[field.name] for field in dataclasses.fields(static)})
+
+  def hyper(self) -> Any:
+    """The traced part, a ``Hyper``, as device scalars.
+
+    Raises:
+      ValueError: a setting is out of its range, or one that ``recipe.resolve`` sets is None.
+    """
+    self.validate()
+    if None in (self.radius, self.step_size, self.noise_scale):
+      raise ValueError(
+        "radius, step_size and noise_scale must be numbers here; recipe.resolve sets them."
+      )
+    return self.hyper_class(
+      **{
+        field.name: jnp.asarray(
+          getattr(self, field.name), jnp.int32 if field.name.endswith("_steps") else jnp.float32
+        )
+        for field in dataclasses.fields(self.hyper_class)
+      }
+    )
+
+
+def require(holds: Any, name: str, wanted: str, value: Any) -> None:
+  """Raises a ValueError that names a setting where ``holds`` is False."""
+  if not holds:
+    raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
 
 @struct.dataclass
@@ -159,7 +171,7 @@ class State:
     average: ``{"params", "stats"}``, their moving average: what is scored with.
     opt_state: state of the optimiser.
     step: int32, number of steps taken.
-    hyper: traced hyper-parameters.
+    hyper: traced hyper-parameters, a ``Hyper``.
   """
 
   params: Any
@@ -167,7 +179,7 @@ class State:
   average: Any
   opt_state: Any
   step: jax.Array
-  hyper: Hyper
+  hyper: Any
 
 
 @struct.dataclass
@@ -198,7 +210,7 @@ def means(info: Any) -> dict[str, float]:
   return {field.name: float(getattr(info, field.name).value) for field in dataclasses.fields(info)}
 
 
-TrainStep = Callable[[State, Batch, jax.Array], tuple[State, Info]]
+TrainStep = Callable[[Any, Batch, jax.Array], tuple[Any, Any]]
 
 
 def make_init(network: nn.Module, static: Static = Static()) -> Callable[..., State]:
@@ -207,7 +219,7 @@ def make_init(network: nn.Module, static: Static = Static()) -> Callable[..., St
   ``sample`` is any input ``[batch, ...]`` of the right shape, ``key`` the PRNG key of the initial
   weights.
   """
-  forward, optimizer = networks.as_forward(network), make_optimizer(static)
+  forward, optimizer = networks.as_forward(network), update.make_optimizer(static)
 
   def init(hyper: Hyper, sample: jax.Array, key: jax.Array) -> State:
     params, stats = forward.init(key, sample)
@@ -215,20 +227,6 @@ def make_init(network: nn.Module, static: Static = Static()) -> Callable[..., St
     return State(params, stats, average, optimizer.init(params), jnp.zeros((), jnp.int32), hyper)
 
   return init
-
-
-def make_optimizer(static: Static) -> optax.GradientTransformation:
-  """Direction of the outer step with the schedule applied, for a learning rate of 1."""
-  if static.schedule == "cosine":
-    schedule = optax.cosine_decay_schedule(1.0, static.schedule_steps)
-  elif static.schedule == "released":
-    start, length = static.schedule_start, static.schedule_steps - static.schedule_start
-    drops = {start + int(share * length): 0.1 for share in (0.3, 0.6, 0.9)}
-    schedule = optax.piecewise_constant_schedule(1.0, drops)
-  else:
-    schedule = optax.constant_schedule(1.0)
-  direction = optax.scale_by_adam() if static.optimizer == "adam" else optax.trace(static.momentum)
-  return optax.chain(direction, optax.scale_by_schedule(schedule), optax.scale(-1.0))
 
 
 def make_train_step(
@@ -255,65 +253,43 @@ def make_train_step(
     DROCC (Goyal et al., 2020), Algorithm 1.
   """
   forward = networks.as_forward(network)
-  optimizer = make_optimizer(static)
-
-  def reduce(tree: Any) -> Any:
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+  outer = update.make_update(forward, static, axis_name)
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
-    size = batch.mask.shape[0]
-    chex.assert_shape([batch.mask, batch.index], (size,))
-    chex.assert_axis_dimension(batch.inputs, 0, size)
-    hyper, warm = state.hyper, state.step < state.hyper.warmup_steps
-    negatives, search_info = find_negatives(forward, state, batch.inputs, batch.index, key, static)
-    share = batch.mask / jnp.maximum(reduce(jnp.sum(batch.mask)), 1.0)
-
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-      logits, stats = forward.train(
-        params,
-        state.stats,
-        jnp.concatenate([batch.inputs, negatives]),
-        jnp.concatenate([batch.mask, jnp.where(warm, 0.0, batch.mask)]),
-      )
-      positive = losses.logistic(logits[:size], 1.0)
-      negative = losses.logistic(logits[size:], -1.0)
-      loss = jnp.sum(share * (positive + jnp.where(warm, 0.0, hyper.mu) * negative))
-      return loss, (stats, positive, negative)
-
-    grads, (stats, positive, negative) = jax.grad(objective, has_aux=True)(state.params)
-    grads = reduce(grads)
-    grads = jax.tree.map(lambda g, p: g + 2.0 * hyper.weight_decay * p, grads, state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda update: hyper.learning_rate * update, updates)
-    info = Info(
-      positive_loss=Mean.of(positive, batch.mask),
-      negative_loss=Mean.of(negative, batch.mask),
-      search_gain=Mean.of(search_info.gain, batch.mask),
-      search_travel=Mean.of(search_info.travel, batch.mask),
-      projected=Mean.of(search_info.projected, batch.mask),
-      distance=Mean.of(search_info.norm, batch.mask),
-      gradient_norm=Mean(optax.tree.norm(grads), jnp.ones(())),
-    )
-    params = optax.apply_updates(state.params, updates)
-    new_state = dataclasses.replace(
-      state,
-      params=params,
-      stats=stats,
-      average=_moving_average(state, {"params": params, "stats": stats}),
-      opt_state=opt_state,
-      step=state.step + 1,
-    )
-    return new_state, reduce(info)
+    negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
+    state, means = outer(state, make_terms(state, batch, negatives))
+    info = Info(**means, **search_means(found, batch.mask))
+    return state, update.reduced(info, axis_name)
 
   return step
 
 
-def _moving_average(state: State, new: Any) -> Any:
-  """The average over the last steps; over all of them while these are fewer than its span."""
-  step = state.step.astype(jnp.float32)
-  decay = jnp.minimum(state.hyper.average_decay, (1.0 + step) / (10.0 + step))
-  decay = jnp.where(state.hyper.average_decay > 0.0, decay, 0.0)
-  return optax.incremental_update(new, state.average, 1.0 - decay)
+def make_terms(state: State, batch: Batch, negatives: jax.Array) -> dict[str, Term]:
+  """The terms of the objective, by the name of their loss in ``Info``.
+
+  Args:
+    state: gives the weight of the negatives and says whether the warm-up is over.
+    batch: typical examples, ``[batch, ...]``.
+    negatives: what the search found, ``[batch, ...]``.
+  """
+  size = batch.mask.shape[0]
+  chex.assert_shape([batch.mask, batch.index], (size,))
+  chex.assert_equal_shape([batch.inputs, negatives])
+  started = state.step >= state.hyper.warmup_steps
+  return {
+    "positive_loss": Term(batch.inputs, 1.0, batch.mask),
+    "negative_loss": Term(negatives, -1.0, batch.mask, state.hyper.mu, started),
+  }
+
+
+def search_means(found: SearchInfo, mask: jax.Array) -> dict[str, Mean]:
+  """What an ``Info`` tells of the searches of a batch."""
+  return {
+    "search_gain": Mean.of(found.gain, mask),
+    "search_travel": Mean.of(found.travel, mask),
+    "projected": Mean.of(found.projected, mask),
+    "distance": Mean.of(found.norm, mask),
+  }
 
 
 def find_negatives(
@@ -323,8 +299,8 @@ def find_negatives(
   index: jax.Array,
   key: jax.Array,
   static: Static,
-) -> tuple[jax.Array, Any]:
-  """Runs the search for every example of a batch: the one place where it is vmapped.
+) -> tuple[jax.Array, SearchInfo]:
+  """Runs the search for every example of a batch.
 
   Args:
     forward: the network's pure functions.
@@ -337,17 +313,39 @@ def find_negatives(
   Returns:
     Negatives ``[batch, ...]`` and a ``SearchInfo`` of ``[batch]`` arrays.
   """
+
+  def project(delta: jax.Array, _: None) -> jax.Array:
+    return projections.project_shell(delta, state.hyper.radius, state.hyper.gamma)
+
+  return search_each(forward, state, inputs, index, key, static, project, None)
+
+
+def search_each(
+  forward: networks.Forward,
+  state: State,
+  inputs: jax.Array,
+  index: jax.Array,
+  key: jax.Array,
+  static: Static,
+  project: Callable[[jax.Array, Any], jax.Array],
+  weights: Any,
+) -> tuple[jax.Array, SearchInfo]:
+  """Maps the search over a batch: the one place where it is vmapped.
+
+  Args are those of ``find_negatives``, with ``project(delta, weights)`` for one example and
+  ``weights``, a pytree of ``[batch, ...]`` arrays or None.
+  """
   hyper = state.hyper
   num_steps = jnp.where(state.step < hyper.warmup_steps, 0, hyper.num_steps)
 
   def logit(x: jax.Array) -> jax.Array:
     return forward.evaluate(state.params, state.stats, x[None])[0]
 
-  def project(delta: jax.Array) -> jax.Array:
-    return projections.project_shell(delta, hyper.radius, hyper.gamma)
+  def one(x: jax.Array, row: jax.Array, weight: Any) -> tuple[jax.Array, SearchInfo]:
+    noise = hyper.noise_scale * jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
+    return search(
+      logit, x, noise, lambda h: project(h, weight), hyper.step_size, num_steps,
+      static.project_every,
+    )  # fmt: skip
 
-  def one(x: jax.Array, row: jax.Array) -> tuple[jax.Array, Any]:
-    noise = jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
-    return search(logit, x, noise, project, hyper.step_size, num_steps, static.project_every)
-
-  return jax.vmap(one)(inputs, index)
+  return jax.vmap(one)(inputs, index, weights)

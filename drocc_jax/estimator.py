@@ -1,13 +1,17 @@
 """DROCC with scikit-learn's face."""
 
+import dataclasses
 from typing import Any, Self
 
 from flax import linen as nn
+import numpy as np
 from sklearn.utils import check_random_state
 
 from detector_jax import health
 from detector_jax.sklearn import DetectorEstimator
 from drocc_jax import drocc, recipe
+
+AUTOMATIC = ("radius", "step_size", "noise_scale")
 
 
 class DROCC(DetectorEstimator):
@@ -24,6 +28,8 @@ class DROCC(DetectorEstimator):
     step_size: of the ascent, > 0; "auto": a tenth of the radius.
     num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
     project_every: project after every so many ascent steps.
+    noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
+      the radius.
     network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]``, an LSTM for
       ``[n, time, channels]``, a LeNet for ``[n, height, width, channels]``.
     epochs: "auto": as many as make about 1,500 steps.
@@ -56,6 +62,9 @@ class DROCC(DetectorEstimator):
     Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, Algorithm 1.
   """
 
+  _algorithm: Any = drocc
+  _method = "DROCC"
+
   def __init__(
     self,
     radius: float | str = "auto",
@@ -65,6 +74,7 @@ class DROCC(DetectorEstimator):
     step_size: float | str = "auto",
     num_steps: int = 10,
     project_every: int = 1,
+    noise_scale: float | str = 1.0,
     network: nn.Module | str = "auto",
     epochs: int | str = "auto",
     batch_size: int = 64,
@@ -87,6 +97,7 @@ class DROCC(DetectorEstimator):
     self.step_size = step_size
     self.num_steps = num_steps
     self.project_every = project_every
+    self.noise_scale = noise_scale
     self.network = network
     self.epochs = epochs
     self.batch_size = batch_size
@@ -115,13 +126,17 @@ class DROCC(DetectorEstimator):
       HealthError: training diverged, or its scores are constant or upside down.
     """
     del y
-    x = self._validated(X, reset=True)
+    return self._train(self._validated(X, reset=True), None)
+
+  def _train(self, x: np.ndarray, negatives: np.ndarray | None) -> Self:
+    """Trains on typical records ``[n, ...]`` and, where there are any, given negatives."""
     config = self._config()
     seed = int(check_random_state(self.random_state).randint(2**31 - 1))
     rows, held_out = recipe.calibration_rows(len(x), self.calibration_size, seed)
     prepared = recipe.prepare(
       x[rows],
       config,
+      negatives=negatives,
       network=self._or_none("network"),
       batch_size=self.batch_size,
       epochs=self._or_none("epochs"),
@@ -138,10 +153,11 @@ class DROCC(DetectorEstimator):
     self.radius_ = prepared.config.radius
     self.n_iter_ = prepared.epochs
     metadata = {
-      "method": "DROCC",
+      "method": self._method,
       "estimator": self._facts(),
       "radius": self.radius_,
       "training_records": len(rows),
+      "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
     }
     self._set_detector(
@@ -157,20 +173,12 @@ class DROCC(DetectorEstimator):
     )
     return self
 
-  def _config(self) -> drocc.Config:
-    return drocc.Config(
-      radius=self._or_none("radius"),
-      gamma=self.gamma,
-      mu=self.mu,
-      step_size=self._or_none("step_size"),
-      num_steps=self.num_steps,
-      project_every=self.project_every,
-      optimizer=self.optimizer,
-      momentum=self.momentum,
-      learning_rate=self.learning_rate,
-      schedule=self.schedule,
-      weight_decay=self.weight_decay,
-      average_decay=self.average_decay,
+  def _config(self) -> Any:
+    """The settings of the algorithm: of each of its fields that is a parameter here."""
+    fields = {field.name for field in dataclasses.fields(self._algorithm.Config)}
+    named = fields & self.get_params(deep=False).keys()
+    return self._algorithm.Config(
+      **{name: self._or_none(name) if name in AUTOMATIC else getattr(self, name) for name in named}
     )
 
   def _or_none(self, name: str) -> Any:

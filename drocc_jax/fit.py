@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc
+from drocc_jax import drocc, networks
 
 
 class Program(NamedTuple):
@@ -24,14 +24,17 @@ class Program(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(network: nn.Module, static: drocc.Static, batch_size: int) -> Program:
-  """The jitted functions that train DROCC.
+def compiled(
+  network: nn.Module, static: drocc.Static, batch_size: int, algorithm: Any = drocc
+) -> Program:
+  """The jitted functions that train one algorithm, the module ``drocc``, ``_oe`` or ``_lf``.
 
   Cached: fits which differ only in radius, gamma, mu, step size, number of ascent steps, learning
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.
   """
-  step = drocc.make_train_step(network, static)
+  network = networks.for_training(network)
+  step = algorithm.make_train_step(network, static)
   return Program(
-    init=jax.jit(drocc.make_init(network, static)),
+    init=jax.jit(algorithm.make_init(network, static)),
     train_epochs=jax.jit(epoch_loop.make_train_epochs(step, batch_size), donate_argnums=0),
   )

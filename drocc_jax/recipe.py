@@ -15,7 +15,7 @@ from scipy import stats
 from detector_jax import batching, epoch_loop, health
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity, Standardizer
-from drocc_jax import drocc, fit, networks
+from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
 
 TRAIN_STEPS = 1500
 AUTO_FPR = 0.05
@@ -37,16 +37,31 @@ def auto_radius(x: np.ndarray) -> float:
   return float(stats.chi.ppf(0.8, np.prod(x.shape[1:])))
 
 
-def resolve(config: drocc.Config, x: np.ndarray) -> drocc.Config:
-  """Fills in radius and step size where they are None.
+def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:
+  """Fills in what is not set: radius, step size, noise, length of the schedule, age of sigma.
 
   Args:
-    config: settings.
-    x: ``[n, ...]`` standardised training records.
+    config: settings of one of the algorithms.
+    x: ``[n, ...]`` standardised typical training records.
+    total_steps: number of steps of training.
+    epoch_steps: number of steps of an epoch.
   """
   radius = auto_radius(x) if config.radius is None else config.radius
   step_size = radius / 10.0 if config.step_size is None else config.step_size
-  return dataclasses.replace(config, radius=radius, step_size=step_size)
+  noise_scale = config.noise_scale
+  if noise_scale is None:
+    noise_scale = radius / (10.0 * float(np.sqrt(np.prod(x.shape[1:]))))
+  config = dataclasses.replace(config, radius=radius, step_size=step_size, noise_scale=noise_scale)
+  if config.schedule != "constant" and not config.total_steps:
+    config = dataclasses.replace(config, total_steps=total_steps)
+  if isinstance(config, drocc_lf.Config) and not config.sigma_steps:
+    config = dataclasses.replace(config, sigma_steps=epoch_steps)
+  return config
+
+
+def algorithm_of(config: drocc.Config) -> Any:
+  """The module whose ``Config`` this is: ``drocc``, ``drocc_oe`` or ``drocc_lf``."""
+  return {module.Config: module for module in (drocc, drocc_oe, drocc_lf)}[type(config)]
 
 
 def default_network(shape: tuple[int, ...]) -> nn.Module:
@@ -204,14 +219,14 @@ class Prepared:
   """
 
   network: nn.Module
-  config: drocc.Config
+  config: Any
   preprocessing: Standardizer
   data: epoch_loop.Data
   batch_size: int
   epochs: int
   program: fit.Program
 
-  def init(self, key: jax.Array) -> drocc.State:
+  def init(self, key: jax.Array) -> Any:
     """Initial state."""
     sample = jnp.zeros((1, *self.data.inputs.shape[1:]), jnp.float32)
     return self.program.init(self.config.hyper(), sample, key)
@@ -219,8 +234,9 @@ class Prepared:
 
 def prepare(
   x: np.ndarray,
-  config: drocc.Config,
+  config: Any,
   *,
+  negatives: np.ndarray | None = None,
   network: nn.Module | None = None,
   batch_size: int = 64,
   epochs: int | None = None,
@@ -231,8 +247,10 @@ def prepare(
   """Standardises the training rows and settles what is not set.
 
   Args:
-    x: ``[n, ...]`` raw training records.
-    config: settings.
+    x: ``[n, ...]`` raw typical training records.
+    config: settings of one of the algorithms.
+    negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF. They enter the
+      statistics: what is constant over the typical records may be what tells negatives apart.
     network: None takes ``default_network``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
@@ -241,24 +259,28 @@ def prepare(
     clip: in standard deviations, see ``Standardizer.fit``.
 
   Raises:
-    ValueError: a setting is out of its range or the data cannot be standardised.
+    ValueError: a setting is out of its range, the data cannot be standardised, or negatives are
+      there (or not) where the algorithm has no use (or need) for them.
   """
   config.validate()
+  if (negatives is None) == isinstance(config, drocc_oe.Config):
+    raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
   if batch_size < 1:
     raise ValueError(f"batch_size must be >= 1, got {batch_size!r}.")
   if epochs is not None and epochs < 1:
     raise ValueError(f"epochs must be >= 1, got {epochs!r}.")
-  preprocessing = Standardizer.fit(x, scaling=scaling, constant=constant, clip=clip)
+  known = x if negatives is None else np.concatenate([x, negatives])
+  preprocessing = Standardizer.fit(known, scaling=scaling, constant=constant, clip=clip)
   z = standardise(preprocessing, x)
+  given = None if negatives is None else standardise(preprocessing, negatives)
+  rows = epoch_loop.put(z, negatives=given)
   batch_size = min(batch_size, len(x))
   per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
-  config = resolve(config, z)
-  if config.schedule != "constant" and not config.total_steps:
-    config = dataclasses.replace(config, total_steps=epochs * per_epoch)
+  config = resolve(config, z, epochs * per_epoch, per_epoch)
   network = default_network(z.shape[1:]) if network is None else network
-  program = fit.compiled(network, config.static(), batch_size)
-  return Prepared(network, config, preprocessing, epoch_loop.put(z), batch_size, epochs, program)
+  program = fit.compiled(network, config.static(), batch_size, algorithm_of(config))
+  return Prepared(network, config, preprocessing, rows, batch_size, epochs, program)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

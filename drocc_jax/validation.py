@@ -13,13 +13,14 @@ from drocc_jax import drocc, losses, networks
 
 
 def make_validate(
-  network: nn.Module, static: drocc.Static
+  network: nn.Module, static: drocc.Static, algorithm: Any = drocc
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Mean]:
   """Makes the objective of DROCC on held-out typical records.
 
   Args:
     network: maps ``[batch, ...]`` to one logit.
     static: as for the train step.
+    algorithm: the module ``drocc``, ``drocc_oe`` or ``drocc_lf``.
 
   Returns:
     ``validate(state, inputs [batch, ...], mask [batch], key) -> Mean`` of ``l(f(x), +1) + mu
@@ -33,7 +34,7 @@ def make_validate(
     params, stats = state.average["params"], state.average["stats"]
     state = dataclasses.replace(state, params=params, stats=stats)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
-    negatives, _ = drocc.find_negatives(forward, state, inputs, index, key, static)
+    negatives, _ = algorithm.find_negatives(forward, state, inputs, index, key, static)
     positive = losses.logistic(forward.evaluate(params, stats, inputs), 1.0)
     negative = losses.logistic(forward.evaluate(params, stats, negatives), -1.0)
     return Mean.of(positive + state.hyper.mu * negative, mask)

@@ -1,0 +1,243 @@
+"""DROCC-OE and DROCC-LF with scikit-learn's face: some negatives are known, but not all."""
+
+import dataclasses
+import logging
+from typing import Any, Self
+
+from flax import linen as nn
+import numpy as np
+
+from drocc_jax import drocc_lf, drocc_oe
+from drocc_jax.estimator import DROCC
+
+logger = logging.getLogger(__name__)
+
+SIGMA_STEPS = {"batch": 1, "epoch": 0}
+
+
+class DROCCOE(DROCC):
+  """DROCC that also learns from labelled negatives: one-class classification with outlier exposure.
+
+  Args:
+    nu: weight of the given negatives, >= 0; typical records and negatives enter as means.
+
+  The other parameters and the attributes are those of ``DROCC``; typical records alone are held
+  out for the threshold, so ``fpr`` is the share of typical records that are turned away.
+
+  References:
+    Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, section 4.
+  """
+
+  _algorithm: Any = drocc_oe
+  _method = "DROCC-OE"
+
+  def __init__(
+    self,
+    radius: float | str = "auto",
+    gamma: float = 2.0,
+    mu: float = 1.0,
+    nu: float = 1.0,
+    *,
+    step_size: float | str = "auto",
+    num_steps: int = 10,
+    project_every: int = 1,
+    noise_scale: float | str = 1.0,
+    network: nn.Module | str = "auto",
+    epochs: int | str = "auto",
+    batch_size: int = 64,
+    optimizer: str = "adam",
+    learning_rate: float = 1e-3,
+    momentum: float = 0.9,
+    schedule: str = "constant",
+    weight_decay: float = 0.0,
+    average_decay: float = 0.998,
+    scaling: str = "standard",
+    constant: str = "drop",
+    clip: float = 20.0,
+    fpr: float | str = "auto",
+    calibration_size: float = 0.2,
+    random_state: Any = None,
+  ):
+    super().__init__(
+      radius,
+      gamma,
+      mu,
+      step_size=step_size,
+      num_steps=num_steps,
+      project_every=project_every,
+      noise_scale=noise_scale,
+      network=network,
+      epochs=epochs,
+      batch_size=batch_size,
+      optimizer=optimizer,
+      learning_rate=learning_rate,
+      momentum=momentum,
+      schedule=schedule,
+      weight_decay=weight_decay,
+      average_decay=average_decay,
+      scaling=scaling,
+      constant=constant,
+      clip=clip,
+      fpr=fpr,
+      calibration_size=calibration_size,
+      random_state=random_state,
+    )
+    self.nu = nu
+
+  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+    """Trains on typical records and given negatives.
+
+    Args:
+      X: ``[n, features]``, ``[n, time, channels]`` or ``[n, height, width, channels]``.
+      y: ``[n]``, +1 for a typical record and -1 for a negative; at least 2 and 1 of them.
+
+    Raises:
+      ValueError: data, labels or a setting that cannot be used; the message names it.
+      HealthError: training diverged, or its scores are constant or upside down.
+    """
+    x = self._validated(X, reset=True)
+    typical = self._typical(y, len(x))
+    _check_apart(x[typical], x[~typical])
+    return self._train(x[typical], x[~typical])
+
+  def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:  # pylint: disable=invalid-name
+    """``fit(X, y).predict(X)``."""
+    return self.fit(X, y, **kwargs).predict(X)
+
+  def _typical(self, y: Any, count: int) -> np.ndarray:
+    name = type(self).__name__
+    if y is None:
+      raise ValueError(
+        f"{name} requires y to be passed, but the target y is None: +1 for typical records, -1 for "
+        "negatives; without negatives use DROCC."
+      )
+    labels = np.asarray(y)
+    if labels.shape != (count,):
+      raise ValueError(f"There are {count} records, but y has shape {list(labels.shape)}.")
+    if labels.dtype.kind not in "biuf" or not np.isin(labels, (-1, 1)).all():
+      other = [value for value in np.unique(labels).tolist() if value not in (-1, 1)]
+      raise ValueError(
+        f"y must be +1 for typical records and -1 for negatives, but holds {other[0]!r}."
+      )
+    for label, kind, least in ((1, "typical records", 2), (-1, "negatives", 1)):
+      found = int(np.sum(labels == label))
+      if found < least:
+        hint = "" if label == 1 else "; without negatives use DROCC"
+        raise ValueError(
+          f"{name} needs {kind} (y = {label:+d}), at least {least}, got {found}{hint}."
+        )
+    return labels == 1
+
+  def __sklearn_tags__(self) -> Any:
+    tags = super().__sklearn_tags__()
+    tags.target_tags.required = True
+    return tags
+
+
+class DROCCLF(DROCCOE):
+  """DROCC-OE that measures distance where it matters: each coordinate counts by its influence.
+
+  Given negatives teach the network which coordinates tell the classes apart; the shell on which
+  further negatives are searched then follows those.
+
+  Args:
+    radius: distance of the searched negatives, > 0: the square root of the sum over coordinates
+      of sigma, which has mean 1, times the square of the displacement.
+    noise_scale: as for ``DROCC``, but "auto" by default: a start as long as the paper's would lie
+      far out in the coordinates without influence, and teach the network to look at them.
+    solver: of the projection, "secular" (exact) or "grid" (the paper's).
+    sigma_from: "logit" or "loss", whose gradient sigma is.
+    sigma_every: "batch", or "epoch": sigma by the network as it was at its start.
+
+  The other parameters and the attributes are those of ``DROCCOE``.
+
+  References:
+    Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, section 4, Proposition 1
+    and Algorithm 2.
+  """
+
+  _algorithm: Any = drocc_lf
+  _method = "DROCC-LF"
+
+  def __init__(
+    self,
+    radius: float | str = "auto",
+    gamma: float = 2.0,
+    mu: float = 1.0,
+    nu: float = 1.0,
+    *,
+    step_size: float | str = "auto",
+    num_steps: int = 10,
+    project_every: int = 1,
+    noise_scale: float | str = "auto",
+    solver: str = "secular",
+    sigma_from: str = "logit",
+    sigma_every: str = "batch",
+    network: nn.Module | str = "auto",
+    epochs: int | str = "auto",
+    batch_size: int = 64,
+    optimizer: str = "adam",
+    learning_rate: float = 1e-3,
+    momentum: float = 0.9,
+    schedule: str = "constant",
+    weight_decay: float = 0.0,
+    average_decay: float = 0.998,
+    scaling: str = "standard",
+    constant: str = "drop",
+    clip: float = 20.0,
+    fpr: float | str = "auto",
+    calibration_size: float = 0.2,
+    random_state: Any = None,
+  ):
+    super().__init__(
+      radius,
+      gamma,
+      mu,
+      nu,
+      step_size=step_size,
+      num_steps=num_steps,
+      project_every=project_every,
+      noise_scale=noise_scale,
+      network=network,
+      epochs=epochs,
+      batch_size=batch_size,
+      optimizer=optimizer,
+      learning_rate=learning_rate,
+      momentum=momentum,
+      schedule=schedule,
+      weight_decay=weight_decay,
+      average_decay=average_decay,
+      scaling=scaling,
+      constant=constant,
+      clip=clip,
+      fpr=fpr,
+      calibration_size=calibration_size,
+      random_state=random_state,
+    )
+    self.solver = solver
+    self.sigma_from = sigma_from
+    self.sigma_every = sigma_every
+
+  def _config(self) -> drocc_lf.Config:
+    if self.sigma_every not in SIGMA_STEPS:
+      raise ValueError(
+        f"sigma_every must be one of {', '.join(SIGMA_STEPS)}; got {self.sigma_every!r}."
+      )
+    return dataclasses.replace(super()._config(), sigma_steps=SIGMA_STEPS[self.sigma_every])
+
+
+def _check_apart(typical: np.ndarray, negatives: np.ndarray) -> None:
+  """Refuses negatives that are all typical records too, and warns of some."""
+  known = {row.tobytes() for row in np.ascontiguousarray(typical)}
+  same = [
+    place for place, row in enumerate(np.ascontiguousarray(negatives)) if row.tobytes() in known
+  ]
+  if len(same) == len(negatives):
+    raise ValueError(
+      f"All {len(negatives)} negatives are equal to typical records: check how y was made."
+    )
+  if same:
+    logger.warning(
+      "%d of %d negatives are equal to typical records; the first is negative number %d.",
+      len(same), len(negatives), same[0],
+    )  # fmt: skip
