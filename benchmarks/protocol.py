@@ -44,8 +44,14 @@ class Trajectory:
     return {"last": values[-1], "selected": values[chosen], "oracle": values.max()}
 
 
-def train(config: Config, x_train: np.ndarray, x_test: np.ndarray, points: int = 50) -> Trajectory:
-  """Trains DROCC and scores the test set along the way.
+def train(
+  config: Config,
+  x_train: np.ndarray,
+  x_test: np.ndarray,
+  points: int = 50,
+  negatives: np.ndarray | None = None,
+) -> Trajectory:
+  """Trains DROCC, DROCC-OE or DROCC-LF and scores the test set along the way.
 
   ``config.calibration_size`` of the rows is held out for the objective that ``selected`` goes by.
 
@@ -54,18 +60,19 @@ def train(config: Config, x_train: np.ndarray, x_test: np.ndarray, points: int =
     x_train: ``[n, ...]`` raw typical records.
     x_test: ``[m, ...]`` raw records to score.
     points: at how many epochs, evenly spread, to score them.
+    negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF.
 
   Raises:
     HealthError: training diverged.
   """
   rows, held_out = recipe.calibration_rows(len(x_train), config.calibration_size, config.seed)
-  prepared = prepare(config, x_train[rows])
+  prepared = prepare(config, x_train[rows], negatives)
   init_key, train_key = recipe.keys(config.seed)
   state = prepared.init(init_key)
   validate = validation_of(prepared, x_train[held_out], jax.random.fold_in(train_key, 1))
   score_fn, z_test = recipe.NegativeLogit(prepared.network), _standardised(prepared, x_test)
   ends = np.unique(
-    np.linspace(1, prepared.epochs, min(points, prepared.epochs)).round().astype(int)
+    np.linspace(prepared.epochs, 1, min(points, prepared.epochs)).round().astype(int)
   )
   objective, scores, epoch = [], [], 0
   for end in ends:

@@ -2,23 +2,35 @@
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
 detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a
-network adds the layer that is farthest out, and on which side: high or low.
+network adds the layer that is farthest out, and on which side: high or low. The input is read in
+chunks, and memory does not grow with it; an interrupted command writes nothing.
 """
 
 import pathlib
+import signal
+import sys
 
 from absl import flags
 
 import detector_jax
-from launch import evaluation
+from launch import evaluation, scoring
 from launch import flags as common
-from launch.data import files
+from launch.data.scoring import check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")
-_INPUT = flags.DEFINE_string("input", "", "Records: .csv, .npy, .npz, .parquet or .mat.")
+_INPUT = flags.DEFINE_string(
+  "input", "", "Records: .csv, .npy, .npz, .parquet or .mat; - is CSV on standard input."
+)
 _OUTPUT = flags.DEFINE_string("output", "", "Where the scores go: .csv or .parquet.")
 _LABEL = flags.DEFINE_string("label", None, "A column of the input to leave out.")
+_ON_BAD_ROW = flags.DEFINE_enum(
+  "on_bad_row", "fail", scoring.ON_BAD_ROW, "A row that cannot be scored: stop, leave it out "
+  "(the output then numbers its rows), or leave its scores empty.",
+)  # fmt: skip
+_CHUNK_SIZE = flags.DEFINE_integer(
+  "chunk_size", 0, "Rows scored at a time; 0: by their size. Changes no score.", lower_bound=0
+)
 
 
 def main() -> None:
@@ -26,18 +38,17 @@ def main() -> None:
   common.require(input=_INPUT.value, output=_OUTPUT.value)
   if bool(_WORKDIR.value) == bool(_DETECTOR.value):
     raise ValueError("Give either --workdir or --detector.")
+  check_writable(_OUTPUT.value)
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   if _WORKDIR.value:
     detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
   else:
     detector = detector_jax.load(_DETECTOR.value)
-  output = pathlib.Path(_OUTPUT.value)
-  files.check_writable(output)
-  table = files.read_table(pathlib.Path(_INPUT.value), _LABEL.value)
-  names = detector.metadata.get("feature_names")
-  columns = evaluation.columns_of(detector, files.trained_columns(_INPUT.value, table, names))
-  files.write_scores(output, columns)
-  found = columns["decision"]
-  print(f"{int(found.sum())} of {len(found)} records are anomalous: {output}")
+  tally = scoring.score_input(
+    detector, _INPUT.value, _OUTPUT.value,
+    label=_LABEL.value, on_bad_row=_ON_BAD_ROW.value, chunk_size=_CHUNK_SIZE.value,
+  )  # fmt: skip
+  scoring.tell(tally, _OUTPUT.value, _ON_BAD_ROW.value)
 
 
 if __name__ == "__main__":

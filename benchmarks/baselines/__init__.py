@@ -4,7 +4,7 @@
 ``score(x) -> [m]``, higher = more anomalous.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, Self
 
 import numpy as np
@@ -25,6 +25,21 @@ class Baseline(Protocol):
 
   def score(self, x: np.ndarray) -> np.ndarray:
     """Scores ``[m, d]`` to ``[m]``; higher = more anomalous."""
+
+
+class BaselineWithNegatives(Protocol):
+  """A baseline that learns from labelled negatives too; ``make(seed, shape, **settings)``."""
+
+  def fit(self, x: np.ndarray, negatives: np.ndarray) -> Self:
+    """Learns from standardised typical records and negatives ``[n, ...]``."""
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores ``[m, ...]`` to ``[m]``; higher = more anomalous."""
+
+  def trajectory(
+    self, x: np.ndarray, negatives: np.ndarray, points: int
+  ) -> Iterator[tuple[int, Callable[[np.ndarray], np.ndarray]]]:
+    """As ``fit``, with stops: number of epochs done, and the score function then."""
 
 
 BASELINES: dict[str, Callable[[int], Baseline]] = {

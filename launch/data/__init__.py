@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from launch.data import bundled, files, images, real, splits, synthetic
+from launch.data import bundled, files, images, negatives, real, speech, splits, synthetic
 from launch.data.formats import DataError
 from launch.data.splits import Splits
 
@@ -16,8 +16,10 @@ NAMES = (
   "digits_shifted",
   "breast_cancer",
   "sine",
+  "noisy_sine",
   "sphere",
   *IMAGE_SETS,
+  "speech",
   *real.NAMES,
   "files",
 )
@@ -30,17 +32,19 @@ class DataConfig:
 
   Attributes:
     name: "digits", "digits_shifted" or "breast_cancer" (bundled with scikit-learn); "sine" or
-      "sphere" (the DROCC paper's synthetic sets); "thyroid", "arrhythmia", "abalone" or
-      "adbench/NAME" (real sets in the folder that the environment variable OOD_DATA_DIR names);
+      "sphere" (the DROCC paper's synthetic sets); "noisy_sine" (the sine among coordinates of
+      noise, with given negatives); "thyroid", "arrhythmia", "abalone" or "adbench/NAME" (real sets
+      in the folder that the environment variable OOD_DATA_DIR names);
       "mnist", "fashion_mnist" or "cifar10" (image sets, see ``images.load`` for where they are
-      read from; records float32 ``[h, w, c]`` in [0, 1]); "files" (your own).
+      read from; records float32 ``[h, w, c]`` in [0, 1]); "speech" (a wake word against other and
+      close words, records ``[98, 32]``); "files" (your own).
     typical: the typical class of "digits", and of an image set without ``ood``, 0..9; the other
       classes are anomalous.
     split: how real sets are split: "released" (DROCC's released code) or "half" (DAGMM, GOAD).
       Bundled sets always have "half", but for "digits_shifted"; image sets have parts of their
       own.
     seed: of the split, of the synthetic records and of the draw of ``limit``, >= 0.
-    displacement: of the anomalies of "sine", > 0.
+    displacement: of the anomalies of "sine" and "noisy_sine", > 0.
     radius: of the anomalies of "sphere", > 1.
     train: file of typical records for "files": .csv, .parquet, .npy, .npz or .mat.
     test: file of test records for "files"; empty: none.
@@ -52,6 +56,12 @@ class DataConfig:
       typical.
     unseen: for an image set, classes that are left out of training; their test images are
       anomalous too (sources "mnist 4" and the like), a shift much nearer than another set.
+    negatives: for "digits" and image sets without ``ood``, classes whose training records are given
+      as labelled negatives. Test records are then of the typical class, of these, and masked ones
+      of the typical class; see ``negatives.masked_classes``. () gives none.
+    masked: share of masked pixels of the latter, in (0, 1).
+    keyword: typical word of "speech"; see ``speech.wake_word``.
+    features: of "speech", "log_mel" or "mfcc".
     limit: at most that many records of each part (training records; test records of each source),
       drawn at random; 0: all.
   """
@@ -67,6 +77,10 @@ class DataConfig:
   label: str = ""
   ood: tuple[str, ...] = ()
   unseen: tuple[int, ...] = ()
+  negatives: tuple[int, ...] = ()
+  masked: float = 0.5
+  keyword: str = "go"
+  features: str = "log_mel"
   limit: int = 0
 
 
@@ -86,11 +100,18 @@ def load(config: DataConfig) -> Splits:
       f"The data set {config.name!r} takes no out-of-distribution sets: leave ood and unseen "
       f"empty, or choose one of {', '.join(IMAGE_SETS)}."
     )
+  if config.negatives and (config.name not in ("digits", *IMAGE_SETS) or config.ood):
+    raise DataError(
+      f"The data set {config.name!r} takes no classes as negatives: leave negatives empty, or "
+      f"choose one of {', '.join(('digits', *IMAGE_SETS))} without ood."
+    )
   return splits.limited(_load(config), config.limit, config.seed)
 
 
 def _load(config: DataConfig) -> Splits:
   match config.name:
+    case "digits" | "mnist" | "fashion_mnist" | "cifar10" if config.negatives:
+      return _limited_negatives(config)
     case "digits":
       return bundled.digits(config.typical, config.seed)
     case "digits_shifted":
@@ -99,6 +120,10 @@ def _load(config: DataConfig) -> Splits:
       return bundled.breast_cancer(config.seed)
     case "sine":
       return synthetic.sine(config.seed, config.displacement)
+    case "noisy_sine":
+      return synthetic.noisy_sine(config.seed, config.displacement)
+    case "speech":
+      return speech.wake_word(config.keyword, config.seed, config.features)
     case "sphere":
       return synthetic.sphere(config.seed, config.radius)
     case "files":
@@ -135,6 +160,20 @@ def _one_vs_rest(config: DataConfig) -> Splits:
     image_shape=splits.image_shape(test.x),
     description=f"{train.description}, {test.description}; {split.description}",
   )
+
+
+def _limited_negatives(config: DataConfig) -> Splits:
+  if config.name == "digits":
+    train, test = bundled.digit_images(config.seed)
+    described = "scikit-learn's digits"
+  else:
+    parts = [images.load(config.name, part) for part in ("train", "test")]
+    train, test = [(part.x, part.y) for part in parts]
+    described = ", ".join(part.description for part in parts)
+  split = negatives.masked_classes(
+    train, test, config.typical, config.negatives, config.masked, config.seed
+  )
+  return dataclasses.replace(split, description=f"{described}; {split.description}")
 
 
 def _ood(config: DataConfig) -> Splits:

@@ -55,29 +55,42 @@ def digits_shifted(seed: int) -> splits.Splits:
   Returns:
     Splits with classes and sources; see ``splits.out_of_distribution``.
   """
+  (x_train, y_train), (x_test, y_test) = digit_images(seed)
+  levels = np.linspace(0.0, 1.0, 17, dtype=np.float32)
+  others = {
+    "rotated": np.rot90(x_test, axes=(1, 2)),
+    "inverted": 1.0 - x_test,
+    "noisy": corruptions.gaussian_noise(x_test, NOISE_STRENGTH, seed),
+    "blank": np.broadcast_to(levels[:, None, None, None], (len(levels), *x_test.shape[1:])),
+    "noise": np.random.default_rng([seed, 1]).random(x_test.shape, np.float32),
+  }
+  split = splits.out_of_distribution((x_train, y_train), (x_test, y_test), others, "digits")
+  return dataclasses.replace(
+    split,
+    description=f"scikit-learn's digits, all typical, against {', '.join(others)}; two thirds of "
+    f"each class train, seed {seed}",
+  )
+
+
+def digit_images(
+  seed: int,
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """Handwritten digits as images, two thirds of each class to train and a third to test.
+
+  Args:
+    seed: of the split, >= 0.
+
+  Returns:
+    Training images float32 ``[1198, 8, 8, 1]`` in [0, 1] with their classes, and ``[599, ...]``
+    test images with theirs.
+  """
   data = datasets.load_digits()
   x = (data.images / 16.0).astype(np.float32)[..., None]
   rows = model_selection.train_test_split(
     np.arange(len(x)), test_size=1 / 3, stratify=data.target, random_state=seed
   )
   train, test = map(np.sort, rows)
-  x_test = x[test]
-  levels = np.linspace(0.0, 1.0, 17, dtype=np.float32)
-  others = {
-    "rotated": np.rot90(x_test, axes=(1, 2)),
-    "inverted": 1.0 - x_test,
-    "noisy": corruptions.gaussian_noise(x_test, NOISE_STRENGTH, seed),
-    "blank": np.broadcast_to(levels[:, None, None, None], (len(levels), *x.shape[1:])),
-    "noise": np.random.default_rng([seed, 1]).random(x_test.shape, np.float32),
-  }
-  split = splits.out_of_distribution(
-    (x[train], data.target[train]), (x_test, data.target[test]), others, "digits"
-  )
-  return dataclasses.replace(
-    split,
-    description=f"scikit-learn's digits, all typical, against {', '.join(others)}; two thirds of "
-    f"each class train, seed {seed}",
-  )
+  return (x[train], data.target[train]), (x[test], data.target[test])
 
 
 def breast_cancer(seed: int) -> splits.Splits:

@@ -1,39 +1,31 @@
-"""Tables in files: .csv, .parquet, .npy, .npz and .mat in; scores as .csv or .parquet out.
+"""Tables in files: .csv, .parquet, .npy, .npz and .mat.
 
 Every problem with a file is a ``DataError`` of one sentence: what is wrong, where, what to do.
 """
 
-from collections.abc import Callable, Sequence
 import dataclasses
 import logging
 import os
 import pathlib
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import csv as arrow_csv
-from pyarrow import parquet
 
-from launch.data.formats import READERS, DataError, Table, listed, place
+from launch.data.formats import (
+  READERS,
+  DataError,
+  Table,
+  checked_path,
+  damage_named,
+  listed,
+  place,
+)
 from launch.data.splits import Splits
 
-__all__ = (
-  "DataError",
-  "Table",
-  "check_writable",
-  "load_files",
-  "read_table",
-  "trained_columns",
-  "write_scores",
-)
+__all__ = ("DataError", "Table", "load_files", "read_table")
 
 logger = logging.getLogger(__name__)
 
 Path = str | os.PathLike[str]
-WRITERS: dict[str, Callable[[pa.Table, pathlib.Path], None]] = {
-  ".csv": arrow_csv.write_csv,
-  ".parquet": parquet.write_table,
-}
 
 
 def read_table(path: Path, label: str | None = None, *, label_required: bool = True) -> Table:
@@ -55,30 +47,10 @@ def read_table(path: Path, label: str | None = None, *, label_required: bool = T
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
       finite numbers and labels 0 and 1.
   """
-  path = pathlib.Path(path).expanduser()
+  path = checked_path(path, READERS)
   ending = path.suffix.lower()
-  if ending not in READERS:
-    raise DataError(
-      f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(READERS)}."
-    )
-  if not path.is_file():
-    raise DataError(f"There is no file {path}; check the name.")
-  if not path.stat().st_size:
-    raise DataError(f"{path} is empty; write it again.")
-  try:
+  with damage_named(path, ending):
     table = READERS[ending](path, label or None, label_required)
-  except DataError:
-    raise
-  except Exception as error:  # a damaged file makes its parser raise anything
-    if "Object arrays cannot be loaded" in str(error):
-      raise DataError(
-        f"{path} holds Python objects, which are refused since loading them can run code; save an "
-        "array of numbers."
-      ) from error
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    raise DataError(
-      f"{path} cannot be read, it is damaged or not a {ending} file ({reason}); write it again."
-    ) from error
   _check_records(path, table)
   return dataclasses.replace(table, labels=_checked_labels(path, table, label or "y"))
 
@@ -87,7 +59,8 @@ def load_files(train: Path, test: Path | None = None, label: str | None = None) 
   """Training and, if given, test records from files.
 
   Test columns are matched to the training columns by name where both files have names, in any
-  order, and by their number otherwise. Training records that are labelled anomalous are dropped.
+  order, and by their number otherwise. Training records that are labelled anomalous become the
+  ``negatives``: DROCC-OE and DROCC-LF learn from them, the other methods leave them aside.
 
   Args:
     train: typical records, with or without labels.
@@ -103,17 +76,16 @@ def load_files(train: Path, test: Path | None = None, label: str | None = None) 
       training record.
   """
   learned = read_table(train, label, label_required=not test)
-  x_train = learned.x
-  if learned.labels is not None:
-    x_train = x_train[learned.labels == 0]
-    dropped = len(learned.x) - len(x_train)
+  x_train, negatives = learned.x, None
+  if learned.labels is not None and (learned.labels == 1).any():
+    x_train, negatives = x_train[learned.labels == 0], x_train[learned.labels == 1]
     if not len(x_train):
-      raise DataError(f"All {dropped} records of {train} are labelled 1; give typical ones (0).")
-    if dropped:
-      logger.warning("Dropped %d training records labelled 1 (anomalous) in %s.", dropped, train)
+      raise DataError(
+        f"All {len(negatives)} records of {train} are labelled 1; give typical ones (0)."
+      )
   name = f"{pathlib.Path(train).name}, {len(x_train)} typical records"
   if not test:
-    return Splits(x_train, feature_names=learned.names, description=name)
+    return Splits(x_train, feature_names=learned.names, description=name, negatives=negatives)
   tested = read_table(test, label, label_required=learned.labels is None)
   return Splits(
     x_train,
@@ -121,74 +93,8 @@ def load_files(train: Path, test: Path | None = None, label: str | None = None) 
     tested.labels,
     learned.names,
     description=f"{name}; tested on {pathlib.Path(test).name}, {len(tested.x)} records",
+    negatives=negatives,
   )
-
-
-def trained_columns(path: Path, table: Table, names: Sequence[str] | None) -> np.ndarray:
-  """Records with the columns that a detector was trained on, in their order.
-
-  Args:
-    path: file of the table, for messages.
-    table: what was read from it; without column names its records are taken as they are.
-    names: columns that the detector was trained on, or None; numbers name nothing.
-
-  Returns:
-    ``[n, ...]``; further columns of the file are left out, and that is logged.
-
-  Raises:
-    DataError: a column is missing.
-  """
-  if not table.named or table.names is None or not names or all(name.isdigit() for name in names):
-    return table.x
-  columns = {name: number for number, name in enumerate(table.names)}
-  lacking = [name for name in names if name not in columns]
-  if lacking:
-    raise DataError(f"{path} lacks {listed(lacking)}, which the detector was trained on.")
-  extra = [name for name in table.names if name not in set(names)]
-  if extra:
-    logger.warning("Left out %s of %s: the detector was not trained on it.", listed(extra), path)
-  return table.x[:, [columns[name] for name in names]]
-
-
-def check_writable(path: Path) -> None:
-  """Checks, before any work is done, that ``write_scores`` can write such a file.
-
-  Raises:
-    DataError: an unknown ending, or ``path`` is a folder.
-  """
-  path = pathlib.Path(path).expanduser()
-  if path.suffix.lower() not in WRITERS:
-    raise DataError(
-      f"{path} has an unknown ending {path.suffix!r}; scores are written as {' or '.join(WRITERS)}."
-    )
-  if path.is_dir():
-    raise DataError(f"{path} is a folder; name a file for the scores.")
-
-
-def write_scores(path: Path, columns: dict[str, np.ndarray]) -> None:
-  """Writes columns to a .csv or .parquet file, whole or not at all.
-
-  Args:
-    path: the file, replaced if it exists; its folder is made if need be.
-    columns: name -> ``[n]`` values.
-
-  Raises:
-    DataError: as ``check_writable``, or columns that are not one-dimensional and of one length.
-    OSError: the place cannot be written.
-  """
-  check_writable(path)
-  path = pathlib.Path(path).expanduser()
-  arrays = {name: np.asarray(values) for name, values in columns.items()}
-  shapes = {array.shape for array in arrays.values()}
-  if len(shapes) != 1 or len(min(shapes)) != 1:
-    raise DataError(f"Columns of {path} must have one axis and one length, got {sorted(shapes)}.")
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  try:
-    WRITERS[path.suffix.lower()](pa.table(arrays), temporary)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _check_records(path: pathlib.Path, table: Table) -> None:

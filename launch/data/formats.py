@@ -3,9 +3,11 @@
 Places in a .csv are lines, counted from 1 as editors do; in other files rows, from 0 as NumPy does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+import contextlib
 import csv
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
@@ -59,19 +61,75 @@ def place(path: pathlib.Path, table: Table, row: int) -> str:
   raise IndexError(f"{path} has no record {row}.")
 
 
-def read_csv(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads comma-separated UTF-8 text, with a header unless every first field is a number."""
-  line, first = next(_lines(path), (0, []))
-  if not first:
+def checked_path(path: str | os.PathLike[str], endings: Collection[str]) -> pathlib.Path:
+  """The path of a file that is there and not empty, and has one of the lower-case ``endings``.
+
+  Raises:
+    DataError: it is not.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.suffix.lower() not in endings:
+    raise DataError(
+      f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(endings)}."
+    )
+  if not path.is_file():
+    raise DataError(f"There is no file {path}; check the name.")
+  if not path.stat().st_size:
     raise DataError(f"{path} is empty; write it again.")
+  return path
+
+
+@contextlib.contextmanager
+def damage_named(name: object, ending: str) -> Iterator[None]:
+  """Makes whatever a parser raises over a damaged file a DataError.
+
+  Args:
+    name: of the file.
+    ending: of the format, e.g. ".csv".
+  """
+  try:
+    yield
+  except DataError:
+    raise
+  except Exception as error:  # a damaged file makes its parser raise anything
+    if "Object arrays cannot be loaded" in str(error):
+      raise DataError(
+        f"{name} holds Python objects, which are refused since loading them can run code; save an "
+        "array of numbers."
+      ) from error
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    raise DataError(
+      f"{name} cannot be read, it is damaged or not a {ending} file ({reason}); write it again."
+    ) from error
+
+
+def header(name: object, first: Sequence[str]) -> tuple[list[str], bool]:
+  """Names of the columns of a CSV input, and whether it names them itself.
+
+  Args:
+    name: of the input, for messages.
+    first: fields of its first record; a header unless every one is a number or missing.
+
+  Raises:
+    DataError: there are no fields, or a column has no name or that of another.
+  """
+  if not first:
+    raise DataError(f"{name} is empty; write it again.")
   named = not all(_is_number(field) for field in first)
   names = [field.strip() if named else str(i) for i, field in enumerate(first)]
   if "" in names:
     raise DataError(
-      f"Column {names.index('')} of {path} has no name in the header; name it, or remove it if it "
+      f"Column {names.index('')} of {name} has no name in the header; name it, or remove it if it "
       "is a row number."
     )
-  _check_unique(path, names)
+  _check_unique(name, names)
+  return names, named
+
+
+def read_csv(path: pathlib.Path, label: str | None, required: bool) -> Table:
+  """Reads comma-separated UTF-8 text, with a header unless every first field is a number."""
+  line, first = next(_lines(path), (0, []))
+  names, named = header(path, first)
   try:
     table = arrow_csv.read_csv(
       path,
@@ -89,20 +147,35 @@ def read_parquet(path: pathlib.Path, label: str | None, required: bool) -> Table
   """Reads numeric columns; an index that pandas stored without a name is left out."""
   with parquet.ParquetFile(path) as file:
     table = file.read()
-  _check_unique(path, table.column_names)
-  names = [name for name in table.column_names if not name.startswith("__index_level_")]
+  names = parquet_names(path, table.schema)
+  check_numeric(path, table.schema, names)
+  columns = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in names]
+  return _split_label(path, np.stack(columns, axis=1), names, True, label, required)
+
+
+def parquet_names(path: pathlib.Path, schema: pa.Schema) -> list[str]:
+  """Names of the columns of a .parquet file, without an index that pandas stored.
+
+  Raises:
+    DataError: there are none, or two are the same.
+  """
+  _check_unique(path, schema.names)
+  names = [name for name in schema.names if not name.startswith("__index_level_")]
   if not names:
     raise DataError(f"{path} has no columns; write it again.")
+  return names
+
+
+def check_numeric(path: pathlib.Path, schema: pa.Schema, names: Sequence[str]) -> None:
+  """Raises a DataError for the first of the named columns that does not hold numbers."""
   checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
   for name in names:
-    kind = table.schema.field(name).type
+    kind = schema.field(name).type
     if not any(check(kind) for check in checks):
       raise DataError(
         f"Column {name!r} of {path} holds {kind}; encode it as numbers (labels as 0 typical, 1 "
         "anomalous) or remove it."
       )
-  columns = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in names]
-  return _split_label(path, np.stack(columns, axis=1), names, True, label, required)
 
 
 def read_npy(path: pathlib.Path, label: str | None, required: bool) -> Table:
@@ -191,11 +264,7 @@ def _from_arrays(
   label: str | None,
   required: bool,
 ) -> Table:
-  key = next((name for name in ("x", "X") if name in names), None)
-  if key is None:
-    raise DataError(f"{path} has no array 'x' or 'X' of records; it has {listed(names)}.")
-  if label and label not in names and required:
-    raise DataError(f"{path} has no array {label!r} of labels; it has {listed(names)}.")
+  key = records_array(path, names, label if required else None)
   label = label or "y"
   x = _numeric(f"Array {key!r} of {path} holds", arrays[key])
   labels = None
@@ -205,11 +274,30 @@ def _from_arrays(
   return Table(x, labels, columns, False)
 
 
+def records_array(path: pathlib.Path, names: Sequence[str], label: str | None) -> str:
+  """Name of the array of records among ``names``.
+
+  Raises:
+    DataError: there is none, or no array ``label`` although one is given.
+  """
+  key = next((name for name in ("x", "X") if name in names), None)
+  if key is None:
+    raise DataError(f"{path} has no array 'x' or 'X' of records; it has {listed(names)}.")
+  if label and label not in names:
+    raise DataError(f"{path} has no array {label!r} of labels; it has {listed(names)}.")
+  return key
+
+
 def _numeric(what: str, values: Any) -> np.ndarray:
   values = np.asarray(values)
-  if values.dtype.kind not in "buif":
-    raise DataError(f"{what} {values.dtype}; save real numbers.")
+  check_real(what, values.dtype)
   return values.astype(np.float64, copy=False)
+
+
+def check_real(what: str, dtype: np.dtype) -> None:
+  """Raises a DataError, which begins with ``what``, for values that are not real numbers."""
+  if dtype.kind not in "buif":
+    raise DataError(f"{what} {dtype}; save real numbers.")
 
 
 def _split_label(
@@ -220,26 +308,34 @@ def _split_label(
   label: str | None,
   required: bool,
 ) -> Table:
-  column = None if label is None else _column(names, label)
+  column = label_column(path, names, label, required)
   if column is None:
-    if label and required:
-      raise DataError(f"{path} has no label column {label!r}; it has {listed(names)}.")
     return Table(values, None, tuple(names), named)
   kept = tuple(names[:column] + names[column + 1 :])
   return Table(np.delete(values, column, axis=1), values[:, column], kept, named)
 
 
-def _column(names: list[str], label: str) -> int | None:
-  if label in names:
-    return names.index(label)
-  try:
-    number = int(label)
-  except ValueError:
+def label_column(
+  path: object, names: Sequence[str], label: str | None, required: bool = True
+) -> int | None:
+  """Number of the column that ``label`` names, by name or by number; None where there is none.
+
+  Raises:
+    DataError: there is none although ``label`` is given and ``required``.
+  """
+  if not label:
     return None
-  return number % len(names) if -len(names) <= number < len(names) else None
+  if label in names:
+    return list(names).index(label)
+  number = int(label) if label.removeprefix("-").isdecimal() else len(names)
+  if -len(names) <= number < len(names):
+    return number % len(names)
+  if required:
+    raise DataError(f"{path} has no label column {label!r}; it has {listed(names)}.")
+  return None
 
 
-def _check_unique(path: pathlib.Path, names: list[str]) -> None:
+def _check_unique(path: object, names: Sequence[str]) -> None:
   if len(set(names)) < len(names):
-    twice = next(name for name in names if names.count(name) > 1)
+    twice = next(name for name in names if list(names).count(name) > 1)
     raise DataError(f"{path} has two columns named {twice!r}; rename one.")

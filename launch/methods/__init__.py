@@ -34,6 +34,8 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
   "drocc": Method(drocc.Config, drocc.train),
+  "drocc_oe": Method(drocc.OEConfig, drocc.train),
+  "drocc_lf": Method(drocc.LFConfig, drocc.train),
   "neuralfp": Method(neuralfp.Config, neuralfp.train),
   "classifier": Method(classifier.Config, classifier.train, detects=False),
 }

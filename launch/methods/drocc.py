@@ -1,7 +1,8 @@
-"""DROCC: one stage, from typical records to a calibrated Detector."""
+"""DROCC, DROCC-OE and DROCC-LF: one stage, from records to a calibrated Detector."""
 
 from collections.abc import Callable
 import dataclasses
+import logging
 import pathlib
 from typing import Any, ClassVar
 
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc, networks, recipe, validation
+from drocc_jax import drocc, drocc_lf, drocc_oe, networks, recipe, validation
 from drocc_jax.drocc import Config as DroccConfig
 from launch import data, stages, workdirs
 from launch.data import DataConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -76,6 +79,7 @@ class Config:
   """
 
   method: ClassVar[str] = "drocc"
+  title: ClassVar[str] = "DROCC"
 
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -92,6 +96,44 @@ class Config:
   checkpoints: int = 10
 
 
+@dataclasses.dataclass
+class OEConfig(Config):
+  """One experiment with DROCC-OE; the data must have labelled negatives."""
+
+  method: ClassVar[str] = "drocc_oe"
+  title: ClassVar[str] = "DROCC-OE"
+
+  drocc: drocc_oe.Config = dataclasses.field(default_factory=drocc_oe.Config)
+
+
+@dataclasses.dataclass
+class LFConfig(Config):
+  """One experiment with DROCC-LF; the data must have labelled negatives."""
+
+  method: ClassVar[str] = "drocc_lf"
+  title: ClassVar[str] = "DROCC-LF"
+
+  drocc: drocc_lf.Config = dataclasses.field(default_factory=drocc_lf.Config)
+
+
+KINDS: dict[str, tuple[Any, Any]] = {
+  "drocc": (Config, drocc.Config),
+  "oe": (OEConfig, drocc_oe.Config),
+  "lf": (LFConfig, drocc_lf.Config),
+}
+
+
+def kind(name: str) -> tuple[Any, Any]:
+  """The classes that configure an experiment and its algorithm, by "drocc", "oe" or "lf".
+
+  Raises:
+    ValueError: another name.
+  """
+  if name not in KINDS:
+    raise ValueError(f"After the colon goes one of {', '.join(KINDS)}; got {name!r}.")
+  return KINDS[name]
+
+
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
@@ -100,20 +142,22 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     len(splits.x_train), config.calibration_size, config.seed
   )
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
-  prepared = prepare(config, x)
+  negatives = negatives_for(config, splits)
+  prepared = prepare(config, x, negatives)
   workdirs.claim(workdir, config)
   init_key, train_key = recipe.keys(config.seed)
   stage = _stage(prepared, x_held_out, train_key)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
-    "method": "DROCC",
-    "summary": _summary(prepared, len(x), len(x_held_out)),
+    "method": config.title,
+    "summary": _summary(config, prepared, len(x), len(x_held_out)),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
     "epochs": prepared.epochs,
     "training_records": len(x),
     "calibration_records": len(x_held_out),
+    "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names,
   }
   detector = recipe.finish(
@@ -123,14 +167,36 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   return workdir / "detector"
 
 
-def prepare(config: Config, x: np.ndarray) -> recipe.Prepared:
+def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
+  """The labelled negatives ``[k, ...]`` of DROCC-OE and DROCC-LF; None for DROCC.
+
+  Raises:
+    ValueError: the method needs some and the data have none.
+  """
+  if not isinstance(config.drocc, drocc_oe.Config):
+    if splits.negatives is not None:
+      logger.warning(
+        "%d training records labelled 1 (anomalous) are left aside: DROCC learns from typical "
+        "records alone; DROCC-OE and DROCC-LF learn from both.", len(splits.negatives)
+      )  # fmt: skip
+    return None
+  if splits.negatives is None or not len(splits.negatives):
+    raise ValueError(
+      f"{config.title} needs labelled negatives, and {splits.description!r} has none: give files "
+      "whose label column holds 1 for some training records, set data.negatives to classes of an "
+      "image set, or train DROCC."
+    )
+  return splits.negatives
+
+
+def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
   chosen = config.drocc
   if config.warmup_epochs:
     per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   return recipe.prepare(
-    x, chosen, network=config.network.make(), batch_size=config.batch_size,
+    x, chosen, negatives=negatives, network=config.network.make(), batch_size=config.batch_size,
     epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
   )  # fmt: skip
 
@@ -147,7 +213,13 @@ def validation_of(
     return lambda state: {}
   z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))
   mask = jnp.ones(len(z))
-  validate = jax.jit(validation.make_validate(prepared.network, prepared.config.static()))
+  validate = jax.jit(
+    validation.make_validate(
+      networks.for_training(prepared.network),
+      prepared.config.static(),
+      recipe.algorithm_of(prepared.config),
+    )
+  )
   return lambda state: {"validation_objective": float(validate(state, z, mask, key).value)}
 
 
@@ -161,13 +233,15 @@ def _stage(prepared: recipe.Prepared, x_held_out: np.ndarray, train_key: jax.Arr
   return stages.Stage("training", prepared.epochs, advance)
 
 
-def _summary(prepared: recipe.Prepared, trained: int, held_out: int) -> str:
+def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: int) -> str:
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
     else "none was held out, so the threshold is the network's own boundary"
   )
+  given = prepared.data.negatives
+  others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
   return (
-    f"DROCC with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} epochs on "
-    f"{trained:,} typical records; {threshold}."
+    f"{config.title} with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} "
+    f"epochs on {trained:,} typical records{others}; {threshold}."
   )

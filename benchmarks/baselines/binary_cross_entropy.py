@@ -1,0 +1,123 @@
+"""Binary cross-entropy between typical records and the negatives at hand.
+
+The standard classifier of the DROCC paper's section 5.2: nothing in it knows of negatives that
+are not at hand. Implements ``BaselineWithNegatives``.
+"""
+
+from collections.abc import Iterator
+import functools
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.baselines import training
+from detector_jax import epoch_loop, health
+from detector_jax.batching import Batch, Mean
+from drocc_jax import losses, networks, recipe
+from fingerprint_jax.train import make_train_epochs
+
+Settings = training.Settings
+
+
+def make_objective(network: nn.Module) -> training.Objective:
+  """The class-balanced logistic loss, for ``training.make_train_step``.
+
+      mean_typical l(f(x), +1) + mean_negatives l(f(z), -1)
+
+  With each batch of typical records goes one of as many negatives (see ``epoch_loop.Data``), so
+  that both classes weigh the same however many records they have. Both go through the network as
+  one batch and share its batch statistics.
+  """
+  forward = networks.as_forward(network)
+
+  def objective(
+    params: Any, stats: Any, constants: Any, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[Any, dict[str, Mean]]]:
+    del constants, key
+    size, negatives = batch.mask.shape[0], batch.negatives
+    assert negatives is not None
+    inputs = jnp.concatenate([batch.inputs, negatives.inputs])
+    mask = jnp.concatenate([batch.mask, negatives.mask])
+    logits, stats = forward.train(params, stats, inputs, mask)
+    info = {
+      "typical_loss": Mean.of(losses.logistic(logits[:size], 1.0), batch.mask),
+      "negative_loss": Mean.of(losses.logistic(logits[size:], -1.0), negatives.mask),
+    }
+    return info["typical_loss"].value + info["negative_loss"].value, (stats, info)
+
+  return objective
+
+
+class _Program(NamedTuple):
+  init: Any
+  train_epochs: epoch_loop.TrainEpochs
+  score: training.RowFunction
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(network: nn.Module, batch_size: int) -> _Program:
+  score = recipe.NegativeLogit(network)
+  step = training.make_train_step(make_objective(network))
+  return _Program(
+    jax.jit(networks.as_forward(network).init),
+    make_train_epochs(step, batch_size),
+    jax.jit(score),
+  )
+
+
+class BinaryCrossEntropy(training.TrainedBaseline):
+  """A classifier of typical records against negatives; the score is minus its logit.
+
+  The scoring network sees running batch statistics. An epoch is one pass over the typical records.
+
+  Args:
+    seed: of initial weights and of the order of records and negatives.
+    shape: of a record.
+    network: maps ``[batch, *shape]`` to one logit.
+    settings: of the training.
+  """
+
+  def __init__(
+    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
+  ) -> None:
+    super().__init__(seed, shape)
+    self._network, self._settings = network, settings
+
+  def _train(
+    self, x: np.ndarray, negatives: np.ndarray, points: int
+  ) -> Iterator[tuple[int, Any, training.ScoreFunction]]:
+    settings, batch_size = self._settings, min(self._settings.batch_size, len(x))
+    program = _compiled(self._network, batch_size)
+    init_key, train_key = recipe.keys(self._seed)
+    params, stats = program.init(init_key, jnp.zeros((1, *self._shape)))
+    start = training.start(params, stats, settings.learning_rate, settings.weight_decay, {})
+    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    data = epoch_loop.put(x, negatives=negatives)
+    stops = training.train(program.train_epochs, start, data, train_key, epochs, points)
+    some = training.examined(x, negatives)
+    for epoch, state in stops:
+      variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
+      score = training.on_rows(program.score, variables, self._shape)
+      health.check_scores(score(some))
+      yield epoch, variables, score
+
+
+def make(
+  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
+) -> BinaryCrossEntropy:
+  """The classifier with our network for records of that shape.
+
+  Args:
+    seed: decides everything random.
+    shape: of a record, e.g. ``(28, 28, 1)``.
+    network: None takes the network that DROCC takes by default.
+    **settings: of ``Settings``: epochs, batch_size, learning_rate, weight_decay.
+
+  Raises:
+    ValueError: a setting out of its range, or a network that does not suit the shape.
+  """
+  shape = tuple(shape)
+  return BinaryCrossEntropy(seed, shape, training.network_for(shape, network), Settings(**settings))

@@ -1,0 +1,154 @@
+"""CSV inputs for scoring: blocks of whole lines, from a file or from standard input."""
+
+from collections.abc import Iterator, Sequence
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+import re
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from launch.data import formats
+from launch.data.formats import DataError
+from launch.data.pieces import Piece, problem, selected, unfit
+
+BLOCK_BYTES = 2**23
+LONGEST_LINE = 2**26
+LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+def csv_pieces(
+  stream: BinaryIO, name: str, size: int, label: str | None, trained: Sequence[str] | None
+) -> Iterator[Piece]:
+  """Yields the records of a CSV stream in pieces of about 8 MiB of text.
+
+  Every record is one line: a line end inside quotes ends a record too.
+
+  Args:
+    stream: binary.
+    name: of the input, for messages.
+    size: of the stream in bytes, 0 where nobody knows.
+    label: a column to leave out, by name or number.
+    trained: names of the columns that are wanted, see ``pieces.selected``.
+
+  Raises:
+    DataError: no records, a header that cannot be used, or a column is missing.
+  """
+  blocks = _blocks(stream, name)
+  first = next(blocks, b"").removeprefix(b"\xef\xbb\xbf")
+  while not first.strip() and (more := next(blocks, b"")):
+    first += more
+  reader = csv.reader(io.TextIOWrapper(io.BytesIO(first), "utf-8", newline=""))
+  names, named = formats.header(name, next((fields for fields in reader if fields), []))
+  lines = _Lines(name, names, selected(name, names, named, label, trained))
+  line, start = 1, 0
+  if named:
+    line += reader.line_num
+    ends = (match.end() for match in LINE_END.finditer(first))
+    first = first[next(itertools.islice(ends, reader.line_num - 1, None), len(first)) :]
+  for block in itertools.chain([first], blocks):
+    x = lines.parse(block)
+    done = stream.tell() / size if size else None
+    if len(x):
+      yield Piece(x, start, done, functools.partial(lines.explain, block, line))
+    start += len(x)
+    line += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+  if not start:
+    raise DataError(f"{name} holds no records.")
+
+
+def _blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
+  """Whole lines of a stream, about ``BLOCK_BYTES`` at a time."""
+  rest = b""
+  while data := stream.read(BLOCK_BYTES):
+    if data.endswith(b"\r"):
+      data += stream.read(1)
+    data = rest + data
+    cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+    if cut:
+      yield data[:cut]
+    rest = data[cut:]
+    if len(rest) > LONGEST_LINE:
+      raise DataError(f"{name} has a line of more than {LONGEST_LINE} bytes; it is no CSV.")
+  if rest:
+    yield rest
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+  """How lines of a CSV input become rows.
+
+  Attributes:
+    name: of the input, for messages.
+    names: of all its columns.
+    columns: numbers of those that are wanted.
+  """
+
+  name: str
+  names: list[str]
+  columns: list[int]
+
+  def parse(self, block: bytes) -> np.ndarray:
+    """Rows ``[n, columns]`` of whole lines; NaN where a line is no record, blank lines left out."""
+    wanted = [self.names[i] for i in self.columns]
+    try:
+      table = arrow_csv.read_csv(
+        pa.BufferReader(block),
+        arrow_csv.ReadOptions(column_names=self.names),
+        convert_options=arrow_csv.ConvertOptions(
+          column_types=dict.fromkeys(wanted, pa.float64()), include_columns=wanted
+        ),
+      )
+    except pa.ArrowInvalid:
+      table = None
+    # A quoted line end would make one row of two lines, unless the block ended just there.
+    if table is None or (b'"' in block and len(table) != sum(1 for _ in self._records(block))):
+      values = [self._values(fields) for _, fields in self._records(block)]
+      return np.array(values, np.float64).reshape(-1, len(wanted))
+    return np.stack([column.to_numpy() for column in table.columns], axis=1)
+
+  def explain(self, block: bytes, first_line: int, row: int) -> str:
+    """What is wrong with a row of a block whose first line has that number in the input."""
+    number, fields = next(itertools.islice(self._records(block), row, None))
+    place = f"line {first_line + number} of {self.name}"
+    if fields is None:
+      return f"{place} has a quote that is not closed in the line"
+    if len(fields) != len(self.names):
+      return f"{place} has {len(fields)} fields where the first has {len(self.names)}"
+    for i in self.columns:
+      value = _number(fields[i])
+      if np.isnan(value) and fields[i].strip() not in formats.MISSING:
+        return f"{place} holds text, {fields[i][:40]!r} in column {self.names[i]!r}"
+      if unfit(value):
+        return f"{place} holds {problem(value)} in column {self.names[i]!r}"
+    raise AssertionError(f"{place} can be scored.")
+
+  def _values(self, fields: list[str] | None) -> list[float]:
+    if fields is None or len(fields) != len(self.names):
+      return [np.nan] * len(self.columns)
+    return [_number(fields[i]) for i in self.columns]
+
+  def _records(self, block: bytes) -> Iterator[tuple[int, list[str] | None]]:
+    """Number from 0 and fields of each line that is not blank; None where it is no CSV alone."""
+    lines = io.TextIOWrapper(io.BytesIO(block), "utf-8", errors="replace", newline="")
+    for number, line in enumerate(lines):
+      try:
+        fields = next(csv.reader([line], strict=True), [])
+      except csv.Error:
+        yield number, None
+      else:
+        if fields:
+          yield number, fields
+
+
+def _number(field: str) -> float:
+  """The number that a field holds, NaN where it holds none."""
+  try:
+    return float(field) if field.isascii() and "_" not in field else np.nan
+  except ValueError:
+    return np.nan

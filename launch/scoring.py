@@ -1,0 +1,190 @@
+"""Scores an input of any length, in chunks whose size changes no bit of what is written."""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import math
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+import detector_jax
+from launch import evaluation
+from launch.data.formats import DataError
+from launch.data.pieces import Piece, unfit
+from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
+from launch.reporting import progress
+
+ON_BAD_ROW = ("fail", "skip", "nan")
+CHUNK_VALUES = 2**22
+
+
+@dataclasses.dataclass
+class Tally:
+  """What was met in an input.
+
+  Attributes:
+    rows: number of rows.
+    anomalous: rows whose score is above the threshold.
+    bad: rows that cannot be scored.
+    first_bad: what is wrong with the first of them, and where.
+    done: share of the input that is read, None where nobody knows.
+    seconds: from the first byte read to the last written.
+  """
+
+  rows: int = 0
+  anomalous: int = 0
+  bad: int = 0
+  first_bad: str = ""
+  done: float | None = None
+  seconds: float = 0.0
+
+
+def score_input(
+  detector: detector_jax.Detector,
+  source: str,
+  output: str | os.PathLike[str],
+  *,
+  label: str | None = None,
+  on_bad_row: str = "fail",
+  chunk_size: int = 0,
+) -> Tally:
+  """Scores records and writes what ``evaluation.columns_of`` says of them, whole or not at all.
+
+  Args:
+    detector: the detector.
+    source: a file, or "-" for CSV on standard input; see ``read_pieces``.
+    output: .csv or .parquet.
+    label: a column to leave out.
+    on_bad_row: what becomes of a row with a value that is missing, no number or infinite, or, in a
+      CSV input, of another number of fields. "fail" raises; "skip" leaves it out, and the output
+      begins with a column ``row``, the number of the record in the input, from 0; "nan" leaves all
+      its values empty.
+    chunk_size: rows scored at a time, rounded up to whole batches of the detector; 0: about
+      4 million values.
+
+  Raises:
+    DataError: an input or output that cannot be used, or a bad row; nothing is written then.
+    ValueError: records that the detector was not trained on.
+  """
+  _check_apart(source, output)
+  size = rows_per_chunk(detector, chunk_size)
+  pieces = read_pieces(source, label, detector.metadata.get("feature_names"), size)
+  tally, written, columns = Tally(), 0, {}
+  start = time.perf_counter()
+  with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
+    shown = 0
+    for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
+      columns = _columns(detector, rows, x)
+      tally.anomalous += int(columns["decision"].sum())
+      end = int(rows[-1]) + 1
+      writer.write(_arranged(columns, rows, written, end, on_bad_row))
+      written, share = end, int(100 * (tally.done or 0.0))
+      advance(share - shown, f"{end:,} rows")
+      shown = share
+    if not columns:
+      raise DataError(f"No row can be scored: {tally.first_bad}.")
+    if on_bad_row == "nan" and written < tally.rows:
+      none = {name: values[:0] for name, values in columns.items()}
+      writer.write(_arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row))
+    advance(100 - shown, f"{tally.rows:,} rows")
+  tally.seconds = time.perf_counter() - start
+  return tally
+
+
+def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
+  """Rows that are scored at a time: whole batches, so that a row's place in its batch is its own.
+
+  Args:
+    detector: gives the batch and the size of a record.
+    chunk_size: rows asked for; 0: about 4 million values.
+  """
+  values = math.prod(detector.input_shape)
+  rows = chunk_size or max(1, CHUNK_VALUES // max(1, values))
+  return -(-rows // detector.batch_size) * detector.batch_size
+
+
+def _check_apart(source: str, output: str | os.PathLike[str]) -> None:
+  """Raises a DataError where the scores would replace the records."""
+  path, target = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
+  if source != STANDARD_INPUT and path.exists() and target.exists() and path.samefile(target):
+    raise DataError(f"{output} is the input; give the scores a file of their own.")
+
+
+def _good(
+  pieces: Iterable[Piece], on_bad_row: str, tally: Tally
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Numbers ``[n]`` and float32 records ``[n, ...]`` of the rows that can be scored."""
+  for piece in pieces:
+    wrong: np.ndarray = np.any(unfit(piece.x).reshape(len(piece.x), -1), axis=1)
+    if wrong.any() and not tally.bad:
+      tally.first_bad = piece.explain(int(wrong.argmax()))
+      if on_bad_row == "fail":
+        found = tally.first_bad[0].upper() + tally.first_bad[1:]
+        raise DataError(f"{found}; repair it, or give --on_bad_row=skip or --on_bad_row=nan.")
+    tally.rows += len(wrong)
+    tally.bad += int(wrong.sum())
+    tally.done = piece.done
+    kept = np.flatnonzero(~wrong)
+    x = piece.x if len(kept) == len(wrong) else piece.x[kept]
+    yield piece.start + kept, np.asarray(x, np.float32)
+
+
+def _chunks(
+  parts: Iterable[tuple[np.ndarray, np.ndarray]], size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """The same rows, ``size`` at a time; fewer in the last chunk."""
+  held: list[tuple[np.ndarray, np.ndarray]] = []
+  count = 0
+  for part in parts:
+    held.append(part)
+    count += len(part[0])
+    if count >= size:
+      rows, x = map(np.concatenate, zip(*held, strict=True))
+      whole = count - count % size
+      for start in range(0, whole, size):
+        yield rows[start : start + size], x[start : start + size]
+      held, count = [(rows[whole:], x[whole:])], count - whole
+  if count:
+    rows, x = map(np.concatenate, zip(*held, strict=True))
+    yield rows, x
+
+
+def _columns(
+  detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray
+) -> dict[str, np.ndarray]:
+  try:
+    return evaluation.columns_of(detector, x)
+  except detector_jax.HealthError as error:
+    raise detector_jax.HealthError(
+      f"In the {len(rows):,} rows from row {rows[0]:,} of the input on, counted from 0: {error}"
+    ) from error
+
+
+def _arranged(
+  columns: dict[str, np.ndarray], rows: np.ndarray, first: int, end: int, on_bad_row: str
+) -> dict[str, np.ndarray]:
+  """Columns as they are written, for the rows from ``first`` to ``end - 1`` of the input."""
+  if on_bad_row == "skip":
+    return {"row": rows, **columns}
+  if len(rows) == end - first:
+    return columns
+  arranged = {}
+  for name, values in columns.items():
+    arranged[name] = np.ma.masked_all(end - first, values.dtype)
+    arranged[name][rows - first] = values
+  return arranged
+
+
+def tell(tally: Tally, output: str, on_bad_row: str) -> None:
+  """Prints what was found; what was left out and how fast it went on standard error."""
+  print(f"{tally.anomalous} of {tally.rows - tally.bad} records are anomalous: {output}")
+  if tally.bad:
+    verb = "left out" if on_bad_row == "skip" else "left empty"
+    print(f"{tally.bad:,} bad rows were {verb}; the first: {tally.first_bad}.", file=sys.stderr)
+  rate = tally.rows / tally.seconds
+  print(
+    f"{tally.rows:,} rows in {tally.seconds:.1f} s, {rate:,.0f} rows per second.", file=sys.stderr
+  )
