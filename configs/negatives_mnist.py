@@ -17,7 +17,7 @@ from launch.methods.drocc import Config, NetworkConfig, kind
 SETTINGS: dict[str, dict[str, float]] = {
   "drocc": {"radius": 16.0},
   "oe": {"radius": 16.0},
-  "lf": {"radius": 32.0, "noise_scale": 1.0},
+  "lf": {"radius": 32.0},
 }
 
 

@@ -14,7 +14,7 @@ from launch.methods.drocc import Config, NetworkConfig, kind
 SETTINGS: dict[str, dict[str, float | None]] = {
   "drocc": {"radius": 3.0},
   "oe": {"radius": 1.0, "noise_scale": None},
-  "lf": {"radius": 1.0},
+  "lf": {"radius": 1.0, "noise_scale": None},
 }
 
 

@@ -7,6 +7,12 @@
 
 Given negatives teach the network which coordinates matter; those that do not cost no distance, so
 that a negative may lie far off in them. The same names as ``drocc``.
+
+``noise_scale`` decides how much of that is left. In coordinates without influence nothing holds a
+start of length sqrt(d) back, and the network learns to look for it there: all coordinates stay in
+use, as is right where unseen negatives may differ in any of them. From a short start
+(``noise_scale=None``) negatives leave an example where the given ones do, and only there: right
+where the other coordinates are noise, and wrong otherwise.
 """
 
 from collections.abc import Callable
@@ -55,14 +61,11 @@ class Config(drocc_oe.Config):
       paper).
     sigma_steps: sigma is computed with the network as it was at the start of every so many steps:
       1 is the released code, 0 takes an epoch, as the paper has it.
-    noise_scale: as in DROCC, but None by default: in the coordinates without influence the shell
-      does not hold a start of length sqrt(d) back, and the network learns to look for it there.
   """
 
   static_class: ClassVar[type] = Static
   hyper_class: ClassVar[type] = Hyper
 
-  noise_scale: float | None = None
   solver: str = "secular"
   sigma_from: str = "logit"
   sigma_scale: str = "mean"

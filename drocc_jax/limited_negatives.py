@@ -143,8 +143,9 @@ class DROCCLF(DROCCOE):
   Args:
     radius: distance of the searched negatives, > 0: the square root of the sum over coordinates
       of sigma, which has mean 1, times the square of the displacement.
-    noise_scale: as for ``DROCC``, but "auto" by default: a start as long as the paper's would lie
-      far out in the coordinates without influence, and teach the network to look at them.
+    noise_scale: as for ``DROCC``. "auto", a short start, where most coordinates are noise: further
+      negatives are then searched only where the given ones differ. Unseen negatives that differ
+      elsewhere are missed, so the default is the paper's long start.
     solver: of the projection, "secular" (exact) or "grid" (the paper's).
     sigma_from: "logit" or "loss", whose gradient sigma is.
     sigma_every: "batch", or "epoch": sigma by the network as it was at its start.
@@ -169,7 +170,7 @@ class DROCCLF(DROCCOE):
     step_size: float | str = "auto",
     num_steps: int = 10,
     project_every: int = 1,
-    noise_scale: float | str = "auto",
+    noise_scale: float | str = 1.0,
     solver: str = "secular",
     sigma_from: str = "logit",
     sigma_every: str = "batch",
