@@ -233,17 +233,22 @@ def decision_boundary(
 ) -> Figure:
   """What each detector takes for typical in the plane, beside its training points.
 
+  Three panels to a row.
+
   Args:
     panels: name -> (score function ``[n, 2] -> [n]``, threshold).
     points: ``[n, 2]`` training records, drawn in yellow.
     limits: x from, x to, y from, y to.
   """
-  figure = Figure(figsize=(3.6 * len(panels), 2.9), layout="constrained")
+  columns = min(3, len(panels))
+  rows = -(-len(panels) // columns)
+  figure = Figure(figsize=(3.6 * columns, 0.3 + 2.6 * rows), layout="constrained")
   xs, ys = np.linspace(*limits[:2], 320), np.linspace(*limits[2:], 200)
   grid = np.stack(np.meshgrid(xs, ys), axis=-1)
-  for axes, (name, (score, threshold)) in zip(
-    np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels.items(), strict=True
-  ):
+  places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+  for axes in places[len(panels) :]:
+    axes.set_axis_off()
+  for axes, (name, (score, threshold)) in zip(places, panels.items(), strict=False):
     typical = score(grid.reshape(-1, 2)).reshape(grid.shape[:2]) <= threshold
     axes.contourf(xs, ys, typical, levels=[-0.5, 0.5, 1.5], colors=["#f2c3ba", "#b9d3ec"])
     axes.contour(xs, ys, typical, levels=[0.5], colors=["#444444"], linewidths=0.6)
