@@ -2,7 +2,7 @@
 
 ``thyroid`` and ``arrhythmia`` are one training of DROCC against plain PyTorch; ``fingerprint`` is
 what NeuralFP costs beside the network that it watches; ``projection`` is DROCC-LF's against the
-released method.
+released method; ``scoring`` is rows per second, against isolation forest and PyTorch.
 
 Runs of both sides alternate in one process with default threads, and the ratio is the median over
 pairs; compilation is timed apart. Needs the extra ``torch``. On cores that are busy with other work
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import records, speed_fingerprint, speed_projection, torch_drocc
+from benchmarks import records, speed_fingerprint, speed_projection, speed_scoring, torch_drocc
 from detector_jax import Standardizer, epoch_loop
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
@@ -54,7 +54,9 @@ CASES = {
 }
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
-ALL_CASES = sorted([*CASES, *speed_fingerprint.CASES, *speed_projection.CASES])
+ALL_CASES = sorted(
+  [*CASES, *speed_fingerprint.CASES, *speed_projection.CASES, *speed_scoring.CASES]
+)
 
 _CASE = flags.DEFINE_enum("case", "thyroid", ALL_CASES, "What to time.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Interleaved pairs of runs.", lower_bound=1)
@@ -154,6 +156,9 @@ def main() -> None:
     measured, facts = speed_fingerprint.measure(_CASE.value, _RUNS.value, rate)
   elif _CASE.value in speed_projection.CASES:
     measured, facts = speed_projection.measure(_RUNS.value)
+  elif _CASE.value in speed_scoring.CASES:
+    rate = matrix_product_rate()
+    measured, facts = speed_scoring.measure(_CASE.value, _RUNS.value, rate)
   else:
     check_torch()
     record, facts = measure(_CASE.value, _RUNS.value)

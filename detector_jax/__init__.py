@@ -4,6 +4,7 @@ from detector_jax.artifact import ArtifactError, load
 from detector_jax.calibration import Calibration, conformal_threshold, p_values
 from detector_jax.detector import Detector
 from detector_jax.health import HealthError
+from detector_jax.monitor import Monitor
 from detector_jax.preprocessing import Standardizer
 
 __all__ = (
@@ -11,6 +12,7 @@ __all__ = (
   "Calibration",
   "Detector",
   "HealthError",
+  "Monitor",
   "Standardizer",
   "conformal_threshold",
   "load",

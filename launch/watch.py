@@ -1,0 +1,48 @@
+"""Watches a stream: python -m launch.watch --detector=detector/ < records.ndjson
+
+Each input line is JSON, a list of numbers or an object with the feature names; each output line
+too: score (higher = more anomalous), p_value, decision (1 = anomalous), log10_martingale, and
+alarm: whether the stream has drifted from the calibration records, see detector_jax.monitor.
+"""
+
+import pathlib
+import signal
+import sys
+
+from absl import flags
+
+import detector_jax
+from launch import evaluation, watching
+from launch import flags as common
+
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
+_DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")
+_FPR = flags.DEFINE_float("fpr", None, "False-positive rate of the decisions; default: its own.")
+_FALSE_ALARM_RATE = flags.DEFINE_float(
+  "false_alarm_rate", None, "Probability of ever raising a false alarm; default 0.01."
+)
+_STATE = flags.DEFINE_string("state", "", "JSON file: a stream goes on where it was left.")
+_ON_BAD_ROW = flags.DEFINE_enum(
+  "on_bad_row", "fail", watching.ON_BAD_ROW, "A line that cannot be scored: stop, leave it out, or "
+  "write null.",
+)  # fmt: skip
+
+
+def main() -> None:
+  """Writes a line for every line of standard input."""
+  if bool(_WORKDIR.value) == bool(_DETECTOR.value):
+    raise ValueError("Give either --workdir or --detector.")
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  if _WORKDIR.value:
+    detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
+  else:
+    detector = detector_jax.load(_DETECTOR.value)
+  watcher = watching.Watcher(
+    detector, fpr=_FPR.value, false_alarm_rate=_FALSE_ALARM_RATE.value,
+    state=pathlib.Path(_STATE.value).expanduser() if _STATE.value else None,
+  )  # fmt: skip
+  watching.tell(watching.watch(watcher, sys.stdin.buffer, watching.write_line, _ON_BAD_ROW.value))
+
+
+if __name__ == "__main__":
+  common.run(main)

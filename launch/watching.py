@@ -1,0 +1,256 @@
+"""Scores a stream record by record and watches it for drift."""
+
+from collections.abc import Callable, Iterable
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+import detector_jax
+from detector_jax import monitor
+from detector_jax.calibration import conformal_threshold
+from launch.data.formats import listed
+from launch.data.pieces import unfit
+
+ON_BAD_ROW = ("fail", "skip", "nan")
+FALSE_ALARM_RATE = 0.01
+SAVE_EVERY = 1000
+
+
+@dataclasses.dataclass
+class Tally:
+  """What was met in a stream.
+
+  Attributes:
+    records: lines that were scored.
+    anomalous: of them.
+    bad: lines that could not be scored.
+    first_bad: what is wrong with the first of them.
+    alarm: the line at which the alarm was raised, 0 where it was raised in an earlier part of the
+      stream, None where it was not.
+  """
+
+  records: int = 0
+  anomalous: int = 0
+  bad: int = 0
+  first_bad: str = ""
+  alarm: int | None = None
+
+
+class Watcher:
+  """A detector and a monitor behind one stream.
+
+  Args:
+    detector: calibrated.
+    fpr: false-positive rate of the decision; None takes the detector's threshold.
+    false_alarm_rate: of the monitor, in (0, 1); None takes that of the saved state, else 1 %.
+    state: file of the monitor's state, read where it exists; None keeps none.
+
+  Raises:
+    ValueError: the detector is not calibrated, or not for that ``fpr``; or a state that is
+      damaged, or of another detector, calibration or ``false_alarm_rate``.
+  """
+
+  def __init__(
+    self,
+    detector: detector_jax.Detector,
+    *,
+    fpr: float | None = None,
+    false_alarm_rate: float | None = None,
+    state: pathlib.Path | None = None,
+  ):
+    calibration = detector.calibration.scores
+    rate = FALSE_ALARM_RATE if false_alarm_rate is None else false_alarm_rate
+    self.monitor = monitor.Monitor(rate)
+    self.state = self.monitor.init(calibration)
+    self._detector = detector.with_batch_size(1)
+    self._names = detector.metadata.get("feature_names")
+    self._threshold = np.float32(
+      detector.threshold if fpr is None else conformal_threshold(calibration, fpr)
+    )
+    self._path = state
+    self._checksum = hashlib.sha256(calibration.astype("<f4").tobytes()).hexdigest()
+    if state is not None and state.exists():
+      self._resume(state, false_alarm_rate)
+
+  def told(self) -> dict[str, Any]:
+    """What is said of a record that cannot be scored: nothing new."""
+    capital = np.logaddexp.reduce(self.state.log_capital) - math.log(len(self.state.log_capital))
+    return {
+      "score": None, "p_value": None, "decision": None,
+      "log10_martingale": float(capital) / math.log(10.0), "alarm": self.alarm,
+    }  # fmt: skip
+
+  @property
+  def alarm(self) -> bool:
+    """Whether the monitor has raised its alarm."""
+    return self.state.highest >= -math.log(self.monitor.false_alarm_rate)
+
+  def take(self, line: bytes | str) -> dict[str, Any]:
+    """Scores one record and lets the monitor see its score.
+
+    Args:
+      line: JSON, a list of numbers in the shape of a record, or an object: name -> number.
+
+    Returns:
+      score (higher = more anomalous), p_value against the calibration records, decision (1 =
+      anomalous), log10_martingale and alarm.
+
+    Raises:
+      ValueError: the line is no such record, or one that the detector cannot score; the message
+        goes on from the name of the line.
+    """
+    x = self._record(line)
+    try:
+      score = self._detector.score(x[None])
+    except ValueError as error:
+      raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
+    p_value = float(self._detector.calibration.p_value(score)[0])
+    self.state, reading = self.monitor.update(self.state, score)
+    return {
+      "score": float(score[0]), "p_value": p_value, "decision": int(score[0] > self._threshold),
+      "log10_martingale": float(reading.log10_martingale[0]), "alarm": bool(reading.alarm[0]),
+    }  # fmt: skip
+
+  def save(self) -> None:
+    """Writes the state, whole or not at all, where there is a file for it."""
+    if self._path is None:
+      return
+    saved = json.loads(self.monitor.dumps(self.state))
+    content = {"calibration": self._checksum, "monitor": saved}
+    temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+    try:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      temporary.write_text(json.dumps(content) + "\n")
+      os.replace(temporary, self._path)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+  def _resume(self, path: pathlib.Path, false_alarm_rate: float | None) -> None:
+    try:
+      content = json.loads(path.read_text())
+      checksum, text = content["calibration"], json.dumps(content["monitor"])
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(f"{path} is no saved state of launch.watch, or damaged.") from error
+    try:
+      self.monitor, self.state = monitor.Monitor.loads(text)
+    except ValueError as error:
+      raise ValueError(f"{path}: {error}") from error
+    if checksum != self._checksum:
+      raise ValueError(
+        f"{path} is of another detector or calibration; name another file, or remove this one to "
+        "start anew."
+      )
+    saved = self.monitor.false_alarm_rate
+    if false_alarm_rate not in (None, saved):
+      raise ValueError(
+        f"{path} has a false-alarm rate of {saved:g}, not {false_alarm_rate:g}; leave the flag "
+        "out, or name another file."
+      )
+
+  def _record(self, line: bytes | str) -> np.ndarray:
+    try:
+      values = json.loads(line)
+    except ValueError as error:
+      raise ValueError("is not JSON") from error
+    if isinstance(values, dict):
+      values = self._by_name(values)
+    try:
+      x = np.asarray(values)
+    except ValueError as error:
+      raise ValueError("has lists of different lengths") from error
+    if x.dtype.kind not in "iuf":
+      raise ValueError("holds something that is no number")
+    if x.shape != self._detector.input_shape:
+      raise ValueError(
+        f"has shape {list(x.shape)} where the detector takes {list(self._detector.input_shape)}"
+      )
+    if unfit(x).any():
+      raise ValueError("holds NaN, infinity or too large a number")
+    return x
+
+  def _by_name(self, values: dict[str, Any]) -> list[Any]:
+    if not self._names:
+      raise ValueError("is an object, and the detector knows no feature names: give a list")
+    lacking = [name for name in self._names if name not in values]
+    if lacking:
+      raise ValueError(f"lacks {listed(lacking)}")
+    return [values[name] for name in self._names]
+
+
+def watch(
+  watcher: Watcher,
+  lines: Iterable[bytes | str],
+  write: Callable[[str], None],
+  on_bad_row: str = "fail",
+) -> Tally:
+  """Says of every line of a stream what ``Watcher.take`` does; saves the state at the end.
+
+  Ctrl-C and a reader that has gone away end it as the end of the stream does.
+
+  Args:
+    watcher: the detector and its monitor.
+    lines: newline-delimited JSON; blank lines are left out.
+    write: takes one line of JSON, with its number in the stream (from 1) as ``line``.
+    on_bad_row: what becomes of a line that cannot be scored: "fail" raises, "skip" writes nothing,
+      "nan" writes null for its score, p-value and decision. The monitor does not see it.
+
+  Raises:
+    ValueError: a bad line where ``on_bad_row`` is "fail".
+  """
+  tally = Tally(alarm=0 if watcher.alarm else None)
+  try:
+    for number, line in enumerate(lines, 1):
+      if not line.strip():
+        continue
+      try:
+        told = watcher.take(line)
+      except ValueError as error:
+        tally.bad += 1
+        tally.first_bad = tally.first_bad or f"line {number} {error}"
+        if on_bad_row == "fail":
+          raise ValueError(
+            f"Line {number} {error}; repair it, or give --on_bad_row=skip or --on_bad_row=nan."
+          ) from error
+        if on_bad_row == "skip":
+          continue
+        told = watcher.told()
+      else:
+        tally.records += 1
+        tally.anomalous += told["decision"]
+        if told["alarm"] and tally.alarm is None:
+          tally.alarm = number
+        if tally.records % SAVE_EVERY == 0:
+          watcher.save()
+      write(json.dumps({"line": number, **told}) + "\n")
+  except (KeyboardInterrupt, BrokenPipeError):
+    pass
+  finally:
+    watcher.save()
+  return tally
+
+
+def write_line(text: str) -> None:
+  """Writes to standard output at once; a reader that has gone away leaves nothing to flush."""
+  try:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise
+
+
+def tell(tally: Tally) -> None:
+  """Prints a summary on standard error."""
+  if tally.bad:
+    print(f"{tally.bad} bad lines; the first: {tally.first_bad}.", file=sys.stderr)
+  alarm = "no alarm" if tally.alarm is None else f"alarm at line {tally.alarm}"
+  if tally.alarm == 0:
+    alarm = "the alarm was raised before this part of the stream"
+  print(f"{tally.records} records, {tally.anomalous} anomalous; {alarm}.", file=sys.stderr)
