@@ -35,5 +35,5 @@ def get_config(name: str = "lf", keyword: str = "") -> Config:
   data = DataConfig(name="speech", keyword=keyword)
   network = NetworkConfig(name="lstm")
   return experiment(
-    data, network, algorithm(radius=RADIUS[keyword]), epochs=60, calibration_size=0.1
+    data, network, algorithm(radius=RADIUS[keyword]), epochs=200, calibration_size=0.1
   )
