@@ -142,11 +142,12 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
     return state, jax.tree.map(jnp.add, info, new_info)
 
   jitted_orders_of = jax.jit(orders_of)
+  no_info = jax.jit(functools.partial(_no_info, step, batch_size=batch_size))
 
   def train_epochs(state: Any, data: Data, key: jax.Array, first: Any, last: Any) -> Any:
     order_key, step_key = jax.random.split(key)
     num_steps = steps_per_epoch(int(data.num_rows), batch_size)
-    info = _no_info(step, state, data, step_key, batch_size)
+    info = no_info(state, data, step_key)
     for epoch in range(int(first), int(last)):
       orders = jitted_orders_of(order_key, jnp.asarray(epoch, jnp.int32), data)
       info = jax.tree.map(jnp.zeros_like, info)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import numbers
 from typing import Any, Self
 
 from flax import linen as nn
@@ -114,11 +115,11 @@ class DROCCOE(DROCC):
     labels = np.asarray(y)
     if labels.shape != (count,):
       raise ValueError(f"There are {count} records, but y has shape {list(labels.shape)}.")
-    if labels.dtype.kind not in "biuf" or not np.isin(labels, (-1, 1)).all():
-      other = [value for value in np.unique(labels).tolist() if value not in (-1, 1)]
-      raise ValueError(
-        f"y must be +1 for typical records and -1 for negatives, but holds {other[0]!r}."
-      )
+    for value in labels.tolist():
+      if not (isinstance(value, numbers.Real) and value in (-1, 1)):
+        raise ValueError(
+          f"y must be +1 for typical records and -1 for negatives, but holds {value!r}."
+        )
     for label, kind, least in ((1, "typical records", 2), (-1, "negatives", 1)):
       found = int(np.sum(labels == label))
       if found < least:

@@ -263,7 +263,8 @@ def prepare(
       there (or not) where the algorithm has no use (or need) for them.
   """
   config.validate()
-  if (negatives is None) == isinstance(config, drocc_oe.Config):
+  empty = negatives is not None and not len(negatives)
+  if empty or (negatives is None) == isinstance(config, drocc_oe.Config):
     raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
   if batch_size < 1:
     raise ValueError(f"batch_size must be >= 1, got {batch_size!r}.")

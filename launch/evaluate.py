@@ -18,9 +18,10 @@ def main() -> None:
   common.require(workdir=_WORKDIR.value)
   workdir = pathlib.Path(_WORKDIR.value)
   result = evaluation.evaluate(workdir)
-  table = Table("metric", "value", title=f"{workdir}, last epoch")
+  table = Table("metric", "value", "95 % interval", title=f"{workdir}, last epoch")
+  ends = {**result["intervals"]["metrics"], **result["intervals"]["decision"]}
   for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
-    table.add_row(name, _cell(value))
+    table.add_row(name, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
   console = Console()
   console.print(table)
   if sources := result.get("sources"):

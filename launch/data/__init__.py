@@ -56,9 +56,9 @@ class DataConfig:
       typical.
     unseen: for an image set, classes that are left out of training; their test images are
       anomalous too (sources "mnist 4" and the like), a shift much nearer than another set.
-    negatives: for "digits" and image sets without ``ood``, classes whose training records are given
-      as labelled negatives. Test records are then of the typical class, of these, and masked ones
-      of the typical class; see ``negatives.masked_classes``. () gives none.
+    negatives: for "digits" and image sets without ``ood`` and ``unseen``, classes whose training
+      records are given as labelled negatives. Test records are then of the typical class, of these,
+      and masked ones of the typical class; see ``negatives.masked_classes``. () gives none.
     masked: share of masked pixels of the latter, in (0, 1).
     keyword: typical word of "speech"; see ``speech.wake_word``.
     features: of "speech", "log_mel" or "mfcc".
@@ -100,10 +100,11 @@ def load(config: DataConfig) -> Splits:
       f"The data set {config.name!r} takes no out-of-distribution sets: leave ood and unseen "
       f"empty, or choose one of {', '.join(IMAGE_SETS)}."
     )
-  if config.negatives and (config.name not in ("digits", *IMAGE_SETS) or config.ood):
+  others = config.ood or config.unseen
+  if config.negatives and (others or config.name not in ("digits", *IMAGE_SETS)):
     raise DataError(
       f"The data set {config.name!r} takes no classes as negatives: leave negatives empty, or "
-      f"choose one of {', '.join(('digits', *IMAGE_SETS))} without ood."
+      f"choose one of {', '.join(('digits', *IMAGE_SETS))} without ood and unseen."
     )
   return splits.limited(_load(config), config.limit, config.seed)
 

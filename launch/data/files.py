@@ -4,7 +4,6 @@ Every problem with a file is a ``DataError`` of one sentence: what is wrong, whe
 """
 
 import dataclasses
-import logging
 import os
 import pathlib
 
@@ -22,8 +21,6 @@ from launch.data.formats import (
 from launch.data.splits import Splits
 
 __all__ = ("DataError", "Table", "load_files", "read_table")
-
-logger = logging.getLogger(__name__)
 
 Path = str | os.PathLike[str]
 

@@ -40,8 +40,8 @@ def masked_classes(
 
   The experiment of section 5.2.2: digit 0 is typical, digit 1 the given negative; masked zeros are
   the close negatives, which are never trained on. Masked images are made of images that are
-  nowhere else in use: of the typical test images one half tests as it is, and the other half masked;
-  likewise the validation records.
+  nowhere else in use: of the typical test images one half tests as it is, and the other half
+  masked; likewise the validation records.
 
   Args:
     train: images ``[n, h, w, c]``, bytes or floating point in [0, 1], and their classes ``[n]``.
@@ -77,13 +77,13 @@ def masked_classes(
   def take(part: tuple[np.ndarray, np.ndarray], classes: Sequence[int]) -> np.ndarray:
     return unit(part[0][np.isin(part[1], classes)])
 
-  def divide(x: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+  def divide(x: np.ndarray, share: float, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     order = rng.permutation(len(x))
-    count = min(max(2, round(share * len(x))), len(x) - 2)
+    count = min(max(least, round(share * len(x))), len(x) - least)
     return x[np.sort(order[count:])], x[np.sort(order[:count])]
 
   def measured(positive: np.ndarray, negative: np.ndarray) -> Labelled:
-    plain, other = divide(positive, 0.5)
+    plain, other = divide(positive, 0.5, least=1)
     parts = {TYPICAL: plain, NEGATIVE: negative, MASKED: mask_pixels(other, masked, rng)}
     counts = [len(x) for x in parts.values()]
     return Labelled(
@@ -102,8 +102,8 @@ def masked_classes(
     image_shape=image_shape(x_train),
     description=(
       f"class {typical} against {len(given):,} given negatives of class "
-      f"{', '.join(map(str, negatives))} and against itself with {masked:.0%} of the pixels masked, "
-      f"seed {seed}"
+      f"{', '.join(map(str, negatives))} and against itself with {masked:.0%} of the pixels "
+      f"masked, seed {seed}"
     ),
     sources=tested.sources,
     negatives=given,

@@ -245,7 +245,8 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
   """At most ``limit`` records of each part, drawn at random, in their order.
 
   The parts are the training records, the negatives, and the test and validation records of each
-  source (all test records, where there are no sources). A larger limit keeps what a smaller one does.
+  source (all test records, where there are no sources). A larger limit keeps what a smaller one
+  does.
 
   Args:
     split: what to draw from.

@@ -7,7 +7,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
-from sklearn.metrics import roc_curve
+from sklearn import metrics as sk
 
 TYPICAL, ANOMALOUS, NEUTRAL = "#2a6fb0", "#c8452f", "#555555"
 COLOURS = ("#2a6fb0", "#c8452f", "#e0a020", "#4c9a54", "#8a63a8", "#7f7f7f")
@@ -34,7 +34,7 @@ def roc_curves(
   for (name, tests), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
     rates = []
     for labels, scores in tests:
-      false, true, _ = roc_curve(labels, scores)
+      false, true, _ = sk.roc_curve(labels, scores)
       rates.append(np.interp(grid, false, true))
     mean = np.concatenate([[0.0], np.mean(rates, axis=0)])
     axes.plot(np.concatenate([[0.0], grid]), mean, label=name, color=colour, lw=1.8)
@@ -49,30 +49,90 @@ def roc_curves(
   return figure
 
 
-def score_histogram(scores: np.ndarray, labels: np.ndarray | None, threshold: float) -> Figure:
+def precision_recall_curve(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
+  """Precision of what is flagged over the share of anomalies found, at every threshold.
+
+  The steps are those of average precision: the area below them is ``average_precision``. The
+  dashed line is the precision of chance.
+
+  Args:
+    labels: ``[n]``, 1 = anomalous.
+    scores: ``[n]``, high = anomalous.
+    threshold: whose point is marked, where it flags anything.
+  """
+  figure, axes = _axes(5.2, 4.4)
+  precision, recall, _ = sk.precision_recall_curve(labels, scores)
+  axes.step(recall[::-1], precision[::-1], where="pre", color=COLOURS[0], lw=1.8)
+  share = float(np.mean(labels))
+  axes.axhline(share, color="#bbbbbb", lw=0.8, ls="--")
+  flagged = scores > np.float32(threshold)
+  if flagged.any():
+    axes.plot(
+      [flagged[labels == 1].mean()], [np.mean(labels[flagged])], "o", color="black", ms=6,
+      label=f"threshold {threshold:.3g}", clip_on=False,
+    )  # fmt: skip
+    axes.legend(frameon=False, loc="lower left", fontsize=9)
+  axes.set(
+    xlabel="recall (anomalies found)",
+    ylabel="precision (anomalies among the flagged)",
+    xlim=(0.0, 1.01),
+    ylim=(0.0, 1.01),
+  )
+  return figure
+
+
+def score_histogram(
+  scores: np.ndarray,
+  labels: np.ndarray | None,
+  threshold: float,
+  sources: np.ndarray | None = None,
+) -> Figure:
   """Histogram of scores with the threshold.
 
   Args:
     scores: ``[n]``.
     labels: ``[n]`` 1 = anomalous, or None where there are none.
     threshold: drawn as a line.
+    sources: str ``[n]``, where the anomalies of each are to be drawn by themselves.
   """
-  figure, axes = _axes(6.4, 3.4)
+  figure, axes = _axes(5.9, 3.6)
   low, high = np.percentile(scores, [0.2, 99.8])
   bins = np.linspace(min(low, threshold), max(high, threshold), 60).tolist()
   clipped = np.clip(scores, bins[0], bins[-1])
   if labels is None:
     axes.hist(clipped, bins, color=NEUTRAL, label="records")
   else:
-    for value, name, colour in ((0, "typical", TYPICAL), (1, "anomalous", ANOMALOUS)):
-      part = clipped[labels == value]
-      axes.hist(part, bins, color=colour, alpha=0.6, density=True, label=f"{name} ({len(part)})")
+    typical = clipped[labels == 0]
+    label = f"typical ({len(typical):,})"
+    axes.hist(typical, bins, color=TYPICAL, alpha=0.6, density=True, label=label)
+    _anomalous_histograms(axes, clipped, labels, sources, bins)
   axes.axvline(threshold, color="black", lw=1.0, ls="--", label=f"threshold {threshold:.3g}")
   axes.set(
     xlabel="score (higher = more anomalous)", ylabel="records" if labels is None else "density"
   )
   axes.legend(frameon=False, fontsize=9)
   return figure
+
+
+def _anomalous_histograms(
+  axes: Axes,
+  scores: np.ndarray,
+  labels: np.ndarray,
+  sources: np.ndarray | None,
+  bins: list[float],
+) -> None:
+  if sources is None:
+    part = scores[labels == 1]
+    label = f"anomalous ({len(part):,})"
+    axes.hist(part, bins, color=ANOMALOUS, alpha=0.6, density=True, label=label)
+    return
+  for place, source in enumerate(dict.fromkeys(sources[labels == 1].tolist()), 1):
+    part = scores[(labels == 1) & (sources == source)]
+    colour, dash = COLOURS[place % len(COLOURS)], ("-", ":")[place // len(COLOURS) % 2]
+    axes.hist(
+      part, bins, histtype="step", color=colour, ls=dash, lw=1.4, density=True,
+      label=f"{source} ({len(part):,})",
+    )  # fmt: skip
 
 
 def layer_histograms(

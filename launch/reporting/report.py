@@ -8,7 +8,9 @@ import pathlib
 from typing import Any
 
 import jinja2
+from matplotlib import image as mpl_image
 from matplotlib.figure import Figure
+import numpy as np
 
 _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!doctype html>
@@ -16,19 +18,35 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+      content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
 <title>{{ title }}</title>
 <style>
-  body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 0 auto;
-         padding: 1rem; }
-  h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+  body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem; margin: 0 auto;
+         padding: 1rem; overflow-wrap: anywhere; }
+  h1 { font-size: 1.6rem; line-height: 1.3; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+  p { max-width: 46rem; }
   .scroll { overflow-x: auto; }
   table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
   th, td { padding: 0.25rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd;
-           white-space: nowrap; }
-  th:first-child, td:first-child { text-align: left; }
+           white-space: nowrap; overflow-wrap: normal; }
+  th { vertical-align: bottom; white-space: normal; }
+  th:first-child, td:first-child, .prose th, .prose td { text-align: left; white-space: normal; }
+  td:first-child { min-width: 5rem; }
+  .prose td { overflow-wrap: break-word; vertical-align: top; }
+  .records { min-width: 44rem; }
   tr.total td { font-weight: 600; border-top: 2px solid #999; }
-  figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-  figcaption, .note { color: #555; font-size: 0.9rem; }
+  figure { display: inline-block; max-width: 100%; margin: 1rem 1rem 0 0; vertical-align: top; }
+  img { display: block; width: 100%; height: auto; }
+  figcaption { color: #555; font-size: 0.9rem; line-height: 1.35; }
+  .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr));
+             gap: 0.8rem; }
+  .gallery figure { display: block; margin: 0; }
+  .gallery img { aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; }
+  .gallery figcaption { font-size: 0.8rem; }
+  @media (max-width: 40rem) { th, td { padding: 0.25rem 0.35rem; } }
+  pre { overflow-x: auto; font-size: 0.8rem; overflow-wrap: normal; }
 </style>
 </head>
 <body>
@@ -39,7 +57,8 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 {% elif part.kind == "text" %}
 <p>{{ part.text }}</p>
 {% elif part.kind == "table" %}
-<div class="scroll"><table>
+<div class="scroll" tabindex="0"><table{% if part.prose %}
+ class="prose{% if part.head | length > 2 %} records{% endif %}"{% endif %}>
 <thead><tr>{% for cell in part.head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in part.rows %}
@@ -49,14 +68,28 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 {% endfor %}
 </tbody>
 </table></div>
+{% elif part.kind == "details" %}
+<details><summary>{{ part.title }}</summary><pre tabindex="0">{{ part.text }}</pre></details>
+{% elif part.kind == "gallery" %}
+<div class="gallery">
+{% for data, caption in part.pictures %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ data }}">
+<figcaption>{{ caption }}</figcaption></figure>
+{% endfor %}
+</div>
 {% else %}
-<figure><img alt="{{ part.caption }}" src="data:image/png;base64,{{ part.data }}">
+<figure style="width: {{ part.width }}px">
+<div class="scroll" tabindex="0"><img alt="{{ part.caption }}" style="min-width: {{ part.least }}px"
+ src="data:image/png;base64,{{ part.data }}"></div>
 <figcaption>{{ part.caption }}</figcaption></figure>
 {% endif %}
 {% endfor %}
 </body>
 </html>
 """)
+
+PIXELS_PER_INCH = 96
+LEAST_PIXELS_PER_INCH = 60
 
 
 class Report:
@@ -81,18 +114,57 @@ class Report:
     """Adds a paragraph."""
     self._parts.append({"kind": "text", "text": text})
 
-  def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]], total: bool = False) -> None:
-    """Adds a table of cells that are shown as they are; ``total`` sets off the last row."""
-    self._parts.append({"kind": "table", "head": head, "rows": rows, "total": total})
+  def table(
+    self,
+    head: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    total: bool = False,
+    prose: bool = False,
+  ) -> None:
+    """Adds a table of cells that are shown as they are; where it is too wide, it scrolls.
+
+    Args:
+      head: a name per column.
+      rows: of as many cells each.
+      total: sets off the last row.
+      prose: cells are text that is broken into lines.
+    """
+    part = {"kind": "table", "head": head, "rows": rows, "total": total, "prose": prose}
+    self._parts.append(part)
+
+  def details(self, title: str, text: str) -> None:
+    """Adds preformatted text that opens on a click on its title."""
+    self._parts.append({"kind": "details", "title": title, "text": text})
+
+  def gallery(self, pictures: Sequence[tuple[np.ndarray, str]]) -> None:
+    """Adds small pictures, as many to a row as fit.
+
+    Args:
+      pictures: with a caption each; ``[height, width]``, white to black from its smallest to its
+        largest value, or ``[height, width, 3]`` in [0, 1].
+    """
+    encoded = [(_png(image), caption) for image, caption in pictures]
+    self._parts.append({"kind": "gallery", "pictures": encoded})
 
   def figure(self, name: str, figure: Figure, caption: str) -> pathlib.Path:
-    """Adds a figure and writes it as ``NAME.png``; returns that path."""
+    """Adds a figure and writes it as ``NAME.png``; returns that path.
+
+    It is shrunk to the width of the screen, but not so far that its text cannot be read: below
+    that it scrolls.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144)
     path = self._folder / f"{name}.png"
     path.write_bytes(buffer.getvalue())
     data = base64.b64encode(buffer.getvalue()).decode()
-    self._parts.append({"kind": "figure", "data": data, "caption": caption})
+    inches = figure.get_figwidth()
+    self._parts.append({
+      "kind": "figure",
+      "data": data,
+      "caption": caption,
+      "width": round(PIXELS_PER_INCH * inches),
+      "least": round(LEAST_PIXELS_PER_INCH * inches),
+    })  # fmt: skip
     return path
 
   def write(self, name: str = "report.html") -> pathlib.Path:
@@ -102,3 +174,12 @@ class Report:
     temporary.write_text(_PAGE.render(title=self._title, parts=self._parts), encoding="utf-8")
     os.replace(temporary, path)
     return path
+
+
+def _png(image: np.ndarray) -> str:
+  buffer = io.BytesIO()
+  if image.ndim == 2:
+    mpl_image.imsave(buffer, image, cmap="gray_r", format="png")
+  else:
+    mpl_image.imsave(buffer, np.clip(image, 0.0, 1.0), format="png")
+  return base64.b64encode(buffer.getvalue()).decode()

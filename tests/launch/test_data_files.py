@@ -1,6 +1,5 @@
 """Tables in files: what is read, and the sentence for each thing that can be wrong with a file."""
 
-import logging
 import os
 
 import numpy as np
@@ -278,24 +277,25 @@ def test_a_label_that_need_not_be_there(write):
   assert read_table(write("t.csv", HEADER), "y", label_required=False).labels.tolist() == [0, 1, 0]
 
 
-def test_load_files_drops_labelled_training_records_and_says_so_once(write, caplog):
+def test_load_files_keeps_labelled_training_records_apart(write):
   train = write("train.csv", HEADER)
   test = write("test.csv", "y,b,a\n1,8,7\n0,10,9\n")
-  with caplog.at_level(logging.WARNING):
-    got = load_files(train, test, "y")
+  got = load_files(train, test, "y")
   assert got.x_train.tolist() == [[1, 2], [5, 6]]
+  assert got.negatives.tolist() == [[3, 4]]
   assert got.x_test.tolist() == [[7, 8], [9, 10]]  # matched by name
   assert got.y_test.tolist() == [1, 0]
   assert got.feature_names == ("a", "b")
-  assert [r.getMessage().partition(" in ")[0] for r in caplog.records] == [
-    "Dropped 1 training records labelled 1 (anomalous)"
-  ]
 
 
-def test_load_files_is_silent_where_nothing_is_dropped(write, caplog):
+def test_load_files_has_no_negatives_where_none_is_labelled(write):
   got = load_files(write("train.csv", "a,y\n1,0\n"), None, "y")
-  assert (got.x_train.tolist(), got.x_test, got.y_test) == ([[1.0]], None, None)
-  assert not caplog.records
+  assert (got.x_train.tolist(), got.x_test, got.y_test, got.negatives) == (
+    [[1.0]],
+    None,
+    None,
+    None,
+  )
 
 
 @pytest.mark.parametrize(

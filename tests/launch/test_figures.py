@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from detector_jax import metrics
 from launch.reporting import figures
 
 
@@ -77,3 +78,45 @@ def test_lines_past_the_last_colour_are_told_apart():
   (axes,) = figure.axes
   styles = {(bar.lines[0].get_color(), bar.lines[0].get_linestyle()) for bar in axes.containers}
   assert len(styles) == 8
+
+
+def test_the_area_below_the_precision_recall_curve_is_average_precision(rng):
+  labels = np.repeat([0, 1], [300, 100])
+  scores = np.round(rng.normal(size=400) + labels, 1)  # with ties
+  figure = figures.precision_recall_curve(labels, scores, 1.0)
+  (axes,) = figure.axes
+  curve, chance, point = axes.lines
+  recall, precision = curve.get_data()
+  assert curve.get_drawstyle() == "steps-pre"
+  area = np.sum(np.diff(recall) * precision[1:])
+  assert area == pytest.approx(metrics.average_precision(labels, scores))
+  assert set(chance.get_ydata()) == {0.25}
+  flagged = scores > 1.0
+  assert point.get_xdata()[0] == np.mean(flagged[labels == 1])
+  assert point.get_ydata()[0] == np.mean(labels[flagged])
+
+
+def test_a_threshold_above_all_scores_has_no_point_on_the_curve(rng):
+  figure = figures.precision_recall_curve(np.array([0, 1, 1]), np.array([0.0, 1.0, 2.0]), 5.0)
+  assert len(figure.axes[0].lines) == 2
+
+
+def test_score_histograms_are_of_every_source_with_the_threshold(rng):
+  scores, labels = rng.normal(size=300), np.repeat([0, 1], [100, 200])
+  sources = np.repeat(["typical", "rotated", "noisy"], [100, 150, 50])
+  figure = figures.score_histogram(scores, labels, 0.5, sources)
+  (axes,) = figure.axes
+  assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    "typical (100)", "rotated (150)", "noisy (50)", "threshold 0.5",
+  ]  # fmt: skip
+  (line,) = axes.lines
+  assert set(line.get_xdata()) == {0.5}
+
+
+def test_a_threshold_beyond_all_scores_is_drawn(rng):
+  figure = figures.score_histogram(rng.normal(size=50), np.repeat([0, 1], 25), 40.0)
+  (axes,) = figure.axes
+  assert axes.get_xlim()[1] > 40.0
+  assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    "typical (25)", "anomalous (25)", "threshold 40",
+  ]  # fmt: skip

@@ -91,9 +91,9 @@ def test_evaluation_tells_sources_and_layers_apart(finished):
   assert result["sources"]["noise"]["auroc"] > 0.9
   page = (finished / "report.html").read_text()
   assert "NeuralFP of a network" in page
-  for name in ("layers.png", "error_maps.png", "contact_sheet.png"):
+  for name in ("layers.png", "error_maps.png", "precision_recall.png"):
     assert (finished / name).stat().st_size > 1000
-  assert page.count("data:image/png;base64,") == 7
+  assert page.count("data:image/png;base64,") == 27
 
 
 def test_columns_of_scored_records_name_layer_and_side(finished):

@@ -177,7 +177,7 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
   assert "sources" not in result
   page = (finished / "report.html").read_text()
   assert result["detector"]["summary"] in page
-  assert page.count("data:image/png;base64,") == 3
+  assert page.count("data:image/png;base64,") == 4
   assert "http" not in page.replace("http-equiv", "")
   for name in ("scores.png", "roc.png", "training.png"):
     assert (finished / name).stat().st_size > 1000

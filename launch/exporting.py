@@ -1,0 +1,170 @@
+"""A detector for elsewhere: what ``launch.export`` writes, and what it says of it."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+import detector_jax
+from detector_jax import artifact
+from detector_jax.detector import Program
+from detector_jax.preprocessing import Identity, Standardizer
+from drocc_jax import recipe
+from fingerprint_jax import autoencoders, fingerprint, one_out, taps, views
+from launch import evaluation, onnx_model, run
+from launch.methods import drocc, neuralfp
+
+FORMATS = ("folder", "onnx")
+
+
+def export_folder(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
+  """Writes the Detector of a finished run to another place, whole or not at all.
+
+  Args:
+    workdir: folder of the run.
+    output: folder to write; must be new or empty.
+
+  Returns:
+    The Detector as it reads back from there.
+
+  Raises:
+    ValueError: the run is not finished or has no detector, its folder is damaged, or ``output`` is
+      taken.
+    OSError: ``output`` cannot be written.
+  """
+  check_free(output)
+  detector = evaluation.load_detector(workdir)
+  try:
+    detector.save(output)
+  except OSError as error:
+    raise OSError(f"The folder {output} cannot be written: {error.strerror}.") from error
+  return detector_jax.load(output)
+
+
+def check_free(output: pathlib.Path) -> None:
+  """Raises a ValueError where ``output`` is a file or a folder that holds something."""
+  if output.is_dir():
+    if any(output.iterdir()):
+      raise ValueError(f"{output} is not empty: give an --output that is new, or empty it first.")
+  elif output.exists() or output.is_symlink():
+    raise ValueError(f"{output} is a file: give an --output that is new.")
+
+
+def export_onnx(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
+  """Writes the Detector of a finished run as one ONNX file, see ``onnx_model``.
+
+  Args:
+    workdir: folder of the run.
+    output: file to write; must be new.
+
+  Returns:
+    The Detector that was converted.
+
+  Raises:
+    ValueError: as ``export_folder``; or the extra ``onnx`` is not installed, or the detector cannot
+      be converted.
+    OSError: ``output`` cannot be written.
+  """
+  if output.exists() or output.is_symlink():
+    raise ValueError(f"{output} exists: give an --output that is new.")
+  detector = live(workdir)
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    onnx_model.write(detector, output)
+  except OSError as error:
+    raise OSError(f"The file {output} cannot be written: {error.strerror}.") from error
+  return detector
+
+
+def live(workdir: pathlib.Path) -> detector_jax.Detector:
+  """The Detector of a finished run, with a program that can be traced anew; needs no data.
+
+  Raises:
+    ValueError: the run is not finished or has no detector, or scores otherwise than its folder.
+  """
+  config, loaded = run.read_config(workdir), evaluation.load_detector(workdir)
+  if isinstance(config, neuralfp.Config):
+    program, variables = _neuralfp(config, workdir, loaded)
+    preprocessing: Any = Identity()
+  else:
+    program, variables, preprocessing = _drocc(config, loaded)
+  arrays = {name: loaded.arrays[name] for name in ("calibration", "threshold")}
+  arrays |= {"variables": variables, "preprocessing": preprocessing}
+  detector = dataclasses.replace(loaded, arrays=arrays, program=program)
+  artifact.check_parity(detector, loaded)
+  return detector
+
+
+def _drocc(config: drocc.Config, loaded: detector_jax.Detector) -> tuple[Program, Any, Any]:
+  center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
+  kept = loaded.arrays.get("preprocessing/kept")
+  clip = np.inf if config.scaling == "none" else config.clip
+  shape = loaded.input_shape if kept is None else kept.shape
+  network = config.network.make() or recipe.default_network(shape)
+  variables = {"stats": {}, **_below(loaded, "variables")}
+  score = recipe.NegativeLogit(network)
+  return Program(score), variables, Standardizer(center, scale, kept, clip)
+
+
+def _neuralfp(
+  config: neuralfp.Config, workdir: pathlib.Path, loaded: detector_jax.Detector
+) -> tuple[Program, Any]:
+  network, params = neuralfp.classifier_of(config, workdir)
+  tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
+  shapes = fingerprint.shapes_of_targets(tapped)
+  modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
+  prints = fingerprint.Fingerprint(tapped, modules, config.two_sided)
+  seen, weights, learned = {}, {}, {}
+  for name in tapped.layers:
+    seen[name] = views.View(**_below(loaded, f"variables/views/{name}"))
+    weights[name] = loaded.arrays[f"variables/weights/{name}"]
+    learned[name] = _below(loaded, f"variables/params/{name}")
+  variables = {
+    "network": _below(loaded, "variables/network"),
+    "views": seen,
+    "params": learned,
+    "weights": weights,
+    "reference": one_out.Reference(**_below(loaded, "variables/reference")),
+  }
+  return Program(prints, fingerprint.Report(prints)), variables
+
+
+def _below(loaded: detector_jax.Detector, prefix: str) -> dict[str, Any]:
+  """The nested dict whose leaves are the arrays ``prefix/A/B/...``."""
+  result: dict[str, Any] = {}
+  for name, array in loaded.arrays.items():
+    if name.startswith(prefix + "/"):
+      *path, last = name.removeprefix(prefix + "/").split("/")
+      place = result
+      for key in path:
+        place = place.setdefault(key, {})
+      place[last] = array
+  return result
+
+
+def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tuple[str, str]]:
+  """What was written, as pairs of a word and a phrase: size, input, and the stated rate."""
+  files = output.iterdir() if output.is_dir() else [output]
+  size = sum(path.stat().st_size for path in files)
+  shape = ", ".join(map(str, ("n", *detector.input_shape)))
+  values = ""
+  if detector.input_range is not None:
+    values = ", values from {:g} to {:g}".format(*detector.input_range)
+  records = detector.calibration.scores.size
+  if detector.fpr is None:
+    rate = f"none; anomalous above {detector.threshold:.4g}, which no held-out record defends"
+  else:
+    rate = (
+      f"at most {100 * detector.fpr:.4g} % false alarms above {detector.threshold:.4g}, from "
+      f"{records:,} held-out records"
+    )
+  return [
+    ("detector", f"{output}, {_readable(size)}"),
+    ("input", f"float32 [{shape}]{values}"),
+    ("rate", rate),
+  ]
+
+
+def _readable(size: int) -> str:
+  return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

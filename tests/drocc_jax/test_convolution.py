@@ -1,0 +1,120 @@
+"""Convolution by slices: the numbers of Flax's own, forwards and backwards."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drocc_jax import convolution, networks
+
+SHAPES = [
+  ((5, 5), (2, 7, 9, 3), 4),
+  ((3, 3), (1, 4, 3, 2), 5),
+  ((1, 3), (2, 5, 6, 2), 1),
+  ((5, 1), (2, 3, 4, 1), 2),  # the image is lower than the kernel
+]
+
+
+@pytest.mark.parametrize(("kernel", "shape", "features"), SHAPES)
+def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
+  x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+  weights = jnp.asarray(rng.normal(size=(*shape[:3], features)), jnp.float32)
+  ours = convolution.SlicedConv(features, kernel)
+  theirs = nn.Conv(features, kernel, use_bias=False)
+  variables = theirs.init(jax.random.key(0), x)
+
+  def run(network):
+    @jax.jit
+    def total(variables, x):
+      result, backwards = jax.vjp(network.apply, variables, x)
+      return result, backwards(weights)
+
+    return total(variables, x)
+
+  got, want = run(ours), run(theirs)
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_it_starts_where_the_convolution_of_flax_starts():
+  x = jnp.zeros((1, 8, 8, 3))
+  ours, theirs = convolution.SlicedConv(4, (5, 3)), nn.Conv(4, (5, 3), use_bias=False)
+  one, two = jax.jit(lambda key: (ours.init(key, x), theirs.init(key, x)))(jax.random.key(1))
+  assert one.keys() == two.keys() == {"params"}
+  assert one["params"].keys() == two["params"].keys() == {"kernel"}
+  np.testing.assert_array_equal(one["params"]["kernel"], two["params"]["kernel"])
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 7, 1), (1, 2, 3, 2)])
+def test_max_pool_is_that_of_flax(rng, shape):
+  x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+  def run(pool):
+    result, backwards = jax.vjp(pool, x)
+    return result, backwards(jnp.arange(1.0, 1.0 + result.size).reshape(result.shape))[0]
+
+  got, want = run(convolution.max_pool), run(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+  np.testing.assert_array_equal(got[0], want[0])
+  np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_max_pool_shares_the_gradient_of_equal_values():
+  x = jnp.array([[3.0, 3.0], [1.0, 2.0]]).reshape(1, 2, 2, 1)
+  gradient = jax.grad(lambda x: jnp.sum(convolution.max_pool(x)))(x)
+  np.testing.assert_array_equal(gradient.ravel(), [0.5, 0.5, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("make", [networks.mnist_lenet, networks.cifar_lenet])
+def test_a_lenet_by_slices_has_the_same_variables(make):
+  network, x = make(), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  want, got = (
+    jax.eval_shape(networks.as_forward(each).init, jax.random.key(0), x)
+    for each in (network, network.clone(sliced=True))
+  )
+  assert jax.tree.map(lambda leaf: leaf.shape, got) == jax.tree.map(lambda leaf: leaf.shape, want)
+
+
+def test_a_lenet_by_slices_has_the_same_start_and_logits(rng):
+  plain = networks.LeNet((3,), (5,))
+  sliced = plain.clone(sliced=True)
+  x = jnp.asarray(rng.normal(size=(4, 9, 12, 2)), jnp.float32)
+  mask = jnp.array([1.0, 1.0, 1.0, 0.0])
+  results = []
+  for network in (plain, sliced):
+    forward = networks.as_forward(network)
+
+    @jax.jit
+    def run(key, x, forward=forward):
+      variables = forward.init(key, x)
+      logits, stats = forward.train(*variables, x, mask)
+      return variables, logits[:3], stats, forward.evaluate(variables[0], stats, x)
+
+    results.append(run(jax.random.key(0), x))
+  want, got = results
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for a, b in zip(jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True):
+    np.testing.assert_array_equal(a, b)
+  for a, b in zip(jax.tree.leaves(got[1:]), jax.tree.leaves(want[1:]), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def primitives(network, x):
+  """Names of the operations of a forward pass."""
+  forward = networks.as_forward(network)
+  variables = jax.eval_shape(forward.init, jax.random.key(0), x)
+  return str(jax.make_jaxpr(forward.evaluate)(*variables, x))
+
+
+def test_on_a_cpu_lenets_train_by_slices(monkeypatch):
+  network, x = networks.mnist_lenet(), jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+  assert "conv_general_dilated" in primitives(network, x)
+  trained = networks.for_training(network)
+  assert "conv_general_dilated" not in primitives(trained, x)
+  assert trained.clone(sliced=False) == network
+  assert not network.sliced
+  mlp = networks.MLP()
+  assert networks.for_training(mlp) is mlp
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert networks.for_training(network) is network

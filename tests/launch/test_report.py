@@ -1,0 +1,251 @@
+"""The report as a page: nothing from elsewhere, every part, and the records it picks out."""
+
+import base64
+import html.parser
+import io
+import re
+
+from matplotlib import image as mpl_image
+from matplotlib.figure import Figure
+import numpy as np
+import pytest
+
+import detector_jax
+from detector_jax.preprocessing import Identity
+from launch import data
+from launch.reporting import evaluated, extremes, intervals, layers, report
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(html.parser.HTMLParser):
+  """Tags with their attributes, rows of tables, and tags that were not closed."""
+
+  def __init__(self, text: str):
+    super().__init__()
+    self.tags, self.rows, self.open, self.texts = [], [], [], []
+    self.feed(text)
+    self.close()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append((tag, dict(attrs)))
+    if tag not in VOID:
+      self.open.append(tag)
+    if tag == "tr":
+      self.rows.append([])
+    if tag in ("td", "th"):
+      self.rows[-1].append("")
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] in ("td", "th"):
+      self.rows[-1][-1] += data
+    self.texts.append(data)
+
+  def of(self, tag):
+    return [attributes for name, attributes in self.tags if name == tag]
+
+
+def first(variables, x):
+  """The score of a record is its first value."""
+  return x.reshape(len(x), -1)[:, 0]
+
+
+def splits_of(x_train, x_test, **more) -> data.Splits:
+  labels = np.repeat([0, 1], len(x_test) // 2)
+  return data.Splits(x_train, x_test, labels, description="made <by> hand", **more)
+
+
+def reported(splits, workdir, **metadata) -> Page:
+  """Writes the report of a detector that scores by the first value."""
+  facts = {
+    "method": "First",
+    "summary": "Made.",
+    "training_records": 1234,
+    "radius": 2.5,
+    **metadata,
+  }
+  detector = detector_jax.Detector.create(
+    first, {}, Identity(), splits.x_train.shape[1:], metadata=facts
+  ).calibrate(splits.x_train, 0.1)
+  x, labels = splits.labelled_test()
+  scores = detector.score(x)
+  ends = intervals.bootstrap(labels, scores, detector.threshold, draws=50)
+  decision = {name: ends.pop(name) for name in ("realised_fpr", "recall")}
+  result = {
+    "metrics": dict.fromkeys(ends, 0.5),
+    "intervals": {"level": 0.95, "draws": 50, "seed": 0, "metrics": ends, "decision": decision},
+    "decision": {"threshold": 1.0, "stated_fpr": 0.1, "realised_fpr": 0.2, "recall": 0.9},
+    "labels": {"typical": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
+    "detector": facts,
+    "versions": {"jax": "1.2.3"},
+  }
+  path = evaluated.write(workdir, evaluated.Evaluated(splits, scores, detector, result))
+  return Page(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> tuple[data.Splits, Page]:
+  """Three columns; one of them is constant in training; and the page of the report."""
+  rng = np.random.default_rng(0)
+  x_train = rng.normal(size=(200, 3)) * [1.0, 10.0, 0.0] + [0.0, 0.0, 7.0]
+  x_test = rng.normal(size=(40, 3)) * [1.0, 10.0, 0.0] + [0.0, 0.0, 7.0]
+  x_test[33] = [50.0, 3.0, 8.0]
+  splits = splits_of(x_train, x_test, feature_names=("height", "<width>", "depth"))
+  config = {"seed": 3, "name": "</pre><script>"}
+  return splits, reported(splits, tmp_path_factory.mktemp("table"), config=config)
+
+
+def test_nothing_is_fetched_from_elsewhere(table):
+  _, page = table
+  for tag, attributes in page.tags:
+    assert tag not in ("script", "iframe", "object", "embed", "base")
+    for name in ("src", "href", "srcset", "poster", "data", "action"):
+      assert attributes.get(name, "data:").startswith("data:"), (tag, name)
+    assert "url(" not in attributes.get("style", "")
+  styles = "".join(page.texts)
+  assert "url(" not in styles
+  assert "@import" not in styles
+  (policy,) = [m["content"] for m in page.of("meta") if "http-equiv" in m]
+  assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_every_tag_is_closed_and_what_the_data_say_is_text(table):
+  _, page = table
+  assert page.open == []
+  assert "First on made <by> hand" in page.texts
+  assert any('"name": "</pre><script>"' in text for text in page.texts)
+
+
+def test_it_fits_a_phone_where_tables_and_figures_scroll(table):
+  _, page = table
+  assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.of("meta")
+  scrolling = [a for a in page.of("div") if a.get("class") == "scroll"]
+  assert len(scrolling) == len(page.of("table")) + len(page.of("figure"))
+  widths = [int(re.fullmatch(r"width: (\d+)px", a["style"])[1]) for a in page.of("figure")]
+  least = [int(re.fullmatch(r"min-width: (\d+)px", a["style"])[1]) for a in page.of("img")]
+  assert widths == [566, 499, 499]
+  assert max(least) <= 390 - 2 * 16  # these three need not scroll
+
+
+def test_it_says_what_was_trained_on_what(table):
+  _, page = table
+  rows = dict(row for row in page.rows if len(row) == 2)
+  assert rows["method"] == "First"
+  assert rows["data"] == "made <by> hand"
+  assert rows["training records"] == "1,234"
+  assert rows["radius"] == "2.5"
+  assert rows["tested on"] == "20 typical and 20 anomalous records"
+  assert rows["versions"] == "jax 1.2.3"
+
+
+def test_every_metric_has_its_interval(table):
+  _, page = table
+  assert ["metric", "value", "95 % interval"] in page.rows
+  start = page.rows.index(["metric", "value", "95 % interval"])
+  shown = page.rows[start + 1 : start + 1 + len(evaluated.METRICS)]
+  assert [row[0] for row in shown] == list(evaluated.METRICS.values())
+  assert all(re.fullmatch(r"\d\.\d{4} to \d\.\d{4}", row[2]) for row in shown)
+  assert any("50 bootstrap draws" in text for text in page.texts)
+
+
+def test_rows_are_told_by_their_most_unusual_columns(table):
+  splits, page = table
+  header = ["test row", "score", "p value", "truly", "most unusual column", "second", "third"]
+  top = page.rows[page.rows.index(header) + 1]
+  low, high = np.percentile(splits.x_train[:, 0], [5, 95])
+  first, third = np.percentile(splits.x_train[:, 0], [25, 75])
+  apart = (50.0 - np.median(splits.x_train[:, 0])) / ((third - first) / 1.349)
+  assert top[:4] == ["33", "50", f"{1 / 201:.2g}", "anomaly"]
+  assert top[4] == "depth = 8 (always 7 in training)"
+  assert top[5] == f"height = 50 (typical {low:.4g} to {high:.4g}; {apart:.1f} deviations)"
+  assert top[6].startswith("<width> = 3 (typical ")
+  ranked = np.argsort(-splits.x_test[:, 0])[:10]
+  start = page.rows.index(header) + 1
+  assert [row[0] for row in page.rows[start : start + 10]] == [str(row) for row in ranked]
+
+
+def test_deviations_fall_back_to_the_standard_deviation():
+  x = np.zeros((100, 2))
+  x[:10, 0] = 1.0  # quartiles are all 0
+  typical = extremes.Typical.of(x)
+  np.testing.assert_allclose(typical.scale, [0.3, 0.0])
+  np.testing.assert_allclose(
+    typical.deviations(np.array([[0.6, 0.0], [0.0, 1e-9]])), [[2.0, 0.0], [0.0, np.inf]]
+  )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_drawn(channels, tmp_path):
+  rng = np.random.default_rng(0)
+  x = rng.uniform(size=(60, 8, 8, channels)).astype(np.float32)
+  splits = splits_of(x[:30], x[30:], image_shape=(8, 8) if channels == 1 else (8, 8, 3))
+  page = reported(splits, tmp_path)
+  pictures = [a for a in page.of("img") if "style" not in a]
+  assert len(pictures) == 20
+  scores = x[30:].reshape(30, -1)[:, 0]
+  order = np.argsort(-scores)
+  for attributes, row in zip(pictures[:10], order, strict=False):
+    name = "anomaly" if row >= 15 else "typical"
+    assert attributes["alt"] == f"{name}: {scores[row]:.4g}"
+    encoded = base64.b64decode(attributes["src"].removeprefix("data:image/png;base64,"))
+    drawn = mpl_image.imread(io.BytesIO(encoded))[..., :3]
+    image = x[30 + row]
+    if channels == 3:
+      np.testing.assert_allclose(drawn, image, atol=1 / 255)
+    else:
+      unit = (image - image.min()) / np.ptp(image)
+      np.testing.assert_allclose(drawn, np.broadcast_to(1.0 - unit, (8, 8, 3)), atol=0.02)
+
+
+def test_series_are_drawn_as_maps_and_short_ones_listed(tmp_path):
+  rng = np.random.default_rng(0)
+  page = reported(splits_of(*rng.normal(size=(2, 40, 12, 9))), tmp_path)
+  assert len([a for a in page.of("img") if "style" not in a]) == 20
+  page = reported(splits_of(*rng.normal(size=(2, 40, 12, 2))), tmp_path)
+  assert len([a for a in page.of("img") if "style" not in a]) == 0
+  assert ["test row", "score", "p value", "truly"] in page.rows
+
+
+def test_a_wide_figure_keeps_its_text_readable(tmp_path):
+  page = report.Report("title", tmp_path)
+  page.figure("wide", Figure(figsize=(10.0, 2.0)), "caption")
+  parsed = Page(page.write().read_text())
+  (image,) = parsed.of("img")
+  assert image["style"] == "min-width: 600px"
+  assert parsed.of("figure") == [{"style": "width: 960px"}]
+  assert (tmp_path / "wide.png").stat().st_size > 100
+
+
+def test_layers_have_a_table(tmp_path):
+  rng = np.random.default_rng(0)
+  x = rng.uniform(0.1, 1.0, size=(60, 2)).astype(np.float32)
+  splits = splits_of(x[:20], x[20:])
+
+  def told(variables, x, threshold):
+    limits = [np.float32(0.3) + 0 * x, np.float32(0.8) + 0 * x]
+    return {"layer_error": x, "layer_low": limits[0], "layer_high": limits[1]}
+
+  detector = detector_jax.Detector.create(
+    first, {}, Identity(), (2,), threshold=0.7, report_fn=told, metadata={"layers": ["a", "b"]}
+  )
+  page = report.Report("title", tmp_path)
+  layers.add(page, splits, x[20:, 0], detector)
+  rows = Page(page.write().read_text()).rows
+  assert rows[0] == ["layer", "typical errors", "typical", "anomalous", "too small",
+                     "AUROC of the error"]  # fmt: skip
+  typical, anomalous = x[20:40], x[40:]
+  for place, name in enumerate("ab"):
+    beyond = [
+      100 * np.mean((part[:, place] < 0.3) | (part[:, place] > 0.8))
+      for part in (typical, anomalous)
+    ]
+    assert rows[1 + place] == [
+      name, "0.3 to 0.8", *(f"{share:.1f} %" for share in beyond),
+      f"{100 * np.mean(anomalous[:, place] < 0.3):.1f} %",
+      f"{np.mean(anomalous[:, place][:, None] > typical[:, place]):.4f}",
+    ]  # fmt: skip
+  shares = [f"{100 * np.mean(part[:, 0] > 0.7):.1f} %" for part in (typical, anomalous)]
+  assert rows[3] == ["any layer", "", *shares, "", ""]
