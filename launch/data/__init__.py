@@ -62,6 +62,7 @@ class DataConfig:
     masked: share of masked pixels of the latter, in (0, 1).
     keyword: typical word of "speech"; see ``speech.wake_word``.
     features: of "speech", "log_mel" or "mfcc".
+    synthesised: whether espeak-ng speaks close words for "speech"; without it only "go" has some.
     limit: at most that many records of each part (training records; test records of each source),
       drawn at random; 0: all.
   """
@@ -81,6 +82,7 @@ class DataConfig:
   masked: float = 0.5
   keyword: str = "go"
   features: str = "log_mel"
+  synthesised: bool = True
   limit: int = 0
 
 
@@ -124,7 +126,9 @@ def _load(config: DataConfig) -> Splits:
     case "noisy_sine":
       return synthetic.noisy_sine(config.seed, config.displacement)
     case "speech":
-      return speech.wake_word(config.keyword, config.seed, config.features)
+      return speech.wake_word(
+        config.keyword, config.seed, config.features, synthesised=config.synthesised
+      )
     case "sphere":
       return synthetic.sphere(config.seed, config.radius)
     case "files":
