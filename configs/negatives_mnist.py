@@ -6,8 +6,8 @@
 
 After the colon: drocc, oe or lf. Radius 16 is that of the released code; there a start of length 28
 lies on DROCC-LF's weighted shell already, so that no projection acts and it does what DROCC-OE
-does. At 32 the projection moves every point. Both reached 100 % on the validation records of seed
-100, which the table does not use. Reads MNIST through tfds where it has it, else from the folder
+does. At 32 the projection acts. Both were chosen on the validation records of seed 100, which
+the table does not use. Reads MNIST through tfds where it has it, else from the folder
 that OOD_DATA_DIR names.
 """
 

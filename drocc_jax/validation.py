@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from detector_jax.batching import Mean
-from drocc_jax import drocc, losses, networks
+from drocc_jax import drocc, drocc_lf, losses, networks
 
 
 def make_validate(
@@ -32,7 +32,10 @@ def make_validate(
 
   def validate(state: drocc.State, inputs: jax.Array, mask: jax.Array, key: jax.Array) -> Mean:
     params, stats = state.average["params"], state.average["stats"]
-    state = dataclasses.replace(state, params=params, stats=stats)
+    averaged = {"params": params, "stats": stats}
+    if isinstance(state, drocc_lf.State):
+      averaged["influence"] = state.average
+    state = dataclasses.replace(state, **averaged)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, _ = algorithm.find_negatives(forward, state, inputs, index, key, static)
     positive = losses.logistic(forward.evaluate(params, stats, inputs), 1.0)

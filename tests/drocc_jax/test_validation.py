@@ -1,11 +1,13 @@
 """The criterion that chooses an epoch: the objective on held-out records."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drocc_jax import drocc, losses, networks, validation
+from drocc_jax import drocc, drocc_lf, losses, networks, validation
 
 KEY = jax.random.key(5)
 
@@ -32,3 +34,13 @@ def test_the_same_key_makes_epochs_comparable(state, batch, validate):
   garbage = validate(state, batch.inputs.at[6:].set(1e3), batch.mask, KEY)
   np.testing.assert_array_equal(first.total, garbage.total)
   assert float(validate(state, batch.inputs, batch.mask, jax.random.key(6)).total) != first.total
+
+
+def test_drocc_lf_takes_sigma_from_the_averaged_network(batch, network):
+  settings = drocc_lf.Config(radius=1.0, step_size=0.2, num_steps=2)
+  init = drocc_lf.make_init(network, settings.static())
+  state, other = (init(settings.hyper(), batch.inputs, jax.random.key(seed)) for seed in (0, 1))
+  check = jax.jit(validation.make_validate(network, settings.static(), drocc_lf))
+  want = check(state, batch.inputs, batch.mask, KEY)
+  trained = dataclasses.replace(other, average=state.average)
+  np.testing.assert_array_equal(check(trained, batch.inputs, batch.mask, KEY).total, want.total)
