@@ -232,7 +232,10 @@ def watch(
   except (KeyboardInterrupt, BrokenPipeError):
     pass
   finally:
-    watcher.save()
+    try:
+      watcher.save()
+    except KeyboardInterrupt:  # it came while the stream ended
+      watcher.save()
   return tally
 
 

@@ -203,6 +203,21 @@ def test_the_state_is_saved_now_and_then(detector, tmp_path, monkeypatch):
   assert seen == [0, 0, 0, 4, 4, 4, 4, 8, 8]
 
 
+def test_ctrl_c_as_the_stream_ends_loses_nothing(detector, tmp_path, monkeypatch):
+  path, save, calls = tmp_path / "state.json", watching.Watcher.save, []
+
+  def interrupted(watcher):
+    calls.append(watcher)
+    if len(calls) == 1:
+      raise KeyboardInterrupt
+    save(watcher)
+
+  monkeypatch.setattr(watching.Watcher, "save", interrupted)
+  watcher = watching.Watcher(detector, state=path)
+  assert watching.watch(watcher, ["[0, 0]"] * 3, lambda _: None).records == 3
+  assert watching.Watcher(detector, state=path).state.seen == 3
+
+
 @pytest.fixture(scope="module")
 def folder(detector, tmp_path_factory):
   path = tmp_path_factory.mktemp("detectors") / "detector"
