@@ -13,10 +13,11 @@ import numpy as np
 
 from benchmarks.baselines import BASELINES
 from benchmarks.records import TableRecord
-from detector_jax import Standardizer, health
+from detector_jax import Standardizer, batching, health
 from drocc_jax import drocc, recipe
 from launch.methods.drocc import Config, prepare, validation_of
 
+SCORED = 1000
 COLUMNS = ("last", "selected", "oracle")
 Metric = Callable[[np.ndarray], float]
 
@@ -79,11 +80,11 @@ def train(
     state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, int(end))
     health.check_loss(drocc.means(info), int(state.step))
     objective.append(validate(state)["validation_objective"])
-    scores.append(np.asarray(_score(score_fn, state, z_test)))
+    scores.append(_score(score_fn, state, z_test))
     epoch = int(end)
   return Trajectory(
     ends, np.array(objective), np.array(scores),
-    lambda x: np.asarray(_score(score_fn, state, _standardised(prepared, x))),
+    lambda x: _score(score_fn, state, _standardised(prepared, x)),
   )  # fmt: skip
 
 
@@ -91,8 +92,8 @@ def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
   return recipe.standardise(prepared.preprocessing, x)
 
 
-def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> jax.Array:
-  return _score_jit(score_fn, state.average, z)
+def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> np.ndarray:
+  return batching.in_batches(lambda rows: _score_jit(score_fn, state.average, rows), z, SCORED)
 
 
 _score_jit = jax.jit(lambda score_fn, variables, z: score_fn(variables, z), static_argnums=0)

@@ -1,22 +1,41 @@
 """The papers' tables, measured: python -m benchmarks.tables --table=7 --output=table7.json
 
-2, 6 and 7 are those of the DROCC paper; figure1, ocln-mnist and ocln-speech are its experiments
-with limited negatives, and kinds asks what a few labelled negatives are worth on real sets.
-neuralfp, neuralfp-layers, neuralfp-peers and neuralfp-shifts are of NeuralFP.
+1, 2, 3, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against the
+others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and kinds
+asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers, neuralfp-peers
+and neuralfp-shifts are of NeuralFP.
+
+The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
+``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
+where it was, given the same command again.
 
 Prints a readable table, or with --output writes JSON and, beside it, the figures as PNG files.
 Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
 """
 
+from collections.abc import Callable
+import functools
 import pathlib
+from typing import Any
 
 from absl import flags
 
-from benchmarks import kinds, limited_negatives, neuralfp, records, synthetic, tabular
+from benchmarks import (
+  images,
+  kinds,
+  limited_negatives,
+  neuralfp,
+  records,
+  series,
+  synthetic,
+  tabular,
+)
+from benchmarks.ledger import Ledger
 from launch import flags as common
 from launch.reporting import progress
 
-TABLES = {
+Measure = Callable[..., Any]
+TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "2": (tabular.table2, tabular.count2),
   "6": (synthetic.table6, synthetic.count),
   "7": (synthetic.table7, synthetic.count),
@@ -30,17 +49,29 @@ TABLES = {
   "neuralfp-shifts": (neuralfp.table_shifts, neuralfp.count_shifts),
 }
 
-_TABLE = flags.DEFINE_enum("table", "7", sorted(TABLES), "What to measure.")
+RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
+  "1": (images.table1, images.count1),
+  "3": (series.table3, series.count),
+  "8": (images.table8, images.count1),
+  "mnist": (images.table_mnist, images.count_mnist),
+  "figure7": (images.figure7, images.count_sweep),
+  "figure8": (images.figure8, images.count_sweep),
+}
+
+_TABLE = flags.DEFINE_enum("table", "7", sorted((*TABLES, *RESUMED)), "What to measure.")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "Seeds; 0: 5 for DROCC, 3 for NeuralFP.", lower_bound=0)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file; figures go beside it.")
 
 
 def main() -> None:
   """Measures one table."""
-  measure, count = TABLES[_TABLE.value]
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output is not None:
     records.check_writable(output)
+  ledger = Ledger(None if output is None else output.with_suffix(".partial.jsonl"))
+  measure, count = (TABLES | RESUMED)[_TABLE.value]
+  if _TABLE.value in RESUMED:
+    measure = functools.partial(measure, ledger=ledger)
   seeds = _SEEDS.value or (3 if _TABLE.value.startswith("neuralfp") else 5)
   with progress.bar(f"table {_TABLE.value}", count(seeds)) as advance:
     measured, drawn = measure(seeds, advance)
@@ -48,6 +79,7 @@ def main() -> None:
     records.show(measured)
     return
   records.write(output, measured)
+  ledger.close()
   for name, figure in drawn.items():
     path = output.with_name(f"{name}.png")
     figure.savefig(path, dpi=144)

@@ -23,7 +23,7 @@ from drocc_jax.search import SearchInfo, search
 from drocc_jax.update import Term
 
 OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("constant", "cosine", "released")
+SCHEDULES = ("constant", "cosine", *update.DROPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,9 @@ class Config:
     optimizer: "adam" or "sgd".
     momentum: of SGD, in [0, 1).
     learning_rate: > 0.
-    schedule: "constant", "cosine" (to 0), or "released": times 0.1 at 30, 60 and 90 % of what
-      follows the warm-up.
+    schedule: "constant", "cosine" (to 0), or that of a released trainer: times 0.1 at 30, 60 and
+      90 % of what follows the warm-up ("released", of tables), at 40 and 80 % ("released_images")
+      or at 50 % ("released_series").
     total_steps: steps over which the schedule runs; 0 takes the length of training.
     weight_decay: ``lambda`` >= 0, a term of the objective (not decoupled), biases included.
     average_decay: in [0, 1); the network that scores is the exponential moving average of the
@@ -126,7 +127,7 @@ class Config:
 
   def static(self) -> Any:
     """The part that a compiled step is compiled for, a ``Static``; the rest is traced."""
-    constant, released = self.schedule == "constant", self.schedule == "released"
+    constant, released = self.schedule == "constant", self.schedule in update.DROPS
     chosen = vars(self) | {
       "schedule_start": self.warmup_steps if released else 0,
       "schedule_steps": 0 if constant else self.total_steps,

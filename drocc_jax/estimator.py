@@ -37,7 +37,8 @@ class DROCC(DetectorEstimator):
     optimizer: "adam" or "sgd".
     learning_rate: > 0.
     momentum: of SGD, in [0, 1).
-    schedule: "constant", "cosine" or "released" (times 0.1 at 30, 60 and 90 % of training).
+    schedule: "constant", "cosine", "released", "released_images" or "released_series"; see
+      ``drocc.Config``.
     weight_decay: the lambda term of the objective, >= 0.
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.

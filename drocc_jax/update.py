@@ -11,6 +11,13 @@ import optax
 from detector_jax.batching import Mean
 from drocc_jax import losses, networks
 
+# Shares of the steps after the warm-up at which the released trainers take a tenth of the rate.
+DROPS = {
+  "released": (0.3, 0.6, 0.9),
+  "released_images": (0.4, 0.8),
+  "released_series": (0.5,),
+}
+
 
 class Term(NamedTuple):
   """One sum of the objective: ``weight * mean_i l(f(inputs_i), label)``.
@@ -34,9 +41,9 @@ def make_optimizer(static: Any) -> optax.GradientTransformation:
   """Direction of the outer step with the schedule applied, for a learning rate of 1."""
   if static.schedule == "cosine":
     schedule = optax.cosine_decay_schedule(1.0, static.schedule_steps)
-  elif static.schedule == "released":
+  elif static.schedule in DROPS:
     start, length = static.schedule_start, static.schedule_steps - static.schedule_start
-    drops = {start + int(share * length): 0.1 for share in (0.3, 0.6, 0.9)}
+    drops = {start + int(share * length): 0.1 for share in DROPS[static.schedule]}
     schedule = optax.piecewise_constant_schedule(1.0, drops)
   else:
     schedule = optax.constant_schedule(1.0)

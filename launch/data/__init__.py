@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from launch.data import bundled, files, images, negatives, real, speech, splits, synthetic
+from launch.data import bundled, files, images, negatives, real, series, speech, splits, synthetic
 from launch.data.formats import DataError
 from launch.data.splits import Splits
 
@@ -20,6 +20,7 @@ NAMES = (
   "sphere",
   *IMAGE_SETS,
   "speech",
+  "epilepsy",
   *real.NAMES,
   "files",
 )
@@ -37,10 +38,12 @@ class DataConfig:
       in the folder that the environment variable OOD_DATA_DIR names);
       "mnist", "fashion_mnist" or "cifar10" (image sets, see ``images.load`` for where they are
       read from; records float32 ``[h, w, c]`` in [0, 1]); "speech" (a wake word against other and
-      close words, records ``[98, 32]``); "files" (your own).
+      close words, records ``[98, 32]``); "epilepsy" (pieces of EEG, records ``[178, 1]``, see
+      ``series``); "files" (your own).
     typical: the typical class of "digits", and of an image set without ``ood``, 0..9; the other
       classes are anomalous.
-    split: how real sets are split: "released" (DROCC's released code) or "half" (DAGMM, GOAD).
+    split: how real sets are split: "released" (DROCC's released code) or "half" (DAGMM, GOAD);
+      "epilepsy" by "released" or "recording".
       Bundled sets always have "half", but for "digits_shifted"; image sets have parts of their
       own.
     seed: of the split, of the synthetic records and of the draw of ``limit``, >= 0.
@@ -93,7 +96,7 @@ def load(config: DataConfig) -> Splits:
     ValueError: an unknown name or split, a setting out of its range, or data that cannot be used
       (``DataError``, which is a ValueError).
   """
-  if config.split not in SPLITS:
+  if config.split not in SPLITS and config.name != "epilepsy":
     raise DataError(f"There is no split {config.split!r}; there are: {', '.join(SPLITS)}.")
   if config.limit < 0:
     raise DataError(f"limit must be at least 0 (all records), got {config.limit!r}.")
@@ -129,6 +132,8 @@ def _load(config: DataConfig) -> Splits:
       return speech.wake_word(
         config.keyword, config.seed, config.features, synthesised=config.synthesised
       )
+    case "epilepsy":
+      return series.epilepsy(config.split, config.seed)
     case "sphere":
       return synthetic.sphere(config.seed, config.radius)
     case "files":

@@ -160,6 +160,41 @@ def half(x: np.ndarray, y: np.ndarray, seed: int) -> Splits:
   return _take(x, y, train, test, f"half split, seed {seed}")
 
 
+def by_group(x: np.ndarray, y: np.ndarray, groups: np.ndarray, share: float, seed: int) -> Splits:
+  """Whole groups test, such as all pieces of a recording.
+
+  All anomalous records test. Of the groups without any, a share drawn at random tests with all its
+  records, and the others train; typical records of the groups with anomalous ones are left out of
+  both.
+
+  Args:
+    x: ``[n, ...]`` records.
+    y: ``[n]`` labels, 1 = anomalous, 0 = typical.
+    groups: ``[n]``, what each record is a part of.
+    share: of the typical groups, in (0, 1), rounded to whole groups.
+    seed: of the draw, >= 0.
+
+  Raises:
+    ValueError: labels other than 0 and 1, no anomalies, lengths that do not belong together, or
+      too few typical groups to leave one on each side.
+  """
+  _, anomalous = _rows(x, y, seed)
+  groups = np.asarray(groups)
+  if groups.shape != (len(x),):
+    raise ValueError(f"There are {len(x)} records, but groups of shape {list(groups.shape)}.")
+  typical = np.setdiff1d(groups, groups[anomalous])
+  number = round(share * len(typical))
+  if not 0 < number < len(typical):
+    raise ValueError(
+      f"A share of {share:g} of {len(typical)} typical groups leaves none to test, or to train on."
+    )
+  drawn = np.random.default_rng(seed).permutation(typical)
+  test = np.flatnonzero(np.isin(groups, drawn[:number]))
+  train = np.flatnonzero(np.isin(groups, drawn[number:]))
+  name = f"split by group ({number} of {len(typical)} typical ones test), seed {seed}"
+  return _take(x, y, train, np.concatenate([test, anomalous]), name)
+
+
 def one_vs_rest(
   x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, typical: int
 ) -> Splits:
@@ -287,6 +322,11 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
     if validation is None
     else Labelled(*(values[rows] for values in (validation.x, validation.y, validation.sources))),
   )
+
+
+def drawn(num_rows: int, limit: int, seed: int) -> np.ndarray:
+  """Sorted numbers of at most ``limit`` of ``num_rows`` rows, drawn at random; 0 keeps all."""
+  return _drawn(np.arange(num_rows), limit or num_rows, seed)
 
 
 def image_shape(x: np.ndarray) -> tuple[int, ...]:

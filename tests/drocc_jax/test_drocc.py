@@ -240,10 +240,12 @@ def test_a_constant_schedule_compiles_once_for_any_length(config):
     ("constant", [1.0] * 11),
     ("cosine", [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)]),
     ("released", [1.0] * 5 + [0.1] * 3 + [0.01] * 3 + [0.001] * 2),
+    ("released_images", [1.0] * 6 + [0.1] * 4 + [0.01] * 2),
+    ("released_series", [1.0] * 7 + [0.1] * 5),
   ],
 )
 def test_schedules(schedule, factors):
-  start = 2 if schedule == "released" else 0
+  start = 2 if schedule.startswith("released") else 0
   static = drocc.Static(1, "sgd", 0.0, schedule, schedule_start=start, schedule_steps=start + 10)
   optimizer = update.make_optimizer(static)
   apply, opt_state = jax.jit(optimizer.update), optimizer.init(jnp.ones(()))

@@ -1,0 +1,70 @@
+"""Cells of a long table that are measured already, so that an interrupted table goes on.
+
+A file of JSON lines beside the output. The first says what was measured with what; a file of
+another command, commit or machine is not gone on with.
+"""
+
+from collections.abc import Callable, Sequence
+import json
+import logging
+import pathlib
+from typing import Any
+
+from benchmarks import records
+
+logger = logging.getLogger(__name__)
+
+Cell = dict[str, dict[str, float]]
+
+
+class Ledger:
+  """What was measured: key -> ``{method: {column: value}}``.
+
+  Args:
+    path: of the file, ``None`` keeps nothing.
+    facts: what the numbers depend on; None takes command, commit, versions and hardware.
+  """
+
+  def __init__(self, path: pathlib.Path | None = None, facts: Any = None):
+    self._path, self._cells = path, {}
+    if path is None:
+      return
+    if facts is None:
+      facts = [records.command(), records.commit(), records.versions(), records.hardware()]
+    self._cells = _read(path, facts)
+    lines = [facts, *([list(key), cell] for key, cell in self._cells.items())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+  def cell(self, key: Sequence[str | int], measure: Callable[[], Cell]) -> Cell:
+    """The cell of that key, measured and written down where it is not there yet."""
+    known = tuple(key)
+    if known not in self._cells:
+      self._cells[known] = measure()
+      if self._path is not None:
+        with self._path.open("a") as file:
+          file.write(json.dumps([list(key), self._cells[known]]) + "\n")
+    return self._cells[known]
+
+  def close(self) -> None:
+    """Removes the file; call it when the table is written."""
+    if self._path is not None:
+      self._path.unlink(missing_ok=True)
+
+
+def _read(path: pathlib.Path, facts: Any) -> dict[tuple[str | int, ...], Cell]:
+  """The cells of a file of the same facts; a last line that was cut off is left out."""
+  try:
+    lines = path.read_text().splitlines()
+  except FileNotFoundError:
+    return {}
+  cells: dict[tuple[str | int, ...], Cell] = {}
+  try:
+    if json.loads(lines[0]) != json.loads(json.dumps(facts)):
+      logger.warning("%s is of another command, commit or machine; measuring anew.", path)
+      return {}
+    for line in lines[1:]:
+      key, cell = json.loads(line)
+      cells[tuple(key)] = cell
+  except (ValueError, IndexError, TypeError):
+    pass
+  return cells
