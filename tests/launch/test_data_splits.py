@@ -217,3 +217,40 @@ def test_limited_without_sources_or_test_records():
 def test_limited_refuses_a_negative_limit(long):
   with pytest.raises(ValueError, match=r"limit must be at least 0 \(all records\), got -1"):
     splits.limited(long, -1, 0)
+
+
+def test_by_group_keeps_groups_whole_and_mixed_groups_out():
+  """Groups 0 to 9 of four records each; group 0 has one anomaly among them."""
+  x, groups = np.arange(40.0)[:, None], np.arange(40) % 10
+  y = np.zeros(40, int)
+  y[20] = 1
+  got = splits.by_group(x, y, groups, 1 / 3, seed=2)
+  train, test = got.x_train[:, 0] % 10, got.x_test[got.y_test == 0, 0] % 10
+  assert sorted(np.bincount(test.astype(int), minlength=10)) == [0] * 7 + [4] * 3
+  assert not set(train) & set(test)
+  assert 0 not in {*train, *test}
+  assert len(train) == 24
+  assert got.x_test[got.y_test == 1].ravel().tolist() == [20.0]
+  other = splits.by_group(x, y, groups, 1 / 3, seed=3)
+  assert not np.array_equal(other.x_train, got.x_train)
+
+
+@pytest.mark.parametrize(
+  ("groups", "share", "message"),
+  [
+    (np.arange(4), 0.1, "leaves none to test"),
+    (np.arange(4), 0.9, "leaves none to test, or to train on"),
+    (np.arange(3), 0.5, "groups of shape"),
+  ],
+)
+def test_by_group_refuses(groups, share, message):
+  with pytest.raises(ValueError, match=message):
+    splits.by_group(np.zeros((4, 1)), np.array([0, 0, 0, 1]), groups, share, 0)
+
+
+def test_drawn_rows_are_sorted_distinct_and_nested():
+  few, more = splits.drawn(50, 5, 1), splits.drawn(50, 9, 1)
+  assert len(few) == 5
+  assert (np.diff(few) > 0).all()
+  assert set(few) < set(more) < set(range(50))
+  assert splits.drawn(4, 0, 1).tolist() == splits.drawn(4, 9, 1).tolist() == [0, 1, 2, 3]

@@ -1,0 +1,148 @@
+"""The image tables: what each scale trains on, and cells put together by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks import images, series
+from benchmarks.ledger import Ledger
+from configs import drocc_cifar10, drocc_epilepsy
+from drocc_jax import networks, recipe
+from launch import data
+from launch.data.splits import Splits
+from launch.methods import drocc as methods
+
+SHAPE = (8, 8, 3)
+TINY = images.Scale(40, 30, 2, 16, ascent=2, average_decay=0.5, points=2)
+
+
+def quiet(*_):
+  pass
+
+
+def pictures(config):
+  """Class ``typical`` is bright at the left, the others at the right."""
+  rng = np.random.default_rng(config.typical)
+  train, test = (rng.normal(size=(n, *SHAPE)).astype(np.float32) for n in (60, 80))
+  labels = np.arange(80) % 2
+  train[:, :, :4] += 3.0
+  test[labels == 0, :, :4] += 3.0
+  test[labels == 1, :, 4:] += 3.0
+  return Splits(train, test, labels)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+  """Every network is a small MLP, which compiles in a moment."""
+  network = networks.MLP((8,))
+  monkeypatch.setattr(recipe, "default_network", lambda shape: network)
+  for name in ("cifar_lenet", "lstm"):
+    monkeypatch.setitem(methods.NETWORKS, name, lambda config: network)
+
+
+@pytest.fixture
+def made(monkeypatch):
+  monkeypatch.setattr(data, "load", pictures)
+
+
+def test_table_has_every_method_column_and_published_number(made):
+  records, drawn = images.table1(1, quiet, Ledger(), size=TINY, names=("deer",))
+  by = {(r.row, r.method, r.column): r for r in records}
+  assert {r.row for r in records} == {"deer"}
+  for method in images.OURS:
+    for column in ("last", "selected", "oracle"):
+      assert 0.0 <= by["deer", method, column].mean <= 100.0
+    assert by["deer", method, "oracle"].mean >= by["deer", method, "last"].mean
+  assert by["deer", "nearest neighbour", "last"].mean > 95.0
+  assert by["deer", "DROCC-Rand", "last"].paper == 56.09
+  assert by["deer", "DROCC, released settings", "last"].paper == 73.62
+  assert by["deer", "LOF", "last"].paper is None
+  assert set(drawn) == {"table1"}
+  with pytest.raises(ValueError, match="--classes: 'plane' is none of airplane"):
+    images.table1(1, quiet, Ledger(), size=TINY, names=("plane",))
+
+
+def test_rows_means_and_spread_by_hand():
+  values = {("a", 0): 0.5, ("a", 1): 0.7, ("b", 0): 0.9, ("b", 1): 0.9}
+
+  def cell(row, seed):
+    return {"m": {"last": values[row, seed]}}
+
+  records = images.classes("t", ["a", "b"], 2, cell, quiet, Ledger())
+  got = {r.row: (r.mean, r.std, r.seeds) for r in records}
+  assert got == {"a": (60.0, 10.0, 2), "b": (90.0, 0.0, 2), "mean": (75.0, 5.0, 2)}
+  assert len(images.classes("t", ["a"], 2, cell, quiet, Ledger())) == 1
+
+  def published(row, method):
+    return 1.0
+
+  paper = {
+    r.row: r.paper for r in images.classes("t", ["a", "b"], 2, cell, quiet, Ledger(), published)
+  }
+  assert paper == {"a": 1.0, "b": 1.0, "mean": None}, "the paper's mean is of ten classes"
+
+
+def test_a_scale_draws_its_records_by_the_seed(made):
+  x, x_test, labels = images.one_class("cifar10", 4, 0, TINY)
+  assert (len(x), len(x_test), len(labels)) == (40, 30, 30)
+  whole, whole_test, _ = images.one_class("cifar10", 4, 0, images.FULL)
+  assert (len(whole), len(whole_test)) == (60, 80)
+  other, _, _ = images.one_class("cifar10", 4, 1, TINY)
+  assert not np.array_equal(x, other)
+  found = {each.tobytes() for each in whole}
+  assert all(each.tobytes() in found for each in x)
+
+
+def test_our_settings_are_the_paper_s_advice_and_rand_takes_no_step():
+  x = np.zeros((2, 32, 32, 3))
+  config = images.ours(x, 0, images.FULL)
+  assert config.drocc.radius == pytest.approx(np.sqrt(3072) / 2)
+  assert (config.drocc.gamma, config.epochs, config.batch_size) == (1.0, 40, 256)
+  assert images.ours(x, 0, images.FULL, num_steps=0).drocc.num_steps == 0
+
+
+@pytest.mark.parametrize("name", images.CLASSES)
+def test_released_settings_reach_as_far_at_both_scales(name):
+  full, short = (images.released(name, 3, size).drocc for size in (images.FULL, images.CPU))
+  assert full.num_steps * full.step_size == pytest.approx(short.num_steps * short.step_size)
+  assert (full.radius, full.mu, full.optimizer) == drocc_cifar10.SETTINGS[name][:3]
+  assert dataclasses.replace(short, num_steps=50, step_size=0.001, project_every=10) == full
+  assert drocc_cifar10.get_config(name).data.typical == images.CLASSES.index(name)
+
+
+def test_means_of_the_paper_are_those_of_its_table():
+  assert np.mean(images.PAPER["DROCC"]) == pytest.approx(74.23, abs=0.01)
+  assert {len(values) for values in images.PAPER.values()} == {10}
+
+
+@pytest.mark.parametrize("name", ["cat "])
+def test_config_refuses_another_class(name):
+  with pytest.raises(ValueError, match="After the colon goes one of airplane"):
+    drocc_cifar10.get_config(name)
+  with pytest.raises(ValueError, match="After the colon goes one of released, recording"):
+    drocc_epilepsy.get_config(name)
+
+
+def test_series_are_epilepsy_or_a_word(monkeypatch):
+  asked = []
+
+  def waves(config):
+    asked.append((config.name, config.split, config.keyword))
+    rng = np.random.default_rng(0)
+    train, test = (rng.normal(size=(n, 6, 1)).astype(np.float32) for n in (50, 40))
+    labels = np.arange(40) % 2
+    test[labels == 1] *= 10.0
+    return Splits(train, test, labels)
+
+  monkeypatch.setattr(data, "load", waves)
+  rows = ("recording", "marvin")
+  size = dataclasses.replace(TINY, epochs=1)
+  records, _ = series.table3(1, quiet, Ledger(), size=size, rows=rows)
+  assert asked[0] == ("epilepsy", "recording", "go")
+  assert asked[1][0::2] == ("speech", "marvin")
+  paper = {(r.row, r.method): r.paper for r in records if r.column == "last"}
+  assert paper["recording", "DROCC"] is None
+  assert paper["marvin", "nearest neighbour"] == 65.81
+  found = {(r.row, r.method): r.mean for r in records if r.column == "last"}
+  assert found["recording", "nearest neighbour"] > 95.0

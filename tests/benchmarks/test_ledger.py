@@ -1,0 +1,58 @@
+"""An interrupted table goes on; one of another command does not."""
+
+import json
+import logging
+
+import pytest
+
+from benchmarks.ledger import Ledger
+
+FACTS = ["command", "commit"]
+
+
+def cell(value):
+  return {"DROCC": {"last": value}}
+
+
+def test_a_cell_is_measured_once_over_two_runs(tmp_path):
+  path, calls = tmp_path / "t.partial.jsonl", []
+
+  def measure():
+    calls.append(1)
+    return cell(0.1 + 0.2)
+
+  for _ in range(2):
+    ledger = Ledger(path, FACTS)
+    assert ledger.cell(("airplane", 0), measure) == cell(0.1 + 0.2)
+    assert ledger.cell(("airplane", 0), measure) == cell(0.1 + 0.2)
+  assert calls == [1]
+  assert Ledger(path, FACTS).cell(("airplane", 1), lambda: cell(2.0)) == cell(2.0)
+  ledger.close()
+  assert not path.exists()
+
+
+def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
+  path = tmp_path / "t.partial.jsonl"
+  ledger = Ledger(path, FACTS)
+  for seed in range(3):
+    ledger.cell(("deer", seed), lambda seed=seed: cell(seed))
+  path.write_text(path.read_text()[:-9])
+  ledger = Ledger(path, FACTS)
+  assert ledger.cell(("deer", 1), pytest.fail) == cell(1)
+  assert ledger.cell(("deer", 2), lambda: cell(7)) == cell(7)
+  assert Ledger(path, FACTS).cell(("deer", 2), pytest.fail) == cell(7)
+
+
+@pytest.mark.parametrize("content", [json.dumps(["other", "commit"]) + "\n", "no JSON\n"])
+def test_what_is_of_another_run_is_not_gone_on_with(tmp_path, content, caplog):
+  path = tmp_path / "t.partial.jsonl"
+  path.write_text(content + '[["deer", 0], {"DROCC": {"last": 1.0}}]\n')
+  with caplog.at_level(logging.WARNING):
+    assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
+  assert ("measuring anew" in caplog.text) == content.startswith('["other"')
+
+
+def test_without_a_file_cells_are_kept_in_memory(tmp_path):
+  ledger = Ledger()
+  assert ledger.cell(("deer", 0), lambda: cell(1.0)) == ledger.cell(("deer", 0), pytest.fail)
+  ledger.close()
