@@ -66,6 +66,8 @@ class DataConfig:
     keyword: typical word of "speech"; see ``speech.wake_word``.
     features: of "speech", "log_mel" or "mfcc".
     synthesised: whether espeak-ng speaks close words for "speech"; without it only "go" has some.
+    rotation: for an image set with one typical class, both parts are flipped at random and turned
+      by up to that many degrees, see ``images.turned`` (Table 4 has 30); 0: as they are.
     limit: at most that many records of each part (training records; test records of each source),
       drawn at random; 0: all.
   """
@@ -86,6 +88,7 @@ class DataConfig:
   keyword: str = "go"
   features: str = "log_mel"
   synthesised: bool = True
+  rotation: float = 0.0
   limit: int = 0
 
 
@@ -106,6 +109,11 @@ def load(config: DataConfig) -> Splits:
       f"empty, or choose one of {', '.join(IMAGE_SETS)}."
     )
   others = config.ood or config.unseen
+  if config.rotation and (others or config.negatives or config.name not in IMAGE_SETS):
+    raise DataError(
+      f"The data set {config.name!r} takes no rotation: leave it 0, or choose one of "
+      f"{', '.join(IMAGE_SETS)} without ood, unseen and negatives."
+    )
   if config.negatives and (others or config.name not in ("digits", *IMAGE_SETS)):
     raise DataError(
       f"The data set {config.name!r} takes no classes as negatives: leave negatives empty, or "
@@ -162,8 +170,12 @@ def _one_vs_rest(config: DataConfig) -> Splits:
     )
   train, test = images.load(config.name, "train"), images.load(config.name, "test")
   rows = train.y == config.typical
+  x_train, x_test = train.x[rows], test.x
+  if config.rotation:
+    x_train = images.turned(x_train, config.rotation, config.seed)
+    x_test = images.turned(x_test, config.rotation, config.seed + 1)
   split = splits.one_vs_rest(
-    splits.unit(train.x[rows]), train.y[rows], splits.unit(test.x), test.y, config.typical
+    splits.unit(x_train), train.y[rows], splits.unit(x_test), test.y, config.typical
   )
   return dataclasses.replace(
     split,

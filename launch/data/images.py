@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from launch.data.formats import DataError, listed
 from launch.data.real import FOLDER
@@ -147,6 +148,36 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     result[row] = resized.reshape(height, width, channels)
+  return result
+
+
+def turned(x: np.ndarray, degrees: float, seed: int) -> np.ndarray:
+  """Images flipped left to right with probability 1/2, then turned by an angle of their own.
+
+  What comes in at the corners is the image mirrored at its border, so that no black corner tells
+  that it was turned.
+
+  Args:
+    x: uint8 ``[n, h, w, c]``, c = 1 or 3.
+    degrees: each angle is uniform in [-degrees, degrees], counter-clockwise; 0 < degrees <= 180.
+    seed: of flips and angles, >= 0.
+
+  Returns:
+    uint8 ``[n, h, w, c]``.
+
+  Raises:
+    ValueError: ``x`` is not such an array, or ``degrees`` is out of its range.
+  """
+  _check_images(x)
+  if not 0.0 < degrees <= 180.0:
+    raise ValueError(f"The angle must be in (0, 180] degrees, got {degrees!r}.")
+  rng = np.random.default_rng(seed)
+  flipped, angles = rng.random(len(x)) < 0.5, rng.uniform(-degrees, degrees, len(x))
+  result = np.where(flipped[:, None, None, None], x[:, :, ::-1], x)
+  for row, angle in enumerate(angles):
+    result[row] = ndimage.rotate(
+      result[row], angle, axes=(0, 1), reshape=False, order=1, mode="mirror"
+    )
   return result
 
 

@@ -88,6 +88,16 @@ def test_image_set_has_one_class_typical():
 
 
 @pytest.mark.usefixtures("image_sets")
+def test_rotation_turns_both_parts_by_angles_of_their_own():
+  got = load(DataConfig("cifar10", typical=4, rotation=30.0, seed=5))
+  for x, turned in (
+    (got.x_train, images.turned(COLOUR[4::10], 30.0, 5)),
+    (got.x_test, images.turned(COLOUR[:20], 30.0, 6)),
+  ):
+    np.testing.assert_array_equal(x, turned / np.float32(255.0))
+
+
+@pytest.mark.usefixtures("image_sets")
 def test_other_sets_take_the_shape_of_the_typical_one():
   got = load(DataConfig("fashion_mnist", ood=("svhn_cropped", "cifar10", "mnist")))
   np.testing.assert_array_equal(got.y_train, CLASSES)
@@ -169,6 +179,8 @@ def test_reads_files(tmp_path):
       DataConfig("mnist", ood=("cifar10", "svhn")),
       "no out-of-distribution set 'svhn'; there are: mnist, fashion_mnist, cifar10, svhn_cropped",
     ),
+    (DataConfig("digits", rotation=30.0), "'digits' takes no rotation"),
+    (DataConfig("mnist", ood=("cifar10",), rotation=30.0), "'mnist' takes no rotation: leave it 0"),
     (DataConfig("mnist", ood=("mnist",)), "ood names 'mnist', which is the typical set or named"),
     (DataConfig("mnist", ood=("cifar10", "cifar10")), "ood names 'cifar10', which is the typical"),
     (DataConfig("files"), "'files' needs a file to train on: set train"),

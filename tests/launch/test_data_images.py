@@ -269,6 +269,34 @@ def test_resize_takes_channels_apart_and_keeps_constants():
   assert images.resize(COLOUR[:0], (8, 8)).shape == (0, 8, 8, 3)
 
 
+def test_turned_images_are_flipped_or_not_and_turned_by_their_own_angle():
+  x = np.zeros((400, 15, 15, 1), np.uint8)
+  x[:, 7, 10] = 255  # three pixels to the right of the centre
+  got = images.turned(x, 90.0, 0)
+  assert (got.shape, got.dtype) == (x.shape, np.uint8)
+  np.testing.assert_array_equal(got, images.turned(x, 90.0, 0))
+  assert not np.array_equal(got, images.turned(x, 90.0, 1))
+  weight = got[..., 0] / np.maximum(got.sum(axis=(1, 2)), 1.0)[:, None]
+  rows, columns = np.mgrid[-7.0:8.0, -7.0:8.0]
+  down, right = (np.sum(weight * place, axis=(1, 2)) for place in (rows, columns))
+  np.testing.assert_allclose(np.hypot(down, right), 3.0, atol=0.25)
+  assert 0.4 < np.mean(right < 0.0) < 0.6, "half are flipped"
+  angle = np.degrees(np.arctan2(-down, np.abs(right)))
+  assert angle.min() < -80.0
+  assert angle.max() > 80.0
+  assert 0.4 < np.mean(np.abs(angle) < 45.0) < 0.6, "angles are uniform"
+
+
+def test_turned_images_have_no_black_corners_and_keep_their_channels():
+  constant = np.full((20, 16, 16, 3), (10, 120, 250), np.uint8)
+  np.testing.assert_array_equal(images.turned(constant, 30.0, 0), constant)
+  tiny = images.turned(COLOUR, 1e-6, 3)
+  flipped = COLOUR[:, :, ::-1]
+  for got, left, right in zip(tiny, COLOUR, flipped, strict=True):
+    off = [np.abs(got - each.astype(float)).max() for each in (left, right)]
+    assert min(off) <= 1.0
+
+
 @pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1)])
 def test_as_shape_greys(shape):
   got = images.as_shape(COLOUR, shape)
@@ -291,6 +319,8 @@ def test_as_shape_repeats_gray():
     (lambda: images.resize(COLOUR[..., :2], (8, 8)), r"got uint8 \[6, 32, 32, 2\]"),
     (lambda: images.resize(COLOUR, (0, 8)), "at least 1 x 1, got 0 x 8"),
     (lambda: images.as_shape(COLOUR, (8, 8, 2)), r"shape \(h, w\), .*, got \(8, 8, 2\)"),
+    (lambda: images.turned(GRAY, 30.0, 0), r"got uint8 \[6, 28, 28\]"),
+    (lambda: images.turned(COLOUR, -30.0, 0), r"in \(0, 180\] degrees, got -30.0"),
     (lambda: images.as_shape(COLOUR, (8,)), r"shape \(h, w\), .*, got \(8,\)"),
   ],
 )
