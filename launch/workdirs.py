@@ -1,6 +1,7 @@
 """The folder of a run (workdir), and the configuration that claims it.
 
 config.json     the configuration and its method, checked when the run is taken up again
+data.json       counts and checksums of its records, checked likewise
 checkpoints/    Orbax, by stage and epoch
 metrics.jsonl   scalars by stage and epoch; tensorboard/ has the same
 detector/       the finished Detector, see detector_jax.artifact
@@ -15,6 +16,7 @@ import typing
 from typing import Any
 
 from launch import flags
+from launch.data import Splits, manifest
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:
@@ -42,24 +44,52 @@ def check(workdir: pathlib.Path, config: Any) -> None:
     )
 
 
-def claim(workdir: pathlib.Path, config: Any) -> None:
+def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> None:
   """Makes the workdir and writes ``config.json``, once the settings are known to be good.
 
   Args:
     workdir: the folder.
     config: a dataclass with the class attribute ``method``, its name in ``launch.methods``.
+    splits: the records of the run; their manifest becomes ``data.json``.
 
   Raises:
+    ValueError: the run was begun with other records.
     OSError: it cannot be written.
   """
   values = {"method": type(config).method, **dataclasses.asdict(config)}
+  records = None if splits is None else manifest.of(splits)
+  if records is not None:
+    _check_records(workdir, records)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    temporary = workdir / "config.tmp"
-    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, workdir / "config.json")
+    _write(workdir / "config.json", values)
+    if records is not None:
+      _write(workdir / "data.json", records)
   except OSError as error:
     raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
+
+
+def _write(path: pathlib.Path, values: dict[str, Any]) -> None:
+  temporary = path.with_suffix(".tmp")
+  temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+  os.replace(temporary, path)
+
+
+def _check_records(workdir: pathlib.Path, records: dict[str, Any]) -> None:
+  path = workdir / "data.json"
+  if not path.is_file():
+    return
+  try:
+    changed = manifest.difference(json.loads(path.read_text()), records)
+  except (ValueError, AttributeError) as error:
+    raise ValueError(
+      f"{path} is no manifest of records: {error}; remove it to go on without that check."
+    ) from error
+  if changed:
+    raise ValueError(
+      f"The data have changed since {workdir} was begun: {changed} differ. Restore them, or choose "
+      "another --workdir."
+    )
 
 
 def read(workdir: pathlib.Path) -> tuple[str, dict[str, Any]]:

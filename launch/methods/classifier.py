@@ -62,7 +62,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   network = make(config.network, config.data.name)
   x, classes = classified(splits, rows)
   config.training.validate()
-  workdirs.claim(workdir, config)
+  workdirs.claim(workdir, config, splits)
   params = fit(network, config.training, x, classes, config.seed, workdir, config.checkpoints)
   result = {"test_accuracy": accuracy(network, params, splits), "training_records": len(x)}
   temporary = workdir / "metrics.tmp"

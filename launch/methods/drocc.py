@@ -144,7 +144,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
   negatives = negatives_for(config, splits)
   prepared = prepare(config, x, negatives)
-  workdirs.claim(workdir, config)
+  workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
   stage = _stage(prepared, x_held_out, train_key)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)

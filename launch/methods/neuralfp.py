@@ -74,7 +74,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   x, classes = classifier_method.classified(splits, rows.train)
   network, params = _given(config) if config.classifier.workdir else (_named(config), None)
   _check_layers(config, network, x.shape[1:])
-  workdirs.claim(workdir, config)
+  workdirs.claim(workdir, config, splits)
   if params is None:
     params = classifier_method.fit(
       network, config.classifier.training, x, classes, config.seed, workdir, config.checkpoints

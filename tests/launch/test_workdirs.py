@@ -1,13 +1,15 @@
 """Workdirs: whose they are, and configurations that survive their file."""
 
 import dataclasses
+import hashlib
 import json
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from launch import evaluation, methods, run, workdirs
-from launch.data import DataConfig
+from launch.data import DataConfig, Splits, manifest
 from launch.methods import drocc
 
 
@@ -135,3 +137,48 @@ def test_run_of_a_method_without_detector_says_so(tmp_path, other):
   workdirs.claim(tmp_path, Other())
   with pytest.raises(ValueError, match=r"has no detector, its method .other. makes none"):
     evaluation.load_detector(tmp_path)
+
+
+def splits_of(**parts):
+  labels = {"x_test": np.ones((3, 2)), "y_test": np.array([0, 1, 1])}
+  return Splits(**{"x_train": np.arange(8.0).reshape(4, 2), **labels, **parts})
+
+
+def test_the_manifest_counts_and_hashes_each_part():
+  got = manifest.of(splits_of(negatives=np.zeros((5, 2)), description="two columns"))
+  assert set(got) == {"description", "train", "negatives", "test"}
+  assert (got["train"]["records"], got["train"]["shape"]) == (4, [2])
+  values = np.arange(8.0).astype("<f8").tobytes()
+  assert got["train"]["sha256"] == hashlib.sha256(values).hexdigest()
+  assert got["test"]["anomalous"] == 2
+  assert "anomalous" not in got["train"]
+  reordered = manifest.of(splits_of(x_train=np.arange(8.0).reshape(4, 2)[::-1]))
+  assert reordered["train"]["sha256"] != got["train"]["sha256"], "the order counts"
+  relabelled = manifest.of(splits_of(y_test=np.array([1, 1, 0])))
+  assert relabelled["test"]["sha256"] != got["test"]["sha256"], "labels count"
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"x_train": np.ones((3, 2))}, r"its train records \(4 then, 3 now\) differ"),
+    ({"x_train": np.ones((4, 2))}, r"its train records \(as many, with other values\) differ"),
+    ({"y_test": np.array([1, 0, 1])}, r"its test records \(as many, with other values\) differ"),
+    ({"negatives": np.ones((1, 2))}, r"its negatives records \(0 then, 1 now\) differ"),
+  ],
+)
+def test_a_run_is_not_gone_on_with_other_records(tmp_path, change, message):
+  workdirs.claim(tmp_path, Other(), splits_of())
+  workdirs.claim(tmp_path, Other(), splits_of())
+  before = (tmp_path / "data.json").read_text()
+  with pytest.raises(ValueError, match=f"The data have changed since .*: {message}. Restore them"):
+    workdirs.claim(tmp_path, Other(), splits_of(**change))
+  assert (tmp_path / "data.json").read_text() == before
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+  workdirs.claim(tmp_path, Other(), splits_of())
+  for content in ("{", "[]"):
+    (tmp_path / "data.json").write_text(content)
+    with pytest.raises(ValueError, match=r"data.json is no manifest of records: .*; remove it"):
+      workdirs.claim(tmp_path, Other(), splits_of())
