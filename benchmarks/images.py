@@ -94,6 +94,18 @@ def scale() -> Scale:
   return CPU if chosen_scale() == "cpu" else FULL
 
 
+def chosen_classes() -> tuple[str, ...]:
+  """The classes of CIFAR-10 that the flag asks for.
+
+  Raises:
+    ValueError: one that is none.
+  """
+  for name in _CLASSES.value:
+    if name not in CLASSES:
+      raise ValueError(f"--classes: {name!r} is none of {', '.join(CLASSES)}.")
+  return tuple(_CLASSES.value)
+
+
 def count1(seeds: int) -> int:
   """Number of cells of table 1, and of table 8."""
   return seeds * len(_CLASSES.value)
@@ -137,10 +149,10 @@ def released(name: str, seed: int, size: Scale) -> Config:
 
 
 def one_class(
-  name: str, typical: int, seed: int, size: Scale
+  name: str, typical: int, seed: int, size: Scale, rotation: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Training images, test images and their labels, at one scale."""
-  found = data.load(data.DataConfig(name=name, typical=typical))
+  found = data.load(data.DataConfig(name=name, typical=typical, rotation=rotation, seed=seed))
   x_test, labels = found.labelled_test()
   train = splits.drawn(len(found.x_train), size.train, seed)
   test = splits.drawn(len(x_test), size.test, seed)
@@ -169,16 +181,9 @@ def table1(
   baselines: bool = True, size: Scale | None = None, table: str = "1",
   names: Sequence[str] | None = None,
 ) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
-  """CIFAR-10: AUROC of every class and their mean, in each column.
-
-  Raises:
-    ValueError: a class that is none.
-  """
+  """CIFAR-10: AUROC of every class and their mean, in each column."""
   size = scale() if size is None else size
-  names = _CLASSES.value if names is None else names
-  unknown = [name for name in names if name not in CLASSES]
-  if unknown:
-    raise ValueError(f"--classes: {unknown[0]!r} is none of {', '.join(CLASSES)}.")
+  names = chosen_classes() if names is None else names
 
   def cell(name: str, seed: int) -> Cell:
     x, x_test, labels = one_class("cifar10", CLASSES.index(name), seed, size)

@@ -1,7 +1,7 @@
 """Cells of a long table that are measured already, so that an interrupted table goes on.
 
 A file of JSON lines beside the output. The first says what was measured with what; a file of
-another command, commit or machine is not gone on with.
+another table, commit or machine is not gone on with. More seeds or classes are.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +22,14 @@ class Ledger:
 
   Args:
     path: of the file, ``None`` keeps nothing.
-    facts: what the numbers depend on; None takes command, commit, versions and hardware.
+    facts: what is measured, as JSON has it; commit, versions and hardware go with it.
   """
 
   def __init__(self, path: pathlib.Path | None = None, facts: Any = None):
     self._path, self._cells = path, {}
     if path is None:
       return
-    if facts is None:
-      facts = [records.command(), records.commit(), records.versions(), records.hardware()]
+    facts = [facts, records.commit(), records.versions(), records.hardware()]
     self._cells = _read(path, facts)
     lines = [facts, *([list(key), cell] for key, cell in self._cells.items())]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -60,7 +59,7 @@ def _read(path: pathlib.Path, facts: Any) -> dict[tuple[str | int, ...], Cell]:
   cells: dict[tuple[str | int, ...], Cell] = {}
   try:
     if json.loads(lines[0]) != json.loads(json.dumps(facts)):
-      logger.warning("%s is of another command, commit or machine; measuring anew.", path)
+      logger.warning("%s is of another table, commit or machine; measuring anew.", path)
       return {}
     for line in lines[1:]:
       key, cell = json.loads(line)

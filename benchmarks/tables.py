@@ -1,9 +1,9 @@
 """The papers' tables, measured: python -m benchmarks.tables --table=7 --output=table7.json
 
-1, 2, 3, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against the
-others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and kinds
-asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers, neuralfp-peers
-and neuralfp-shifts are of NeuralFP.
+1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
+the others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and
+kinds asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers,
+neuralfp-peers and neuralfp-shifts are of NeuralFP.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -16,6 +16,7 @@ Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best te
 from collections.abc import Callable
 import functools
 import pathlib
+import time
 from typing import Any
 
 from absl import flags
@@ -29,6 +30,7 @@ from benchmarks import (
   series,
   synthetic,
   tabular,
+  transformations,
 )
 from benchmarks.ledger import Ledger
 from launch import flags as common
@@ -52,6 +54,7 @@ TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
 RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "1": (images.table1, images.count1),
   "3": (series.table3, series.count),
+  "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),
@@ -68,17 +71,21 @@ def main() -> None:
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output is not None:
     records.check_writable(output)
-  ledger = Ledger(None if output is None else output.with_suffix(".partial.jsonl"))
+  partial = None if output is None else output.with_suffix(".partial.jsonl")
+  ledger = Ledger(partial, [_TABLE.value, images.chosen_scale()])
   measure, count = (TABLES | RESUMED)[_TABLE.value]
   if _TABLE.value in RESUMED:
     measure = functools.partial(measure, ledger=ledger)
+  began = time.monotonic()
   seeds = _SEEDS.value or (3 if _TABLE.value.startswith("neuralfp") else 5)
   with progress.bar(f"table {_TABLE.value}", count(seeds)) as advance:
     measured, drawn = measure(seeds, advance)
   if output is None:
     records.show(measured)
     return
-  records.write(output, measured)
+  records.write(
+    output, measured, scale=images.chosen_scale(), seconds=round(time.monotonic() - began)
+  )
   ledger.close()
   for name, figure in drawn.items():
     path = output.with_name(f"{name}.png")

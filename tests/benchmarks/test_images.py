@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from absl import flags
+from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from benchmarks import images, series
+from benchmarks import images, series, transformations
 from benchmarks.ledger import Ledger
 from configs import drocc_cifar10, drocc_epilepsy
 from drocc_jax import networks, recipe
@@ -59,8 +61,35 @@ def test_table_has_every_method_column_and_published_number(made):
   assert by["deer", "DROCC, released settings", "last"].paper == 73.62
   assert by["deer", "LOF", "last"].paper is None
   assert set(drawn) == {"table1"}
-  with pytest.raises(ValueError, match="--classes: 'plane' is none of airplane"):
-    images.table1(1, quiet, Ledger(), size=TINY, names=("plane",))
+
+
+def test_classes_are_those_of_the_flag():
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(classes=["truck", "deer"]):
+    assert images.chosen_classes() == ("truck", "deer")
+  with (
+    flagsaver.flagsaver(classes=["deer", "plane"]),
+    pytest.raises(ValueError, match="--classes: 'plane' is none of airplane"),
+  ):
+    images.chosen_classes()
+
+
+def test_table4_trains_and_tests_each_class_twice(made, monkeypatch):
+  asked = []
+
+  def scores(x, x_test, seed, size):
+    asked.append((len(x), len(x_test)))
+    return x_test[:, :, 4:].mean(axis=(1, 2, 3))
+
+  monkeypatch.setattr(transformations, "geom_scores", scores)
+  records, _ = transformations.table4(1, quiet, Ledger(), size=TINY, names=("deer",))
+  by = {(r.row, r.method, r.column): r for r in records}
+  assert asked == [(40, 30)] * 2
+  assert by["deer, flipped and turned", "GEOM", "last"].paper == 65.7
+  assert by["deer, as they are", "DROCC", "last"].paper == 73.6
+  assert by["deer, as they are", "GEOM", "last"].mean == 100.0
+  mean = by["mean, flipped and turned", "GEOM", "last"]
+  assert (mean.mean, mean.paper) == (100.0, None)
 
 
 def test_rows_means_and_spread_by_hand():
@@ -136,13 +165,12 @@ def test_series_are_epilepsy_or_a_word(monkeypatch):
     return Splits(train, test, labels)
 
   monkeypatch.setattr(data, "load", waves)
-  rows = ("recording", "marvin")
   size = dataclasses.replace(TINY, epochs=1)
-  records, _ = series.table3(1, quiet, Ledger(), size=size, rows=rows)
-  assert asked[0] == ("epilepsy", "recording", "go")
+  records, _ = series.table3(1, quiet, Ledger(), size=size, rows=("released",))
+  assert asked == [("epilepsy", "released", "go")]
+  series.loaded("marvin", 0)
   assert asked[1][0::2] == ("speech", "marvin")
-  paper = {(r.row, r.method): r.paper for r in records if r.column == "last"}
-  assert paper["recording", "DROCC"] is None
-  assert paper["marvin", "nearest neighbour"] == 65.81
-  found = {(r.row, r.method): r.mean for r in records if r.column == "last"}
-  assert found["recording", "nearest neighbour"] > 95.0
+  found = {(r.row, r.method): r for r in records if r.column == "last"}
+  assert found["released", "nearest neighbour"].paper == 91.75
+  assert found["released", "LOF"].paper is None
+  assert found["released", "nearest neighbour"].mean > 95.0

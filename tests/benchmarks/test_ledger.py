@@ -1,13 +1,13 @@
 """An interrupted table goes on; one of another command does not."""
 
-import json
 import logging
 
 import pytest
 
+from benchmarks import records
 from benchmarks.ledger import Ledger
 
-FACTS = ["command", "commit"]
+FACTS = ["1", "cpu"]
 
 
 def cell(value):
@@ -43,13 +43,27 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
   assert Ledger(path, FACTS).cell(("deer", 2), pytest.fail) == cell(7)
 
 
-@pytest.mark.parametrize("content", [json.dumps(["other", "commit"]) + "\n", "no JSON\n"])
-def test_what_is_of_another_run_is_not_gone_on_with(tmp_path, content, caplog):
+@pytest.mark.parametrize("facts", [["8", "cpu"], ["1", "full"]])
+def test_another_table_or_scale_is_not_gone_on_with(tmp_path, facts, caplog):
   path = tmp_path / "t.partial.jsonl"
-  path.write_text(content + '[["deer", 0], {"DROCC": {"last": 1.0}}]\n')
+  Ledger(path, facts).cell(("deer", 0), lambda: cell(1.0))
   with caplog.at_level(logging.WARNING):
     assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
-  assert ("measuring anew" in caplog.text) == content.startswith('["other"')
+  assert "is of another table, commit or machine; measuring anew" in caplog.text
+
+
+@pytest.mark.parametrize("fact", ["commit", "hardware"])
+def test_another_commit_or_machine_is_not_gone_on_with(tmp_path, fact, monkeypatch):
+  path = tmp_path / "t.partial.jsonl"
+  Ledger(path, FACTS).cell(("deer", 0), lambda: cell(1.0))
+  monkeypatch.setattr(records, fact, lambda: "another")
+  assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
+
+
+def test_a_file_that_is_none_is_measured_anew(tmp_path):
+  path = tmp_path / "t.partial.jsonl"
+  path.write_text('no JSON\n[["deer", 0], {"DROCC": {"last": 1.0}}]\n')
+  assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
 
 
 def test_without_a_file_cells_are_kept_in_memory(tmp_path):
