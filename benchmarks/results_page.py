@@ -162,9 +162,10 @@ def _reading(section: Section) -> str:
 def _measured(section: Section, content: dict[str, Any], results: pathlib.Path) -> str:
   records = [r for r in content["records"] if r["metric"] == section.metric]
   seeds = max(record["seeds"] for record in records)
+  took = f", {content['seconds'] / 60:.0f} min" if "seconds" in content else ""
   told = (
     f"`{content['command']}`, {seeds} seed{'s' * (seeds > 1)}, {content['date']}, commit "
-    f"{content['commit']}, {content['hardware']} "
+    f"{content['commit']}, {content['hardware']}{took} "
     f"([JSON](../benchmarks/results/{section.name}.json)). {_capital(section.measure)}, `last`:\n"
   )
   parts = [told, _by_method(records)]

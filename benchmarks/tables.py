@@ -83,9 +83,8 @@ def main() -> None:
   if output is None:
     records.show(measured)
     return
-  records.write(
-    output, measured, scale=images.chosen_scale(), seconds=round(time.monotonic() - began)
-  )
+  facts = {"scale": images.chosen_scale()} if _TABLE.value in RESUMED else {}
+  records.write(output, measured, seconds=round(time.monotonic() - began), **facts)
   ledger.close()
   for name, figure in drawn.items():
     path = output.with_name(f"{name}.png")
