@@ -193,8 +193,8 @@ def _distances(encode: training.ScoreFunction, centre: np.ndarray) -> training.S
   return lambda x: distance(encode(x), centre)
 
 
-def check_not_collapsed(codes: np.ndarray, centre: np.ndarray) -> None:
-  """Stops where typical records and negatives ``[n, width]`` are all mapped to one point.
+def check_not_collapsed(codes: np.ndarray, centre: np.ndarray, name: str = "DeepSAD") -> None:
+  """Stops where the codes ``[n, width]`` of different records are all one point.
 
   Raises:
     HealthError: their variance (all coordinates together) is at most 1e-5 of ``|centre|^2``.
@@ -203,9 +203,9 @@ def check_not_collapsed(codes: np.ndarray, centre: np.ndarray) -> None:
   if len(codes) > 1 and variance <= COLLAPSED * float(np.sum(np.square(centre, dtype=np.float64))):
     where = float(np.sqrt(np.sum(np.square(np.mean(codes, axis=0) - centre))))
     raise HealthError(
-      f"DeepSAD has collapsed: all records, negatives too, are mapped to one point, {where:.2g} "
+      f"{name} has collapsed: all records, negatives too, are mapped to one point, {where:.2g} "
       "from the centre, and the scores rank nothing. Remove constant features (they act as "
-      "biases), raise eta, or lower learning_rate or weight_decay."
+      "biases), or lower learning_rate or weight_decay; with negatives, raise eta."
     )
 
 
@@ -245,7 +245,7 @@ class DeepSAD(training.TrainedBaseline):
     pretrain_epochs = training.epochs_of(settings.pretrain_epochs, rows, batch_size)
     pretrained = pretrain(program, data, settings, pretrain_epochs, self._seed)
 
-    initial = _encoder_variables(pretrained)
+    initial = encoder_variables(pretrained)
     centre = centre_of(training.on_rows(program.encode, initial, self._shape)(x))
     start = training.start(
       initial["params"], initial["stats"], settings.learning_rate, settings.weight_decay,
@@ -264,7 +264,7 @@ class DeepSAD(training.TrainedBaseline):
       yield epoch, {**variables, "centre": centre}, _distances(encode, centre)
 
 
-def _encoder_variables(pretrained: dict[str, Any]) -> dict[str, Any]:
+def encoder_variables(pretrained: dict[str, Any]) -> dict[str, Any]:
   """``{"params", "stats"}`` of the encoder, from the variables of the autoencoder."""
   found = {name: value["encoder"] for name, value in pretrained.items() if "encoder" in value}
   return {"params": found.pop("params"), "stats": found}

@@ -1,0 +1,183 @@
+"""Deep SVDD: a network maps typical records near a centre.
+
+    one-class      min_W  1/n sum_i |phi(x_i) - c|^2 + lambda/2 |W|^2
+    soft-boundary  min_W  R^2 + 1/(nu n) sum_i max(0, |phi(x_i) - c|^2 - R^2) + lambda/2 |W|^2
+
+``phi`` is our network without its last layer and without biases, pretrained as the encoder of an
+autoencoder, and ``c`` the mean of a first forward pass. The score is ``|phi(x) - c|^2``. The
+one-class form is ``deep_sad`` without negatives. The soft boundary comes after as many epochs of
+the one-class objective as the reference has (there R is 0); then ``R^2`` is the ``1 - nu`` quantile
+of the distances in the batch, as in the reference, which takes it one batch late. Implements
+``Baseline``, of records of any shape.
+
+References:
+  Ruff et al., Deep One-Class Classification, ICML 2018, and its code, Deep-SVDD-PyTorch.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Self
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.baselines import deep_sad, encoders, training
+from detector_jax import epoch_loop, health
+from detector_jax.batching import Batch, Mean
+from drocc_jax import recipe
+from fingerprint_jax.train import make_train_epochs
+
+OBJECTIVES = ("one-class", "soft-boundary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(deep_sad.Settings):
+  """Settings of Deep SVDD; ``eta`` has no say.
+
+  Attributes:
+    objective: "one-class" or "soft-boundary".
+    nu: in (0, 1), share of typical records that may lie outside the soft boundary.
+    warm_up_epochs: >= 0, first epochs of the soft boundary, where R is 0; at most all of them.
+  """
+
+  objective: str = "one-class"
+  nu: float = 0.1
+  warm_up_epochs: int = 10
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    known = self.objective in OBJECTIVES
+    training.require(known, "objective", f"one of {OBJECTIVES}", self.objective)
+    training.require(0 < self.nu < 1, "nu", "in (0, 1)", self.nu)
+    training.require(self.warm_up_epochs >= 0, "warm_up_epochs", ">= 0", self.warm_up_epochs)
+
+
+def make_soft_objective(encoder: nn.Module) -> training.Objective:
+  """The soft boundary on a batch of typical records; ``constants`` are ``{"centre", "nu"}``."""
+
+  def objective(
+    params: Any, stats: Any, constants: Any, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[Any, dict[str, Mean]]]:
+    del key
+    codes, stats = encoder.apply(
+      {"params": params, **stats}, batch.inputs, train=True, mask=batch.mask, mutable=list(stats)
+    )
+    distance = jnp.sum(jnp.square(codes - constants["centre"][None]), axis=1)
+    nu = constants["nu"]
+    real = jnp.where(batch.mask > 0, jax.lax.stop_gradient(distance), jnp.nan)
+    square = jnp.nanquantile(real, 1.0 - nu)
+    outside = jnp.maximum(distance - square, 0.0) / nu
+    info = {
+      "loss": Mean.of(outside + square, batch.mask),
+      "typical_distance": Mean.of(distance, batch.mask),
+    }
+    return info["loss"].value, (stats, info)
+
+  return objective
+
+
+@functools.lru_cache(maxsize=16)
+def _soft_epochs(
+  network: nn.Module, shape: tuple[int, ...], batch_size: int
+) -> epoch_loop.TrainEpochs:
+  encoder = encoders.autoencoder_of(network, shape).encoder
+  return make_train_epochs(training.make_train_step(make_soft_objective(encoder)), batch_size)
+
+
+class DeepSVDD:
+  """Deep SVDD with the encoder of one of our networks.
+
+  Args:
+    seed: of initial weights and of the order of records.
+    shape: of a record.
+    network: one of ours; see ``encoders.autoencoder_of``.
+    settings: of pretraining and training.
+
+  Attributes:
+    centre: float32 ``[width]``, or None before ``fit``.
+
+  Raises:
+    ValueError: a network that there is no encoder for.
+  """
+
+  def __init__(
+    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
+  ) -> None:
+    encoders.autoencoder_of(network, shape)
+    self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
+    self._encode: training.ScoreFunction | None = None
+    self.centre: np.ndarray | None = None
+
+  def fit(self, x: np.ndarray) -> Self:
+    """Trains on standardised typical records ``[n, ...]``.
+
+    Raises:
+      HealthError: training diverged, or collapsed to one point.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    x, settings = training.checked("typical records", x, self._shape), self._settings
+    batch_size = min(settings.batch_size, len(x))
+    program = deep_sad.compiled(self._network, self._shape, batch_size)
+    data = epoch_loop.put(x)
+    pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
+    pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
+    variables = deep_sad.encoder_variables(pretrained)
+    centre = deep_sad.centre_of(training.on_rows(program.encode, variables, self._shape)(x))
+
+    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    hard = epochs
+    phases = []
+    if settings.objective == "soft-boundary":
+      hard = min(settings.warm_up_epochs, epochs)
+      phases.append((_soft_epochs(self._network, self._shape, batch_size), epochs - hard))
+    phases.insert(0, (program.train_epochs, hard))
+    key = recipe.keys(self._seed)[1]
+    constants = {
+      "centre": jnp.asarray(centre), "eta": jnp.asarray(1.0), "nu": jnp.asarray(settings.nu)
+    }  # fmt: skip
+    for number, (train_epochs, count) in enumerate(phases, 1):
+      start = training.start(
+        variables["params"], variables["stats"], settings.learning_rate, settings.weight_decay,
+        constants,
+      )  # fmt: skip
+      run = training.train(train_epochs, start, data, jax.random.fold_in(key, number), count)
+      for _, state in run if count else ():
+        variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
+    encode = training.on_rows(program.encode, variables, self._shape)
+    codes = encode(training.examined(x))
+    deep_sad.check_not_collapsed(codes, centre, "Deep SVDD")
+    health.check_scores(deep_sad.distance(codes, centre))
+    self._encode, self.centre = encode, centre
+    return self
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores standardised records ``[m, ...]`` to ``[m]``; higher = more anomalous.
+
+    Raises:
+      NotFittedError: before ``fit``.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    if self._encode is None or self.centre is None:
+      raise training.NotFittedError("Call fit before score.")
+    return deep_sad.distance(self._encode(x), self.centre)
+
+
+def make(
+  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
+) -> DeepSVDD:
+  """Deep SVDD with the encoder of our network for records of that shape.
+
+  Args:
+    seed: decides everything random.
+    shape: of a record, e.g. ``(28, 28, 1)``.
+    network: None takes the network that DROCC takes by default.
+    **settings: of ``Settings``: objective, nu, warm_up_epochs, epochs, batch_size, learning_rate,
+      weight_decay, pretrain_epochs, pretrain_learning_rate.
+
+  Raises:
+    ValueError: a setting out of its range, or a network that does not suit the shape.
+  """
+  shape = tuple(shape)
+  return DeepSVDD(seed, shape, training.network_for(shape, network), Settings(**settings))
