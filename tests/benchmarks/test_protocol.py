@@ -2,14 +2,17 @@
 
 import functools
 
+from absl import flags
+from absl.testing import flagsaver
 import numpy as np
 import pytest
 
 from benchmarks import protocol, synthetic, tabular
 from configs import drocc_table2
 from detector_jax import metrics
+from drocc_jax import networks
 from launch import data
-from launch.methods.drocc import Config
+from launch.methods.drocc import Config, NetworkConfig
 
 
 def trajectory(scores, objective) -> protocol.Trajectory:
@@ -76,3 +79,40 @@ def test_released_settings_are_the_released_ones():
 def test_summary_is_in_percent():
   (record,) = protocol.summarise("2", "row", "DROCC", "auroc", {"last": [0.9, 0.8]}, 50.0)
   assert (record.mean, record.std, record.seeds, record.paper) == (85.0, 5.0, 2, 50.0)
+
+
+def test_deep_baselines_have_our_network_epochs_and_inputs(monkeypatch):
+  asked = []
+
+  class Model:
+    def __init__(self, seed, shape, **settings):
+      asked.append((seed, shape, settings))
+
+    def fit(self, x):
+      np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-6)
+
+    def score(self, x):
+      return x[:, 0]
+
+  monkeypatch.setattr(protocol, "DEEP", {"autoencoder": Model, "Deep SVDD": Model})
+  config = Config(network=NetworkConfig("mlp", (7,)), epochs=3, batch_size=5, seed=2)
+  x = np.random.default_rng(0).normal(5.0, 2.0, size=(40, 3))
+  got = protocol.deep_baseline_scores(config, x, [x[:9], x[:4]])
+  assert [len(part) for part in got["Deep SVDD"]] == [9, 4]
+  settings = {"network": networks.MLP((7,)), "epochs": 3, "batch_size": 5}
+  assert asked == [(2, (3,), settings), (2, (3,), {**settings, "pretrain_epochs": 3})]
+
+
+def test_deep_baselines_find_the_anomalies_of_a_real_set():
+  config = Config(data=data.DataConfig(name="breast_cancer"), epochs=10)
+  splits = data.load(config.data)
+  x_test, labels = splits.labelled_test()
+  for scores, *_ in protocol.deep_baseline_scores(config, splits.x_train, [x_test]).values():
+    assert metrics.auroc(labels, scores) > 0.8
+
+
+def test_all_methods_are_asked_for_by_a_flag():
+  flags.FLAGS.mark_as_parsed()
+  assert not protocol.all_methods()
+  with flagsaver.flagsaver(methods="all"):
+    assert protocol.all_methods()
