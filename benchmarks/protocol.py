@@ -14,7 +14,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from benchmarks.baselines import BASELINES, autoencoder, deep_svdd
+from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, batching, health
 from drocc_jax import drocc, recipe
@@ -26,6 +26,7 @@ DEEP: dict[str, Callable[..., Any]] = {
   "Deep SVDD": deep_svdd.make,
   "Deep SVDD, soft boundary": functools.partial(deep_svdd.make, objective="soft-boundary"),
 }
+FOR_TABLES: dict[str, Callable[..., Any]] = {"GOAD": goad.make, "DAGMM": dagmm.make}
 COLUMNS = ("last", "selected", "oracle")
 _METHODS = flags.DEFINE_enum(
   "methods",
@@ -131,6 +132,7 @@ def deep_baseline_scores(
   """Scores of the baselines that train a network: ours, with our inputs, epochs and batches.
 
   All rows train, where our own training holds some out. Deep SVDD pretrains for as many epochs.
+  GOAD and DAGMM, of tables alone, have networks and settings of their own.
 
   Args:
     config: of our training.
@@ -150,6 +152,9 @@ def deep_baseline_scores(
       settings["pretrain_epochs"] = config.epochs
     model = make(config.seed, z_train.shape[1:], network=network, **settings)
     model.fit(z_train)
+    scores[name] = [model.score(z) for z in z_tests]
+  for name, make in FOR_TABLES.items() if z_train.ndim == 2 else ():
+    model = make(config.seed, z_train.shape[1:]).fit(z_train)
     scores[name] = [model.score(z) for z in z_tests]
   return scores
 

@@ -90,20 +90,27 @@ def test_deep_baselines_have_our_network_epochs_and_inputs(monkeypatch):
 
     def fit(self, x):
       np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-6)
+      return self
 
     def score(self, x):
       return x[:, 0]
 
   monkeypatch.setattr(protocol, "DEEP", {"autoencoder": Model, "Deep SVDD": Model})
+  monkeypatch.setattr(protocol, "FOR_TABLES", {"GOAD": Model})
   config = Config(network=NetworkConfig("mlp", (7,)), epochs=3, batch_size=5, seed=2)
   x = np.random.default_rng(0).normal(5.0, 2.0, size=(40, 3))
   got = protocol.deep_baseline_scores(config, x, [x[:9], x[:4]])
   assert [len(part) for part in got["Deep SVDD"]] == [9, 4]
   settings = {"network": networks.MLP((7,)), "epochs": 3, "batch_size": 5}
-  assert asked == [(2, (3,), settings), (2, (3,), {**settings, "pretrain_epochs": 3})]
+  assert asked == [
+    (2, (3,), settings),
+    (2, (3,), {**settings, "pretrain_epochs": 3}),
+    (2, (3,), {}),
+  ]
 
 
-def test_deep_baselines_find_the_anomalies_of_a_real_set():
+def test_deep_baselines_find_the_anomalies_of_a_real_set(monkeypatch):
+  monkeypatch.setattr(protocol, "FOR_TABLES", {})
   config = Config(data=data.DataConfig(name="breast_cancer"), epochs=10)
   splits = data.load(config.data)
   x_test, labels = splits.labelled_test()
