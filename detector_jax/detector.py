@@ -234,7 +234,10 @@ class Detector:
       ValueError: too few records for that rate (the message says how many are needed).
       HealthError: scores that are not finite or all the same.
     """
-    scores = self.score(x_typical)
+    return self.calibrate_scores(self.score(x_typical), fpr)
+
+  def calibrate_scores(self, scores: np.ndarray, fpr: float) -> "Detector":
+    """As ``calibrate``, from the scores ``[n]`` of the records, which need not be in memory."""
     health.check_scores(scores)
     calibration = Calibration.of(scores, fpr)
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}

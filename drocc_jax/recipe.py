@@ -139,9 +139,9 @@ def attainable_fpr(num_rows: int) -> float:
 
 def standardise(preprocessing: Standardizer, x: np.ndarray) -> np.ndarray:
   """Preprocesses records ``[n, ...]`` to NumPy float32 ``[n, ...]``."""
-  return batching.in_batches(
-    lambda rows: _apply(preprocessing, rows), np.asarray(x, np.float32), 1024
-  )
+  x = np.asarray(x, np.float32)
+  rows_at_once = int(np.clip(2**21 // x[0].size, 16, 1024))
+  return batching.in_batches(lambda rows: _apply(preprocessing, rows), x, rows_at_once)
 
 
 @jax.jit
@@ -178,14 +178,7 @@ def finish(
     NegativeLogit(network), state.average, preprocessing, x.shape[1:], metadata=metadata
   )
   typical = x_calibration if len(x_calibration) >= 20 else x
-  scores = detector.score(typical[:1000])
-  health.check_scores(scores)
-  far = dataclasses.replace(
-    detector,
-    arrays={**detector.arrays, "preprocessing": Identity()},
-    input_shape=standardise(preprocessing, x[:1]).shape[1:],
-  )
-  health.check_not_inverted(scores, far.score(_far_points(standardise(preprocessing, typical))))
+  check_health(detector, detector.score(typical[:1000]), typical)
   if not len(x_calibration):
     if fpr is not None:
       raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
@@ -195,10 +188,32 @@ def finish(
   )
 
 
-def _far_points(z: np.ndarray, count: int = 256) -> np.ndarray:
-  """Standardised records moved by ``6 sqrt(d)`` in random directions."""
+def check_health(detector: Detector, scores: np.ndarray, typical: np.ndarray) -> None:
+  """Stops at scores that rank nothing, or rank points far from the data as typical.
+
+  Args:
+    detector: a new detector, ``arrays["preprocessing"]`` a ``Standardizer``.
+    scores: ``[n]``, its scores of typical records.
+    typical: ``[m, ...]`` raw typical records, round which the far points are drawn.
+
+  Raises:
+    HealthError: scores are not finite, all the same, or upside down.
+  """
+  health.check_scores(scores)
+  z = standardise(detector.arrays["preprocessing"], typical)
+  far = dataclasses.replace(
+    detector,
+    arrays={**detector.arrays, "preprocessing": Identity()},
+    input_shape=z.shape[1:],
+    input_range=None,
+  )
+  health.check_not_inverted(scores, far.score(_far_points(z)))
+
+
+def _far_points(z: np.ndarray) -> np.ndarray:
+  """256 standardised records, fewer of large ones, moved by ``6 sqrt(d)`` in random directions."""
   rng = np.random.default_rng(0)
-  z = z[rng.integers(len(z), size=count)]
+  z = z[rng.integers(len(z), size=int(np.clip(2**23 // z[0].size, 16, 256)))]
   direction = rng.normal(size=z.shape)
   norm = np.sqrt(np.sum(direction**2, axis=tuple(range(1, z.ndim)), keepdims=True))
   return (z + 6.0 * np.sqrt(z[0].size) * direction / norm).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 import detector_jax
 from detector_jax import metrics
 from launch import data, run
+from launch.data import streaming
 from launch.reporting import evaluated, intervals
 from launch.reporting.layers import reported
 
@@ -33,9 +34,9 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
   """
   config = run.read_config(workdir)
   detector = load_detector(workdir)
-  splits = data.load(config.data)
+  splits: data.Splits = run.method_of(config).load(config)
   x_test, labels = splits.labelled_test()
-  scores = detector.score(x_test)
+  scores = streaming.score(detector, x_test)
   flagged = scores > np.float32(detector.threshold)
   result = {
     "metrics": metrics.summary(labels, scores),

@@ -4,7 +4,8 @@ A method is a module here with a dataclass ``Config``, whose class attribute ``m
 and which has the fields ``data`` and ``seed``, and a function ``train(config, workdir)`` that
 
 - loads the data and settles everything that may be wrong with the settings,
-- calls ``workdirs.claim(workdir, config)``,
+- calls ``workdirs.claim(workdir, config, splits)`` (without ``splits`` where they are streamed, as
+  their checksums would decode every image),
 - trains in one or more stages, each by ``stages.run``,
 - saves the Detector in ``workdir/detector`` and returns that folder. Its metadata has ``method``
   (for people), ``summary`` (a sentence for the report's head), ``feature_names`` where records are
@@ -15,7 +16,12 @@ from collections.abc import Callable
 import pathlib
 from typing import Any, NamedTuple
 
-from launch.methods import classifier, drocc, neuralfp
+from launch import data
+from launch.methods import classifier, drocc, neuralfp, streamed
+
+
+def _load(config: Any) -> data.Splits:
+  return data.load(config.data)
 
 
 class Method(NamedTuple):
@@ -25,17 +31,20 @@ class Method(NamedTuple):
     config: class of the configuration.
     train: ``(config, workdir) -> folder`` of what was trained.
     detects: whether that is a Detector, which can be evaluated and can score.
+    load: ``config -> Splits``, whose test records it is evaluated on.
   """
 
   config: Any
   train: Callable[[Any, pathlib.Path], pathlib.Path]
   detects: bool = True
+  load: Callable[[Any], data.Splits] = _load
 
 
 METHODS: dict[str, Method] = {
   "drocc": Method(drocc.Config, drocc.train),
   "drocc_oe": Method(drocc.OEConfig, drocc.train),
   "drocc_lf": Method(drocc.LFConfig, drocc.train),
+  "drocc_streamed": Method(streamed.Config, streamed.train, load=streamed.load),
   "neuralfp": Method(neuralfp.Config, neuralfp.train),
   "classifier": Method(classifier.Config, classifier.train, detects=False),
 }

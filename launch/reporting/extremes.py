@@ -78,7 +78,7 @@ def add(
   page.heading("Most anomalous records")
   shape = splits.image_shape or _map_shape(x)
   if shape is not None:
-    _pictures(page, x.reshape(len(x), *shape), scores, names, order)
+    _pictures(page, x, shape, scores, names, order)
     return
   _rows(page, splits, scores, names, order[:SHOWN], detector)
 
@@ -89,10 +89,15 @@ def _map_shape(x: np.ndarray) -> tuple[int, ...] | None:
 
 
 def _pictures(
-  page: report.Report, images: np.ndarray, scores: np.ndarray, names: np.ndarray, order: np.ndarray
+  page: report.Report,
+  x: np.ndarray,
+  shape: tuple[int, ...],
+  scores: np.ndarray,
+  names: np.ndarray,
+  order: np.ndarray,
 ) -> None:
   def shown(rows: np.ndarray) -> list[tuple[np.ndarray, str]]:
-    return [(images[row], f"{names[row]}: {scores[row]:.4g}") for row in rows]
+    return [(x[row].reshape(shape), f"{names[row]}: {scores[row]:.4g}") for row in rows]
 
   page.gallery(shown(order[:SHOWN]))
   page.text("Captions give what a record truly is and its score.")

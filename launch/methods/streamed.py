@@ -1,0 +1,290 @@
+"""DROCC on images that are decoded as they are needed: memory does not grow with their number."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from typing import Any, ClassVar, NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from detector_jax.batching import Batch
+from detector_jax.detector import Detector
+from detector_jax.preprocessing import Standardizer
+from drocc_jax import drocc, mobilenet, networks, recipe
+from drocc_jax.drocc import Config as DroccConfig
+from launch import data, stages, workdirs
+from launch.data import streaming
+from launch.data.streaming import Crops, StreamConfig
+
+HEALTH_SAMPLE = 32  # images round which far points are drawn
+
+
+@dataclasses.dataclass
+class NetworkConfig:
+  """The network to train.
+
+  Attributes:
+    name: "mobilenet_v2" or "cifar_lenet".
+    width: multiplier of MobileNetV2's channels, > 0.
+  """
+
+  name: str = "mobilenet_v2"
+  width: float = 1.0
+
+  def make(self) -> nn.Module:
+    """The Linen module.
+
+    Raises:
+      ValueError: an unknown name, or a width out of its range.
+    """
+    if not self.width > 0:
+      raise ValueError(f"network.width must be > 0, got {self.width!r}.")
+    if self.name not in NETWORKS:
+      raise ValueError(f"network.name must be one of {', '.join(NETWORKS)}; got {self.name!r}.")
+    return NETWORKS[self.name](self)
+
+
+NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
+  "mobilenet_v2": lambda config: mobilenet.MobileNetV2(config.width),
+  "cifar_lenet": lambda config: networks.cifar_lenet(),
+}
+
+
+@dataclasses.dataclass
+class Config:
+  """One experiment with DROCC on a stream of images.
+
+  Attributes:
+    data: the images.
+    network: the network.
+    drocc: the algorithm; distances are in standard deviations of the channels.
+    epochs: >= 1.
+    batch_size: images per step.
+    seed: of weights, orders, crops, noise and the held-out images.
+    calibration_size: share of the typical training images held out for the threshold, at most
+      1,000 images.
+    fpr: false-positive rate of the threshold; None takes 5 %, or what the held-out images can
+      defend.
+    checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
+  """
+
+  method: ClassVar[str] = "drocc_streamed"
+  title: ClassVar[str] = "DROCC"
+
+  data: StreamConfig = dataclasses.field(default_factory=StreamConfig)
+  network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+  drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
+  epochs: int = 40
+  batch_size: int = 64
+  seed: int = 0
+  calibration_size: float = 0.1
+  fpr: float | None = None
+  checkpoints: int = 40
+
+
+def load(config: Config) -> data.Splits:
+  """The images of a run, see ``streaming.load``."""
+  return streaming.load(config.data)
+
+
+def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
+  """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
+  stages.check_checkpoints(config.checkpoints)
+  prepared = prepare(config)
+  workdirs.claim(workdir, config)
+  init_key, train_key = recipe.keys(config.seed)
+  state = prepared.program.init(prepared.config.hyper(), prepared.sample, init_key)
+  advance = functools.partial(train_epochs, prepared, train_key)
+  stage = stages.Stage("training", config.epochs, advance)
+  state = stages.run(stage, state, workdir, config.checkpoints)
+  detector = finish(config, prepared, state)
+  detector.save(workdir / "detector")
+  return workdir / "detector"
+
+
+class Program(NamedTuple):
+  """Compiled functions of one network.
+
+  Attributes:
+    init: ``(hyper, sample, key) -> state``.
+    step: ``(state, preprocessing, batch, key) -> (state, info)`` for a ``streaming.Batch`` and the
+      key of the run; the state passed in is donated.
+  """
+
+  init: Callable[..., drocc.State]
+  step: Callable[..., tuple[drocc.State, drocc.Info]]
+
+
+@functools.lru_cache(maxsize=8)
+def compiled(network: nn.Module, static: drocc.Static) -> Program:
+  """The jitted functions that train a network; cached."""
+  network = networks.for_training(network)
+  one_step = drocc.make_train_step(network, static)
+
+  def step(
+    state: drocc.State, preprocessing: Standardizer, images: streaming.Batch, key: jax.Array
+  ) -> tuple[drocc.State, drocc.Info]:
+    inputs = preprocessing(jnp.asarray(images.pixels, jnp.float32) / 255.0)
+    mask, rows = jnp.asarray(images.mask), jnp.asarray(images.rows)
+    batch = Batch(inputs, jnp.ones_like(mask), mask, rows)
+    return one_step(state, batch, jax.random.fold_in(key, state.step))
+
+  return Program(jax.jit(drocc.make_init(network, static)), jax.jit(step, donate_argnums=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A training about to start.
+
+  Attributes:
+    network: the network to train.
+    config: settings of the algorithm, all of them numbers.
+    preprocessing: statistics of the training images.
+    stream: of the training images.
+    training: the same images, cropped at the centre.
+    held_out: typical images that training does not see.
+    description: of the data.
+    program: compiled functions.
+  """
+
+  network: nn.Module
+  config: DroccConfig
+  preprocessing: Standardizer
+  stream: streaming.Stream
+  training: Crops
+  held_out: Crops
+  description: str
+  program: Program
+
+  @property
+  def sample(self) -> jax.Array:
+    """An input of the right shape, ``[1, crop, crop, 3]``."""
+    return jnp.zeros((1, *self.training.shape[1:]), jnp.float32)
+
+
+def prepare(config: Config) -> Prepared:
+  """Settles everything that follows from settings and images.
+
+  Raises:
+    ValueError: a setting out of its range, or images that cannot be used.
+  """
+  config.drocc.validate()
+  network = config.network.make()
+  for name in ("epochs", "batch_size"):
+    if getattr(config, name) < 1:
+      raise ValueError(f"{name} must be >= 1, got {getattr(config, name)!r}.")
+  splits = load(config)
+  images: Any = splits.x_train
+  rows, held_out = recipe.calibration_rows(len(images), config.calibration_size, config.seed)
+  training = images.subset(rows)
+  batch_size = min(config.batch_size, len(rows))
+  stream = streaming.Stream(images.source, training.rows, batch_size, config.seed, config.data)
+  mean, deviation = streaming.channel_statistics(training, config.seed)
+  preprocessing = Standardizer(
+    jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32), None
+  )
+  per_epoch = stream.steps_per_epoch
+  settled = recipe.resolve(
+    config.drocc, np.zeros((1, *training.shape[1:])), config.epochs * per_epoch, per_epoch
+  )
+  return Prepared(
+    network, settled, preprocessing, stream, training, images.subset(held_out),
+    splits.description, compiled(network, settled.static()),
+  )  # fmt: skip
+
+
+def train_epochs(
+  prepared: Prepared, key: jax.Array, state: drocc.State, first: int, last: int
+) -> tuple[drocc.State, dict[str, float]]:
+  """Runs the epochs ``first, ..., last - 1``; the same bits however they are divided into calls.
+
+  Images of the next steps are decoded and put on the device while a step runs; at most two steps
+  are under way, so that no more images than these wait there.
+
+  Args:
+    prepared: the training.
+    key: of the run.
+    state: after ``first`` epochs; donated.
+    first: number of the first epoch.
+    last: number of the last epoch, plus 1; above ``first``.
+
+  Returns:
+    The state, and the means of the last epoch by name.
+  """
+  per_epoch = prepared.stream.steps_per_epoch
+  info: Any = None
+  with contextlib.closing(prepared.stream.batches(first * per_epoch, last * per_epoch)) as batches:
+    for number, batch in enumerate(on_device(batches)):
+      state, new = prepared.program.step(state, prepared.preprocessing, batch, key)
+      jax.block_until_ready(info)
+      info = new if number % per_epoch == 0 else jax.tree.map(jnp.add, info, new)
+  return state, drocc.means(info)
+
+
+def on_device(batches: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
+  """The same batches on the default device, ``ahead`` of them put there before they are wanted."""
+  waiting: collections.deque[Any] = collections.deque()
+  for batch in batches:
+    waiting.append(jax.device_put(batch))
+    if len(waiting) > ahead:
+      yield waiting.popleft()
+  yield from waiting
+
+
+def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
+  """Makes the Detector of a trained state, checks its health and calibrates it.
+
+  As ``recipe.finish``, with images read in batches. A record of the Detector is an image of the
+  size of a crop, float32 in [0, 1].
+
+  Raises:
+    HealthError: scores are not finite, all the same, or upside down.
+    ValueError: too few held-out images for ``config.fpr``.
+  """
+  training, held_out = prepared.training, prepared.held_out
+  detector = Detector.create(
+    recipe.NegativeLogit(prepared.network),
+    state.average,
+    prepared.preprocessing,
+    training.shape[1:],
+    metadata=_metadata(config, prepared),
+    input_range=(0.0, 1.0),
+  )
+  typical = held_out if len(held_out) >= 20 else training.subset(slice(0, 1000))
+  scores = streaming.score(detector, typical)
+  recipe.check_health(detector, scores, typical[:HEALTH_SAMPLE])
+  if not len(held_out):
+    if config.fpr is not None:
+      raise ValueError(f"fpr={config.fpr:g} needs held-out images: set calibration_size above 0.")
+    return detector
+  scores = scores if typical is held_out else streaming.score(detector, held_out)
+  fpr = recipe.attainable_fpr(len(held_out)) if config.fpr is None else config.fpr
+  return detector.calibrate_scores(scores, fpr)
+
+
+def _metadata(config: Config, prepared: Prepared) -> dict[str, Any]:
+  trained, held_out = len(prepared.training), len(prepared.held_out)
+  threshold = (
+    f"{held_out:,} more were held out for the threshold"
+    if held_out
+    else "none was held out, so the threshold is the network's own boundary"
+  )
+  return {
+    "method": config.title,
+    "summary": (
+      f"{config.title} with radius {prepared.config.radius:.3g}, trained for {config.epochs} "
+      f"epochs on {trained:,} typical images, cropped at random; {threshold}."
+    ),
+    "config": dataclasses.asdict(config),
+    "data": prepared.description,
+    "radius": prepared.config.radius,
+    "epochs": config.epochs,
+    "training_records": trained,
+    "calibration_records": held_out,
+  }
