@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
 
 test: $(VENV)/.installed-dev lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check $(SOURCES)
