@@ -7,6 +7,7 @@ another table, commit or machine is not gone on with. More seeds or classes are.
 from collections.abc import Callable, Sequence
 import json
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -31,23 +32,28 @@ class Ledger:
       return
     facts = [facts, records.commit(), records.versions(), records.hardware()]
     self._cells = _read(path, facts)
-    lines = [facts, *([list(key), cell] for key, cell in self._cells.items())]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    self._facts = facts
 
   def cell(self, key: Sequence[str | int], measure: Callable[[], Cell]) -> Cell:
     """The cell of that key, measured and written down where it is not there yet."""
     known = tuple(key)
     if known not in self._cells:
       self._cells[known] = measure()
-      if self._path is not None:
-        with self._path.open("a") as file:
-          file.write(json.dumps([list(key), self._cells[known]]) + "\n")
+      self._write()
     return self._cells[known]
 
   def close(self) -> None:
     """Removes the file; call it when the table is written."""
     if self._path is not None:
       self._path.unlink(missing_ok=True)
+
+  def _write(self) -> None:
+    if self._path is None:
+      return
+    lines = [self._facts, *([list(key), cell] for key, cell in self._cells.items())]
+    temporary = self._path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.replace(temporary, self._path)
 
 
 def _read(path: pathlib.Path, facts: Any) -> dict[tuple[str | int, ...], Cell]:

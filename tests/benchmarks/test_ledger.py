@@ -66,6 +66,11 @@ def test_a_file_that_is_none_is_measured_anew(tmp_path):
   assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
 
 
+def test_a_table_that_measured_nothing_leaves_no_file(tmp_path):
+  Ledger(tmp_path / "t.partial.jsonl", FACTS)
+  assert not list(tmp_path.iterdir())
+
+
 def test_without_a_file_cells_are_kept_in_memory(tmp_path):
   ledger = Ledger()
   assert ledger.cell(("deer", 0), lambda: cell(1.0)) == ledger.cell(("deer", 0), pytest.fail)
