@@ -351,7 +351,11 @@ def grouped_bars(
   for place, (name, (mean, std)) in enumerate(series.items()):
     x = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
     colour = COLOURS[place % len(COLOURS)]
-    axes.bar(x, mean, width * 0.92, yerr=std, label=name, color=colour, error_kw={"lw": 0.8})
+    hatch = "///" if place >= len(COLOURS) else None
+    axes.bar(
+      x, mean, width * 0.92, yerr=std, label=name, color=colour, hatch=hatch, edgecolor="white",
+      linewidth=0, error_kw={"lw": 0.8},
+    )  # fmt: skip
   axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, None))
   axes.set_xticklabels(groups)
   figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
