@@ -57,7 +57,7 @@ SECTIONS = (
   Section(
     "table1", "Table 1 and Table 8: CIFAR-10, one class against the others",
     "Does not reproduce at the CPU scale, where the nearest neighbour and the isolation forest are "
-    "ahead in the mean. A reduced protocol, for the trend; with `--scale=full`, on a GPU, it is the "
+    "ahead in the mean. A reduced protocol, for the trend; `--scale=full`, on a GPU, is the "
     "paper's. The released settings let the search move a negative by 0.05 at most, on a sphere of "
     "radius 8 to 44: their negatives are random, and DROCC-Rand is their equal in all but name. An "
     "independent run of the released code, at the full protocol, had a mean of 73.07 at the best "
@@ -67,7 +67,7 @@ SECTIONS = (
   Section(
     "mnist", "MNIST, one digit against the others",
     "Does not reproduce at the CPU scale: in its few steps DROCC stays near chance, and every "
-    "simple baseline is far ahead. The full protocol was not run. The paper states 97 for the digits "
+    "simple baseline is far ahead. The full protocol was not run. The paper has 97 for the digits "
     "3 and 8, without a table.",
     ("mnist.png",), command="python -m benchmarks.tables --table=mnist",
   ),
