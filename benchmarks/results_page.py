@@ -59,7 +59,7 @@ SECTIONS = (
     "Does not reproduce at the CPU scale, where the nearest neighbour and the isolation forest are "
     "ahead in the mean. A reduced protocol, for the trend; `--scale=full`, on a GPU, is the "
     "paper's. The released settings let the search move a negative by 0.05 at most, on a sphere of "
-    "radius 8 to 44: their negatives are random, and DROCC-Rand is their equal in all but name. An "
+    "radius 8 to 44: their negatives are next to random points of it, as in DROCC-Rand. An "
     "independent run of the released code, at the full protocol, had a mean of 73.07 at the best "
     "test epoch and of 65.58 at the last.",
     ("table1.png",), command="python -m benchmarks.tables --table=1",
@@ -92,7 +92,7 @@ SECTIONS = (
     "A reduced protocol on a CPU. released and recording split the epilepsy set: pieces of one "
     "recording on both sides, or not. go and marvin are wake words against all other words, "
     "from the few clips of a small subset of Speech Commands (136 and 14 to train on). The nearest "
-    "neighbour is far above the paper's here: the amplitude alone tells a seizure.",
+    "neighbour is far above the paper's here.",
     ("table3.png",), command="python -m benchmarks.tables --table=3",
   ),
   Section(
