@@ -196,7 +196,7 @@ def _compiled(settings: Settings, batch_size: int) -> _Program:
   )
 
 
-class Dagmm:
+class Dagmm(training.Fitted):
   """DAGMM for tables.
 
   Args:
@@ -210,7 +210,6 @@ class Dagmm:
 
   def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
     self._seed, self._shape, self._settings = seed, shape, settings
-    self._score: training.ScoreFunction | None = None
     self.mixture: Mixture | None = None
 
   def fit(self, x: np.ndarray) -> Self:
@@ -235,17 +234,6 @@ class Dagmm:
     self._score = training.on_rows(program.energy, (params, self.mixture), self._shape)
     health.check_scores(self.score(training.examined(x)))
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores standardised records ``[m, d]`` to ``[m]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    if self._score is None:
-      raise training.NotFittedError("Call fit before score.")
-    return self._score(x)
 
 
 def make(seed: int, shape: tuple[int, ...], **settings: Any) -> Dagmm:

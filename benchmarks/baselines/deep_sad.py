@@ -189,7 +189,8 @@ def distance(codes: np.ndarray, centre: np.ndarray) -> np.ndarray:
   return np.sum(np.square(codes - centre), axis=1)
 
 
-def _distances(encode: training.ScoreFunction, centre: np.ndarray) -> training.ScoreFunction:
+def distances(encode: training.ScoreFunction, centre: np.ndarray) -> training.ScoreFunction:
+  """The function of records that encodes them and measures their distance from the centre."""
   return lambda x: distance(encode(x), centre)
 
 
@@ -261,7 +262,7 @@ class DeepSAD(training.TrainedBaseline):
       codes = encode(some)
       check_not_collapsed(codes, centre)
       health.check_scores(distance(codes, centre))
-      yield epoch, {**variables, "centre": centre}, _distances(encode, centre)
+      yield epoch, {**variables, "centre": centre}, distances(encode, centre)
 
 
 def encoder_variables(pretrained: dict[str, Any]) -> dict[str, Any]:

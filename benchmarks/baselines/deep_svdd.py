@@ -86,7 +86,7 @@ def _soft_epochs(
   return make_train_epochs(training.make_train_step(make_soft_objective(encoder)), batch_size)
 
 
-class DeepSVDD:
+class DeepSVDD(training.Fitted):
   """Deep SVDD with the encoder of one of our networks.
 
   Args:
@@ -107,7 +107,6 @@ class DeepSVDD:
   ) -> None:
     encoders.autoencoder_of(network, shape)
     self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
-    self._encode: training.ScoreFunction | None = None
     self.centre: np.ndarray | None = None
 
   def fit(self, x: np.ndarray) -> Self:
@@ -149,19 +148,8 @@ class DeepSVDD:
     codes = encode(training.examined(x))
     deep_sad.check_not_collapsed(codes, centre, "Deep SVDD")
     health.check_scores(deep_sad.distance(codes, centre))
-    self._encode, self.centre = encode, centre
+    self._score, self.centre = deep_sad.distances(encode, centre), centre
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores standardised records ``[m, ...]`` to ``[m]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    if self._encode is None or self.centre is None:
-      raise training.NotFittedError("Call fit before score.")
-    return deep_sad.distance(self._encode(x), self.centre)
 
 
 def make(

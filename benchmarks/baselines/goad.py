@@ -137,7 +137,7 @@ def _compiled(network: Network, batch_size: int) -> _Program:
   )
 
 
-class Goad:
+class Goad(training.Fitted):
   """GOAD for tables.
 
   Args:
@@ -148,7 +148,6 @@ class Goad:
 
   def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
     self._seed, self._shape, self._settings = seed, shape, settings
-    self._score: training.ScoreFunction | None = None
 
   def fit(self, x: np.ndarray) -> Self:
     """Trains on standardised typical records ``[n, d]``.
@@ -184,17 +183,6 @@ class Goad:
     self._score = training.on_rows(program.score, variables, self._shape)
     health.check_scores(self.score(training.examined(x)))
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores standardised records ``[m, d]`` to ``[m]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    if self._score is None:
-      raise training.NotFittedError("Call fit before score.")
-    return self._score(x)
 
 
 def make(seed: int, shape: tuple[int, ...], **settings: Any) -> Goad:

@@ -205,7 +205,24 @@ def examined(*parts: np.ndarray) -> np.ndarray:
   )
 
 
-class TrainedBaseline:
+class Fitted:
+  """What every baseline here can do once it is fitted: score records."""
+
+  _score: ScoreFunction | None = None
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores standardised records ``[k, ...]`` to ``[k]``; higher = more anomalous.
+
+    Raises:
+      NotFittedError: before ``fit``.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    if self._score is None:
+      raise NotFittedError("Call fit before score.")
+    return self._score(x)
+
+
+class TrainedBaseline(Fitted):
   """What the baselines with negatives have in common; a subclass says how it trains.
 
   Args:
@@ -220,7 +237,6 @@ class TrainedBaseline:
 
   def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
     self._seed, self._shape = seed, shape
-    self._score: ScoreFunction | None = None
     self.variables: Any = None
 
   def fit(self, x: np.ndarray, negatives: np.ndarray) -> Self:
@@ -265,14 +281,3 @@ class TrainedBaseline:
   ) -> Iterator[tuple[int, Any, ScoreFunction]]:
     """Yields at each stop the number of epochs done, NumPy variables and the score function."""
     raise NotImplementedError
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores standardised records ``[k, ...]`` to ``[k]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    if self._score is None:
-      raise NotFittedError("Call fit before score.")
-    return self._score(x)
