@@ -3,7 +3,8 @@
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
 the others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and
 kinds asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers,
-neuralfp-peers and neuralfp-shifts are of NeuralFP.
+neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
+for all of them, adbench-ablations what each part of that setting is worth.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -22,6 +23,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import (
+  adbench,
   images,
   kinds,
   limited_negatives,
@@ -59,6 +61,8 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),
   "figure8": (images.figure8, images.count_sweep),
+  "adbench": (adbench.table, adbench.count),
+  "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
 }
 
 _TABLE = flags.DEFINE_enum("table", "7", sorted((*TABLES, *RESUMED)), "What to measure.")

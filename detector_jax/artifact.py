@@ -136,13 +136,24 @@ def save(detector: Any, folder: str | os.PathLike[str]) -> None:
   Raises:
     ArtifactError: ``folder`` exists and is not a detector or holds other files too, or what was
       written does not reproduce the detector's scores to 1e-6 of their size (1e-3 on accelerators).
-    OSError: the place cannot be written.
+    OSError: the place cannot be written; what was there is as it was.
   """
   folder = pathlib.Path(folder).resolve()
   if not _is_replaceable(folder):
     raise ArtifactError(
       f"{folder} exists and is not a detector, or holds other files too; choose another folder."
     )
+  try:
+    _replace(detector, folder)
+  except OSError as error:
+    raise OSError(
+      f"The folder {folder} cannot be written: {error.strerror or error}; what was there is "
+      "as it was."
+    ) from error
+
+
+def _replace(detector: Any, folder: pathlib.Path) -> None:
+  """Writes a folder beside its place, checks it and moves it there."""
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
   try:
@@ -160,7 +171,7 @@ def save(detector: Any, folder: str | os.PathLike[str]) -> None:
         os.replace(old, folder)
       raise
     if old is not None:
-      shutil.rmtree(old)
+      shutil.rmtree(old, ignore_errors=True)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -300,14 +311,15 @@ def load(folder: str | os.PathLike[str]) -> Any:
       batch_size=int(description["batch_size"]),
       input_range=_pair(description.get("input_range")),
     )
-  except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+  except (LookupError, TypeError, ValueError, OverflowError, zipfile.BadZipFile) as error:
     raise ArtifactError(f"{folder} is not a readable detector: {_in_one_line(error)}.") from error
 
 
 def _read_program(
   folder: pathlib.Path, serialized: bytes, description: dict[str, Any]
 ) -> ExportedProgram:
-  versions = dict(description.get("versions") or {})
+  versions = description.get("versions")
+  versions = versions if isinstance(versions, dict) else {}
   try:
     return ExportedProgram.read(serialized, versions)
   except Exception as error:  # pylint: disable=broad-except  # whatever its parser trips over
@@ -336,7 +348,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     description = json.loads(path.read_text())
   except OSError as error:
     raise ArtifactError(f"{folder} is not a detector folder: {path.name} is missing.") from error
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ArtifactError(f"{path} is damaged: it is not JSON.") from error
   if not isinstance(description, dict) or description.get("format") != FORMAT:
     raise ArtifactError(f"{path} does not describe a {FORMAT} detector.")

@@ -62,16 +62,40 @@ def orders_of(key: jax.Array, epoch: jax.Array, data: Data) -> tuple[jax.Array, 
 
 
 def batch_at(
-  data: Data, orders: tuple[jax.Array, ...], position: jax.typing.ArrayLike, batch_size: int
+  data: Data,
+  orders: tuple[jax.Array, ...],
+  position: jax.typing.ArrayLike,
+  batch_size: int,
+  axis_name: str | None = None,
 ) -> batching.Batch:
-  """Batch number ``position`` of an epoch with these orders."""
-  start = position * batch_size
-  batch = batching.gather(data.inputs, data.labels, orders[0], start, data.num_rows, batch_size)
+  """Batch number ``position`` of an epoch with these orders.
+
+  With ``axis_name`` it is this device's share: ``n`` devices take ``ceil(batch_size / n)`` rows
+  each, in order, and what the last ones lack is masked.
+  """
+  start, size = position * batch_size, batch_size
+  inside: Any = None
+  if axis_name is not None:
+    size = -(-batch_size // jax.lax.axis_size(axis_name))
+    first = size * jax.lax.axis_index(axis_name)
+    start, inside = start + first, first + jnp.arange(size) < batch_size
+
+  def masked(batch: batching.Batch) -> batching.Batch:
+    if inside is None:
+      return batch
+    return dataclasses.replace(batch, mask=jnp.where(inside, batch.mask, 0.0))
+
+  batch = masked(batching.gather(data.inputs, data.labels, orders[0], start, data.num_rows, size))
   if data.negatives is None:
     return batch
   inputs, labels, num_rows, _ = data.negatives
-  negatives = batching.gather_around(inputs, labels, orders[1], start, num_rows, batch_size)
+  negatives = masked(batching.gather_around(inputs, labels, orders[1], start, num_rows, size))
   return dataclasses.replace(batch, negatives=negatives)
+
+
+def reduced(tree: Any, axis_name: str | None) -> Any:
+  """Sums a tree over the devices of a mapped axis; without one it is the tree itself."""
+  return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def steps_per_epoch(num_rows: int, batch_size: int) -> int:
@@ -82,12 +106,17 @@ def steps_per_epoch(num_rows: int, batch_size: int) -> int:
 TrainEpochs = Callable[[Any, Data, jax.Array, Any, Any], tuple[Any, Any]]
 
 
-def make_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
+def make_train_epochs(
+  step: Callable[..., Any], batch_size: int, axis_name: str | None = None
+) -> TrainEpochs:
   """Makes the function that trains over whole epochs without coming back to the host.
 
   Args:
     step: a train step, ``(state, batch, key) -> (state, info)``.
     batch_size: examples per step; a last, smaller batch is padded and masked.
+    axis_name: of the mapped axis that the devices of a training form, where it is spread over
+      several; ``step`` must reduce over it. State, data and key are then the same on all of them,
+      and so are the results; every device takes its share of each batch, see ``batch_at``.
 
   Returns:
     ``train_epochs(state, data, key, first, last) -> (state, info)``: runs the epochs
@@ -104,7 +133,7 @@ def make_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
 
     def one_step(position: jax.Array, carry: Any, orders: tuple[jax.Array, ...]) -> Any:
       state, info = carry
-      batch = batch_at(data, orders, position, batch_size)
+      batch = batch_at(data, orders, position, batch_size, axis_name)
       state, new_info = step(state, batch, jax.random.fold_in(step_key, state.step))
       return state, jax.tree.map(jnp.add, info, new_info)
 
@@ -114,7 +143,7 @@ def make_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
       info = jax.tree.map(jnp.zeros_like, info)
       return jax.lax.fori_loop(0, num_steps, body, (state, info))
 
-    info = _no_info(step, state, data, step_key, batch_size)
+    info = _no_info(step, state, data, step_key, batch_size, axis_name)
     return jax.lax.fori_loop(first, last, one_epoch, (state, info))
 
   return train_epochs
@@ -160,13 +189,18 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
 
 
 def _no_info(
-  step: Callable[..., Any], state: Any, data: Data, key: jax.Array, batch_size: int
+  step: Callable[..., Any],
+  state: Any,
+  data: Data,
+  key: jax.Array,
+  batch_size: int,
+  axis_name: str | None = None,
 ) -> Any:
   """Zeros shaped like the info of a step."""
 
   def shaped(state: Any, data: Data, key: jax.Array) -> Any:
     orders = orders_of(key, jnp.zeros((), jnp.int32), data)
-    return step(state, batch_at(data, orders, 0, batch_size), key)[1]
+    return step(state, batch_at(data, orders, 0, batch_size, axis_name), key)[1]
 
   shapes = jax.eval_shape(shaped, state, data, key)
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -23,6 +23,30 @@ class Program(NamedTuple):
   train_epochs: epoch_loop.TrainEpochs
 
 
+def make_train_epochs(
+  network: nn.Module,
+  static: drocc.Static,
+  batch_size: int,
+  algorithm: Any = drocc,
+  axis_name: str | None = None,
+) -> epoch_loop.TrainEpochs:
+  """Makes the pure function that trains one algorithm over whole epochs; nothing is compiled yet.
+
+  Args:
+    network: maps ``[batch, ...]`` to one logit. With ``axis_name``, one that takes batch
+      statistics must have a field ``axis_name``, over which it reduces them.
+    static: what the program is compiled for.
+    batch_size: examples per step.
+    algorithm: the module ``drocc``, ``drocc_oe`` or ``drocc_lf``.
+    axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
+  """
+  network = networks.for_training(network)
+  if axis_name is not None and hasattr(network, "axis_name"):
+    network = network.clone(axis_name=axis_name)
+  step = algorithm.make_train_step(network, static, axis_name=axis_name)
+  return epoch_loop.make_train_epochs(step, batch_size, axis_name)
+
+
 @functools.lru_cache(maxsize=64)
 def compiled(
   network: nn.Module, static: drocc.Static, batch_size: int, algorithm: Any = drocc
@@ -32,9 +56,8 @@ def compiled(
   Cached: fits which differ only in radius, gamma, mu, step size, number of ascent steps, learning
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.
   """
-  network = networks.for_training(network)
-  step = algorithm.make_train_step(network, static)
+  train_epochs = make_train_epochs(network, static, batch_size, algorithm)
   return Program(
-    init=jax.jit(algorithm.make_init(network, static)),
-    train_epochs=jax.jit(epoch_loop.make_train_epochs(step, batch_size), donate_argnums=0),
+    init=jax.jit(algorithm.make_init(networks.for_training(network), static)),
+    train_epochs=jax.jit(train_epochs, donate_argnums=0),
   )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
 from fingerprint_jax.taps import SOWN
 
@@ -154,9 +155,17 @@ def _parameters(network: nn.Module, shape: tuple[int, ...], key: jax.Array) -> A
 
 
 def make_train_step(
-  network: nn.Module, optimizer: optax.GradientTransformation, config: Config
+  network: nn.Module,
+  optimizer: optax.GradientTransformation,
+  config: Config,
+  *,
+  axis_name: str | None = None,
 ) -> Any:
-  """Makes the pure train step ``(state, batch, key) -> (state, info)``; labels are classes."""
+  """Makes the pure train step ``(state, batch, key) -> (state, info)``; labels are classes.
+
+  With ``axis_name`` gradient, loss and accuracy are reduced over that mapped axis of devices, whose
+  shares of a batch are of equal length and in order.
+  """
 
   def loss(params: Any, batch: Batch, images: jax.Array) -> tuple[jax.Array, Info]:
     logits: Any = network.apply({"params": params}, images)
@@ -164,30 +173,44 @@ def make_train_step(
     values = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     right = jnp.where(jnp.argmax(logits, axis=-1) == labels, 1.0, 0.0)
     info = Info(Mean.of(values, batch.mask), Mean.of(right, batch.mask))
-    return info.loss.value, info
+    count = jnp.maximum(epoch_loop.reduced(info.loss.count, axis_name), 1.0)
+    return info.loss.total / count, info
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
-    images = augment(batch.inputs, config, key)
-    gradients, info = jax.grad(loss, has_aux=True)(state.params, batch, images)
+    images = augment(batch.inputs, config, key, axis_name)
+    found = jax.grad(loss, has_aux=True)(state.params, batch, images)
+    gradients, info = epoch_loop.reduced(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state), info
 
   return step
 
 
-def augment(x: jax.Array, config: Config, key: jax.Array) -> jax.Array:
-  """Moves and mirrors images ``[batch, height, width, channels]`` at random."""
+def augment(
+  x: jax.Array, config: Config, key: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+  """Moves and mirrors images ``[batch, height, width, channels]`` at random.
+
+  With ``axis_name`` they are this device's share of a batch, and each moves as it would on one
+  device: numbers are drawn for the whole batch.
+  """
   shift_key, flip_key = jax.random.split(key)
+  size, total, first = x.shape[0], x.shape[0], jnp.zeros((), jnp.int32)
+  if axis_name is not None:
+    total = size * jax.lax.axis_size(axis_name)
+    first = size * jax.lax.axis_index(axis_name)
   if config.shift:
     margin = config.shift
     padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    corners = jax.random.randint(shift_key, (x.shape[0], 2), 0, 2 * margin + 1)
+    corners = jax.random.randint(shift_key, (total, 2), 0, 2 * margin + 1)
+    corners = jax.lax.dynamic_slice_in_dim(corners, first, size)
 
     def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
       return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), x.shape[1:])
 
     x = jax.vmap(cut)(padded, corners)
   if config.flip:
-    mirrored = jax.random.bernoulli(flip_key, shape=(x.shape[0], 1, 1, 1))
+    mirrored = jax.random.bernoulli(flip_key, shape=(total, 1, 1, 1))
+    mirrored = jax.lax.dynamic_slice_in_dim(mirrored, first, size)
     x = jnp.where(mirrored, x[:, :, ::-1], x)
   return x

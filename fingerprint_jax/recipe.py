@@ -5,6 +5,7 @@ The estimator and the launcher share these steps; each is a pure function of arr
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import logging
 from typing import Any
 
@@ -118,6 +119,7 @@ def prepare(
   apply_kwargs: Mapping[str, Any] | None = None,
   chosen: Mapping[str, nn.Module] | None = None,
   two_sided: bool = True,
+  make_train_epochs: Callable[..., epoch_loop.TrainEpochs] = train.on_one_device,
 ) -> Prepared:
   """Finds the taps, measures their activations and makes the autoencoders.
 
@@ -132,6 +134,9 @@ def prepare(
     apply_kwargs: see ``taps.find``.
     chosen: autoencoders by layer; the others get the default of their shape.
     two_sided: see ``Fingerprint``.
+    make_train_epochs: ``(make_train_step, batch_size) -> train_epochs``, where
+      ``make_train_step(axis_name=...)`` makes the step; compiles for one device unless told
+      otherwise.
 
   Raises:
     ValueError: what ``taps.find``, ``train.measure_views`` and ``train.init`` refuse.
@@ -156,9 +161,9 @@ def prepare(
   total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
   optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
   state = train.init(prints, frozen, optimizer, key)
-  step = train.make_train_step(prints, optimizer)
+  make_step = functools.partial(train.make_train_step, prints, optimizer)
   return Prepared(
-    prints, state, epoch_loop.put(x), config, train.make_train_epochs(step, batch_size)
+    prints, state, epoch_loop.put(x), config, make_train_epochs(make_step, batch_size)
   )
 
 

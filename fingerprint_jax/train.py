@@ -1,6 +1,6 @@
 """Fits the autoencoders of all layers: one pass of the network feeds them all in one step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -84,12 +84,20 @@ def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransforma
   return optax.adam(optax.cosine_decay_schedule(config.learning_rate, total_steps))
 
 
-def make_train_step(prints: Fingerprint, optimizer: optax.GradientTransformation) -> Any:
-  """Makes the pure train step ``(state, batch, key) -> (state, info)`` of all layers."""
+def make_train_step(
+  prints: Fingerprint, optimizer: optax.GradientTransformation, *, axis_name: str | None = None
+) -> Any:
+  """Makes the pure train step ``(state, batch, key) -> (state, info)`` of all layers.
+
+  With ``axis_name`` gradient and losses are reduced over that mapped axis of devices. Noise that an
+  autoencoder draws (the variational one does) is then another one on each of them, so that its
+  training is not the same on another number of devices.
+  """
 
   def loss(
     params: Mapping[str, Any], targets: Mapping[str, jax.Array], mask: jax.Array, key: jax.Array
   ) -> tuple[jax.Array, Info]:
+    count = jnp.maximum(epoch_loop.reduced(jnp.sum(mask), axis_name), 1.0)
     losses, penalties = {}, []
     pairs = zip(prints.layers, prints.autoencoders, strict=True)
     for number, (name, autoencoder) in enumerate(pairs):
@@ -103,7 +111,7 @@ def make_train_step(prints: Fingerprint, optimizer: optax.GradientTransformation
       losses[name] = Mean.of(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), mask)
       penalties += jax.tree.leaves(sown)
     penalty = Mean.of(sum(penalties, jnp.zeros_like(mask)), mask)
-    total = sum((mean.value for mean in losses.values()), penalty.value)
+    total = sum((mean.total / count for mean in losses.values()), penalty.total / count)
     return total, Info(losses, penalty)
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
@@ -112,7 +120,10 @@ def make_train_step(prints: Fingerprint, optimizer: optax.GradientTransformation
       name: _masked(target, batch.mask)
       for name, target in prints.targets(state.frozen, batch.inputs).items()
     }
-    gradients, info = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
+    if axis_name is not None:
+      key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    found = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
+    gradients, info = epoch_loop.reduced(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state, state.frozen), info
@@ -244,6 +255,11 @@ def _sum_over(function: Any, x: np.ndarray, batch_size: int = SUMMED) -> Any:
 def unlearned(losses: Mapping[str, float], threshold: float = 0.95) -> list[str]:
   """Layers whose autoencoder is hardly better than predicting the mean."""
   return [name for name, value in losses.items() if value > threshold]
+
+
+def on_one_device(make_train_step: Callable[..., Any], batch_size: int) -> epoch_loop.TrainEpochs:
+  """Epochs of the step that ``make_train_step(axis_name=None)`` makes, compiled for one device."""
+  return make_train_epochs(make_train_step(axis_name=None), batch_size)
 
 
 def make_train_epochs(step: Any, batch_size: int) -> epoch_loop.TrainEpochs:

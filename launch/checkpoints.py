@@ -2,37 +2,68 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
+import gc
+import hashlib
 import logging
+import os
 import pathlib
+import shutil
+import sys
 from typing import Any
+import warnings
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+logger = logging.getLogger(__name__)
+
+SHA256 = "sha256"
+NEVER = 10**9
+# Orbax would have all processes of a job meet at every checkpoint; process 0 alone opens any.
+_ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="alone")
 
 
 class Checkpoints:
   """The checkpoints of one stage of a run, by epoch; the newest two are kept.
 
   A checkpoint becomes visible when it is whole, so a run killed while it writes one resumes from
-  the one before.
+  the one before. Its facts hold a checksum of its arrays, since Orbax gives back some flipped bits
+  without a word; checkpoints of earlier releases have none and are read without that check.
 
   Args:
     folder: where they live.
   """
 
   def __init__(self, folder: pathlib.Path):
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=True)
-    self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised too
+    # Orbax measures its timeout, 10 minutes, by the wall clock, and a clock may jump.
+    waiting = ocp.AsyncOptions(timeout_secs=NEVER)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=2, enable_async_checkpointing=True, async_options=waiting
+    )
+    self._folder = folder.absolute()
+    if jax.process_count() > 1:
+      options.create, options.multiprocessing_options = False, _ALONE
+      self._folder.mkdir(parents=True, exist_ok=True)
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def latest(self) -> int | None:
     """Epoch of the newest whole checkpoint, or None."""
     return self._manager.latest_step()
 
   def save(self, epoch: int, state: Any, facts: dict[str, Any]) -> None:
-    """Saves the training state and JSON facts after ``epoch`` epochs; returns before it is done."""
+    """Saves the training state and JSON facts after ``epoch`` epochs; returns before it is done.
+
+    Raises:
+      OSError: it, or the one before, cannot be written; what was saved earlier is as it was.
+    """
+    state = _on_host_of_several(state)
+    facts = {**facts, SHA256: checksum(state, facts)}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
-    self._manager.save(epoch, args=items)
+    with self._failure_named():
+      self._manager.save(epoch, args=items)
 
   def restore(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """Reads state and facts of ``epoch``.
@@ -42,25 +73,133 @@ class Checkpoints:
       like: a state of the same structure, shapes and types.
 
     Raises:
-      ValueError: the checkpoint does not fit ``like`` or cannot be read.
+      ValueError: the checkpoint does not fit ``like``, cannot be read, or is not what was saved.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    with _quiet():
+      try:
+        return self._read(epoch, like)
+      except Exception as error:  # a damaged file makes Orbax raise anything
+        reason = str(error) if len(str(error)) < 80 else type(error).__name__
+      gc.collect()
+    raise ValueError(
+      f"The checkpoint {self._folder / str(epoch)} is damaged or of another training ({reason})."
+    )
+
+  def _read(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _on_host_of_several(like))
     items = ocp.args.Composite(
       state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
     )
-    try:
-      restored = self._manager.restore(epoch, args=items)
-    except Exception as error:
+    restored = self._manager.restore(epoch, args=items)
+    state, facts = restored["state"], dict(restored["facts"])
+    saved = facts.pop(SHA256, None)
+    if (saved is not None or set(facts) != {"epoch"}) and saved != checksum(state, facts):
+      raise ValueError("its checksum is not the one that was saved")
+    return state, facts
+
+  def newest(self, like: Any) -> tuple[int, Any] | None:
+    """Epoch and state of the newest checkpoint that can be read, None where there is none at all.
+
+    Newer ones that are damaged are named in a warning and put aside, into ``NAME.damaged`` beside
+    the folder.
+
+    Args:
+      like: as ``restore``.
+
+    Raises:
+      ValueError: there are checkpoints, and none can be read.
+    """
+    damaged: dict[int, str] = {}
+    for epoch in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        state, _ = self.restore(epoch, like)
+      except ValueError as error:
+        damaged[epoch] = str(error)
+        continue
+      for other, message in damaged.items():
+        logger.warning("%s The run goes on from the one before, of epoch %d.", message, epoch)
+        self._put_aside(other)
+      return epoch, state
+    if damaged:
       raise ValueError(
-        f"The checkpoint of epoch {epoch} cannot be read ({type(error).__name__}); move its folder "
-        "away to resume from the one before."
+        f"{damaged[max(damaged)].rstrip('.')}, and no checkpoint before it can be read: move "
+        f"{self._folder} away to train this stage anew."
+      )
+    return None
+
+  def _put_aside(self, epoch: int) -> None:
+    place = self._folder.with_name(self._folder.name + ".damaged") / str(epoch)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    os.replace(self._folder / str(epoch), place)
+    self._manager.reload()
+
+  @contextlib.contextmanager
+  def _failure_named(self) -> Iterator[None]:
+    """Makes whatever Orbax raises when it cannot write an OSError of one sentence."""
+    try:
+      yield
+    except Exception as error:
+      kept = self.latest()
+      left = "no earlier one is there" if kept is None else f"the one of epoch {kept} is kept"
+      raise OSError(
+        f"A checkpoint cannot be written to {self._folder}: {reason_of(error)}; {left}. Give the "
+        "same command again when it can."
       ) from error
-    return restored["state"], restored["facts"]
 
   def close(self) -> None:
-    """Waits for what is being written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for what is being written.
+
+    Raises:
+      OSError: as ``save``.
+    """
+    try:
+      with self._failure_named():
+        self._manager.wait_until_finished()
+    finally:
+      self._manager.close()
+
+
+def _on_host_of_several(state: Any) -> Any:
+  """NumPy arrays where there are several processes: Orbax takes no array of one process there."""
+  return state if jax.process_count() == 1 else jax.device_get(state)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Within it, the coroutines that Orbax drops when it fails say nothing on standard error."""
+  before = sys.unraisablehook
+  sys.unraisablehook = lambda _: None
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", RuntimeWarning)
+      yield
+  finally:
+    sys.unraisablehook = before
+
+
+def checksum(state: Any, facts: dict[str, Any]) -> str:
+  """SHA-256 of the types, shapes and bytes of a state's leaves, and of facts."""
+  digest = hashlib.sha256(repr(sorted(facts.items())).encode())
+  for leaf in jax.tree.leaves(state):
+    typed = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    array = np.asarray(jax.random.key_data(leaf) if typed else leaf)
+    digest.update(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def reason_of(error: BaseException) -> str:
+  """Why something could not be written: the system's word where it can be found, e.g. in C++."""
+  link: BaseException | None = error
+  while link is not None:
+    if isinstance(link, OSError) and link.errno is not None:
+      return os.strerror(link.errno)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
+      if os.strerror(number) in str(link):
+        return os.strerror(number)
+    link = link.__cause__ or link.__context__
+  return (str(error).splitlines() or [""])[0][:200].rstrip(".") or type(error).__name__
 
 
 @contextlib.contextmanager

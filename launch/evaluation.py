@@ -140,7 +140,7 @@ def load_detector(workdir: pathlib.Path) -> detector_jax.Detector:
     )
   if not (workdir / "detector" / "detector.json").is_file():
     raise ValueError(
-      f"The run in {workdir} is not finished: give its launch.train command again to resume it."
+      f"The run in {workdir} is not finished: give its launch.train or launch.sweep command again to resume it."
     )
   return detector_jax.load(workdir / "detector")
 

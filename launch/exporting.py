@@ -35,10 +35,7 @@ def export_folder(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.D
   """
   check_free(output)
   detector = evaluation.load_detector(workdir)
-  try:
-    detector.save(output)
-  except OSError as error:
-    raise OSError(f"The folder {output} cannot be written: {error.strerror}.") from error
+  detector.save(output)
   return detector_jax.load(output)
 
 

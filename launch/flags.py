@@ -2,18 +2,25 @@
 
 A command's module defines its flags, then ``flags.run(main)``. Anything a user can cause - an
 unknown flag, a bad override, an unreadable file - ends in one sentence on standard error and exit
-code 2 (flags) or 1; ``--traceback`` shows where it came from.
+code 2 (flags) or 1; ``--traceback`` shows where it came from. Ctrl-C ends a command with exit code
+130 and SIGTERM with 143.
 """
 
 from collections.abc import Callable, Iterator
 import dataclasses
 import difflib
+import os
 import runpy
+import signal
 import sys
+import threading
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+from ml_collections.config_flags import config_path
+
+from launch import stopping
 
 _DEVICE = flags.DEFINE_enum(
   "device", "auto", ["auto", "cpu", "gpu", "tpu"], "Where to compute; auto takes what JAX finds."
@@ -28,6 +35,20 @@ def config_flag(name: str = "config") -> Any:
   )
 
 
+def _set_value(path: str, config: Any, value: Any, **options: Any) -> None:
+  """As ``config_path.set_value``; a frozen dataclass is replaced by a changed copy of it."""
+  try:
+    _PLAIN_SET_VALUE(path, config, value, **options)
+  except dataclasses.FrozenInstanceError:
+    above, _, field = path.rpartition(".")
+    changed = dataclasses.replace(config_path.get_value(above, config), **{field: value})
+    _set_value(above, config, changed)
+
+
+_PLAIN_SET_VALUE = config_path.set_value
+config_path.set_value = _set_value
+
+
 def run(main: Callable[[], None]) -> None:
   """Parses the flags, chooses the device and runs ``main``."""
 
@@ -38,14 +59,21 @@ def run(main: Callable[[], None]) -> None:
       import jax  # pylint: disable=import-outside-toplevel
 
       jax.config.update("jax_platforms", {"gpu": "cuda"}.get(_DEVICE.value, _DEVICE.value))
+    if not _TRACEBACK.value:  # what a thread of Orbax raises comes again where it is waited for
+      threading.excepthook = lambda args: None
+    signal.signal(signal.SIGTERM, lambda *_: _stop("terminated.", 143))
     try:
       main()
+      sys.stdout.flush()
     except BrokenPipeError:
       sys.stderr.close()
-    except (ValueError, OSError, RuntimeError) as error:
+    except stopping.Stopped as stopped:
+      print(stopped, file=sys.stderr)
+      sys.exit(stopped.code)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
       if _TRACEBACK.value:
         raise
-      _stop(" ".join(str(error).split()) or type(error).__name__, 1)
+      _stop(str(error).strip() or type(error).__name__, 1)
     except KeyboardInterrupt:
       _stop("interrupted.", 130)
 
@@ -72,10 +100,10 @@ def parse(argv: list[str]) -> list[str]:
       message = f"--config: {message.strip().splitlines()[-1].partition(': ')[2]}"
     elif "flag --config." in message:
       message += f". Valid: {_typed_names(argv)}."
-  except (KeyError, AttributeError, TypeError, ValueError) as error:
-    message = _explain_override(argv, error)
   except OSError as error:
     message = str(error)
+  except Exception as error:  # pylint: disable=broad-except  # a config file may raise anything
+    message = _explain_override(argv, error)
   _stop(message, 2)
   raise AssertionError
 
@@ -83,6 +111,10 @@ def parse(argv: list[str]) -> list[str]:
 def _stop(message: str, code: int) -> None:
   message = " ".join(message.split())
   print(f"error: {message}", file=sys.stderr)
+  try:
+    sys.stdout.flush()
+  except OSError:  # it is full or gone, and would be flushed again at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   sys.exit(code)
 
 

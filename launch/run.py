@@ -21,13 +21,18 @@ def train(config: Any, workdir: pathlib.Path) -> pathlib.Path:
     The folder of what was trained, ``workdir/detector`` for a Detector.
 
   Raises:
-    ValueError: data or a setting that cannot be used, or a workdir of another configuration.
+    ValueError: data or a setting that cannot be used, a workdir of another configuration, or one
+      in which another process trains.
     HealthError: training diverged, or its scores are constant or upside down.
     OSError: the workdir cannot be written.
+    Stopped: by a signal, see ``stages.run``.
   """
   method = method_of(config)
-  workdirs.check(workdir, config)
-  return method.train(config, workdir)
+  with workdirs.held(workdir):
+    workdirs.check(workdir, config)
+    if (workdir / "members" / "config.json").exists():
+      raise ValueError(f"{workdir} holds a sweep: choose another --workdir.")
+    return method.train(config, workdir)
 
 
 def method_of(config: Any) -> Method:

@@ -1,6 +1,7 @@
 """Scores a stream record by record and watches it for drift."""
 
 from collections.abc import Callable, Iterable
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -119,7 +120,11 @@ class Watcher:
     }  # fmt: skip
 
   def save(self) -> None:
-    """Writes the state, whole or not at all, where there is a file for it."""
+    """Writes the state, whole or not at all, where there is a file for it.
+
+    Raises:
+      OSError: it cannot be written; what was there is as it was.
+    """
     if self._path is None:
       return
     saved = json.loads(self.monitor.dumps(self.state))
@@ -129,14 +134,20 @@ class Watcher:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       temporary.write_text(json.dumps(content) + "\n")
       os.replace(temporary, self._path)
+    except OSError as error:
+      raise OSError(
+        f"The state cannot be written to {self._path}: {error.strerror}; what was there is as it "
+        "was."
+      ) from error
     finally:
-      temporary.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # its folder may be no folder
+        temporary.unlink(missing_ok=True)
 
   def _resume(self, path: pathlib.Path, false_alarm_rate: float | None) -> None:
     try:
       content = json.loads(path.read_text())
       checksum, text = content["calibration"], json.dumps(content["monitor"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
       raise ValueError(f"{path} is no saved state of launch.watch, or damaged.") from error
     try:
       self.monitor, self.state = monitor.Monitor.loads(text)
@@ -157,7 +168,7 @@ class Watcher:
   def _record(self, line: bytes | str) -> np.ndarray:
     try:
       values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError("is not JSON") from error
     if isinstance(values, dict):
       values = self._by_name(values)
@@ -247,6 +258,8 @@ def write_line(text: str) -> None:
   except BrokenPipeError:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise
+  except OSError as error:
+    raise OSError(f"Standard output cannot be written: {error.strerror}.") from error
 
 
 def tell(tally: Tally) -> None:

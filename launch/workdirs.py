@@ -4,19 +4,88 @@ config.json     the configuration and its method, checked when the run is taken 
 data.json       counts and checksums of its records, checked likewise
 checkpoints/    Orbax, by stage and epoch
 metrics.jsonl   scalars by stage and epoch; tensorboard/ has the same
+members/        models of a sweep, see launch.sweeping
 detector/       the finished Detector, see detector_jax.artifact
+failure.json    where training diverged, see launch.failures
+.lock           held by the process that trains, and let go by the system when it ends
 """
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
+import logging
 import os
 import pathlib
 import types
 import typing
 from typing import Any
 
-from launch import flags
+import jax
+
+from launch import devices, flags
 from launch.data import Splits, manifest
+
+logger = logging.getLogger(__name__)
+
+_HELD: dict[pathlib.Path, int | None] = {}  # open lock files, None until the folder is made
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes from training in a workdir; of several processes of one run, the first.
+
+  The lock is taken at once where the folder exists, else when ``claim`` makes it. It is the
+  system's, on the open file ``.lock``: however the process ends, it is gone.
+
+  Raises:
+    ValueError: another training holds it; the message names its process.
+    OSError: the folder cannot be written.
+  """
+  key = workdir.resolve()
+  if key in _HELD:
+    raise ValueError(f"{workdir} is being trained in by this process: choose another --workdir.")
+  _HELD[key] = None
+  try:
+    if workdir.is_dir():
+      _lock(workdir)
+    yield
+  finally:
+    if (descriptor := _HELD.pop(key)) is not None:
+      os.close(descriptor)
+
+
+def _lock(workdir: pathlib.Path) -> None:
+  key = workdir.resolve()
+  if _HELD.get(key, -1) is not None or jax.process_index():
+    return
+  try:
+    descriptor = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+  except OSError as error:
+    raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    holder = os.read(descriptor, 20).decode(errors="replace").strip()
+    os.close(descriptor)
+    raise ValueError(
+      f"{workdir} is being trained in by process {holder or 'unknown'}: wait for it, or choose "
+      "another --workdir."
+    ) from None
+  except OSError as error:
+    os.close(descriptor)
+    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+      raise OSError(f"The workdir {workdir} cannot be locked: {error.strerror}.") from error
+    logger.warning(
+      "%s cannot be locked (%s): see to it that no other training uses it.", workdir, error.strerror
+    )
+    return
+  _HELD[key] = descriptor
+  with contextlib.suppress(OSError):  # a full disk; the lock holds without its name
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:
@@ -58,14 +127,20 @@ def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> N
   """
   values = {"method": type(config).method, **dataclasses.asdict(config)}
   records = None if splits is None else manifest.of(splits)
+  devices.check_alike("Settings and records", [values, records])
+  if not devices.primary():
+    return
   if records is not None:
     _check_records(workdir, records)
   try:
     workdir.mkdir(parents=True, exist_ok=True)
+    _lock(workdir)
     _write(workdir / "config.json", values)
     if records is not None:
       _write(workdir / "data.json", records)
   except OSError as error:
+    if not error.strerror:  # it is said already
+      raise
     raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
 
 
@@ -81,7 +156,7 @@ def _check_records(workdir: pathlib.Path, records: dict[str, Any]) -> None:
     return
   try:
     changed = manifest.difference(json.loads(path.read_text()), records)
-  except (ValueError, AttributeError) as error:
+  except (ValueError, AttributeError, RecursionError) as error:
     raise ValueError(
       f"{path} is no manifest of records: {error}; remove it to go on without that check."
     ) from error
@@ -107,9 +182,12 @@ def read(workdir: pathlib.Path) -> tuple[str, dict[str, Any]]:
     )
   try:
     values = dict(json.loads(path.read_text()))
-  except (ValueError, TypeError) as error:
+  except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(f"{path} is not the configuration of a run: {error}.") from error
-  return values.pop("method", "drocc"), values
+  method = values.pop("method", "drocc")
+  if not isinstance(method, str):
+    raise ValueError(f"{path} is not the configuration of a run: its method is {method!r}.")
+  return method, values
 
 
 def from_dict(workdir: pathlib.Path, cls: Any, values: dict[str, Any]) -> Any:

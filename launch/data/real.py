@@ -67,6 +67,21 @@ def read_abalone(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
   return data[used, :8], anomalous[used].astype(np.int64)
 
 
+def adbench_names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+  """The sets of ADBench that the folder has, in alphabetical order.
+
+  Raises:
+    DataError: no folder, or none in it.
+  """
+  found = _folder("adbench/NAME", folder) / "adbench"
+  names = tuple(sorted(path.stem for path in found.glob("*.npz")))
+  if not names:
+    raise DataError(
+      f"{found} has no .npz file: set {FOLDER} to the folder whose adbench/ has some."
+    )
+  return names
+
+
 def _folder(name: str, folder: str | os.PathLike[str] | None) -> pathlib.Path:
   chosen = folder or os.environ.get(FOLDER)
   if not chosen:

@@ -4,6 +4,7 @@ Every problem with an input is a ``DataError`` of one sentence.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import os
 import pathlib
 import sys
@@ -225,7 +226,7 @@ class ScoreWriter:
 
   Raises:
     DataError: as ``check_writable``.
-    OSError: the place cannot be written.
+    OSError: the place cannot be written; what was there is as it was.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -251,10 +252,11 @@ class ScoreWriter:
         f"Columns of {self._path} must have one axis and one length, got {sorted(shapes)}."
       )
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    if self._writer is None:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._writer = WRITERS[self._path.suffix.lower()](self._temporary, table.schema)
-    self._writer.write_table(table)
+    with self._failure_named():
+      if self._writer is None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = WRITERS[self._path.suffix.lower()](self._temporary, table.schema)
+      self._writer.write_table(table)
 
   def __exit__(
     self,
@@ -263,9 +265,23 @@ class ScoreWriter:
     traceback: TracebackType | None,
   ) -> None:
     try:
-      if self._writer is not None:
-        self._writer.close()
-        if kind is None:
+      if self._writer is not None and kind is None:
+        with self._failure_named():
+          self._writer.close()
           os.replace(self._temporary, self._path)
+      elif self._writer is not None:
+        with contextlib.suppress(OSError):  # what is under way says more
+          self._writer.close()
     finally:
-      self._temporary.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):  # its folder may be no folder
+        self._temporary.unlink(missing_ok=True)
+
+  @contextlib.contextmanager
+  def _failure_named(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as error:
+      reason = os.strerror(error.errno) if error.errno else str(error)
+      raise OSError(
+        f"The scores cannot be written to {self._path}: {reason}; what was there is as it was."
+      ) from error

@@ -1,6 +1,7 @@
 """A classifier to fingerprint: one stage, from classified records to trained parameters."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ from detector_jax import batching, epoch_loop
 from fingerprint_jax import classifiers, recipe
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
-from launch import data, stages, workdirs
+from launch import data, devices, failures, stages, workdirs
 from launch.data import DataConfig
 
 STAGE = "classifier"
@@ -63,12 +64,13 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   x, classes = classified(splits, rows)
   config.training.validate()
   workdirs.claim(workdir, config, splits)
-  params = fit(network, config.training, x, classes, config.seed, workdir, config.checkpoints)
+  params = fit(network, config.training, x, classes, config.seed, workdir, config.checkpoints, rows)
   result = {"test_accuracy": accuracy(network, params, splits), "training_records": len(x)}
-  temporary = workdir / "metrics.tmp"
-  temporary.write_text(json.dumps(result, indent=2) + "\n")
-  os.replace(temporary, workdir / "metrics.json")
-  print(f"test accuracy: {result['test_accuracy']}")
+  if devices.primary():
+    temporary = workdir / "metrics.tmp"
+    temporary.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(temporary, workdir / "metrics.json")
+    print(f"test accuracy: {result['test_accuracy']}")
   return workdir / "checkpoints" / STAGE
 
 
@@ -102,15 +104,15 @@ def classified(splits: data.Splits, rows: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def fit(
   network: nn.Module, config: TrainingConfig, x: np.ndarray, classes: np.ndarray, seed: int,
-  workdir: pathlib.Path, checkpoints: int,
+  workdir: pathlib.Path, checkpoints: int, numbers: np.ndarray | None = None,
 ) -> Any:  # fmt: skip
-  """Runs the stage "classifier"; returns the trained parameters."""
+  """Runs the stage "classifier" on records of these numbers; returns the trained parameters."""
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
   batch_size = min(config.batch_size, len(x))
   total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
   optimizer = classifiers.make_optimizer(config, total)
-  step = classifiers.make_train_step(network, optimizer, config)
-  train_epochs = fingerprint_train.make_train_epochs(step, batch_size)
+  make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
+  train_epochs = devices.make_train_epochs(make_step, batch_size, fingerprint_train.on_one_device)
   rows = epoch_loop.put(x, classes)
 
   def advance(state: Any, first: int, last: int) -> tuple[Any, dict[str, float]]:
@@ -118,7 +120,8 @@ def fit(
     return state, {"loss": float(info.loss.value), "accuracy": float(info.accuracy.value)}
 
   state = classifiers.init(network, optimizer, x.shape[1:], init_key)
-  stage = stages.Stage(STAGE, config.epochs, advance)
+  steps = failures.steps_of(make_step(), rows, train_key, batch_size, numbers)
+  stage = stages.Stage(STAGE, config.epochs, advance, steps)
   return stages.run(stage, state, workdir, checkpoints).params
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import logging
 import pathlib
 from typing import Any, ClassVar
@@ -12,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc, drocc_lf, drocc_oe, networks, recipe, validation
+from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks, recipe, validation
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, stages, workdirs
+from launch import data, devices, failures, stages, workdirs
 from launch.data import DataConfig
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   prepared = prepare(config, x, negatives)
   workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
-  stage = _stage(prepared, x_held_out, train_key)
+  stage = _stage(prepared, x_held_out, train_key, rows)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
@@ -163,7 +164,8 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   detector = recipe.finish(
     prepared.network, state, prepared.preprocessing, x, x_held_out, config.fpr, metadata
   )
-  detector.save(workdir / "detector")
+  if devices.primary():
+    detector.save(workdir / "detector")
   return workdir / "detector"
 
 
@@ -195,10 +197,26 @@ def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) 
   if config.warmup_epochs:
     per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
-  return recipe.prepare(
+  prepared = recipe.prepare(
     x, chosen, negatives=negatives, network=config.network.make(), batch_size=config.batch_size,
     epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
   )  # fmt: skip
+  if devices.chosen():
+    train_epochs = _spread(
+      prepared.network, prepared.config.static(), prepared.batch_size,
+      recipe.algorithm_of(prepared.config), devices.chosen(),
+    )  # fmt: skip
+    prepared.program = prepared.program._replace(train_epochs=train_epochs)
+  return prepared
+
+
+@functools.lru_cache(maxsize=8)
+def _spread(
+  network: nn.Module, static: drocc.Static, batch_size: int, algorithm: Any, chosen: tuple[Any, ...]
+) -> epoch_loop.TrainEpochs:
+  """As ``fit.compiled``, for the chosen devices, which are part of the cache's key."""
+  del chosen
+  return devices.spread(fit.make_train_epochs(network, static, batch_size, algorithm, devices.AXIS))
 
 
 def validation_of(
@@ -223,14 +241,17 @@ def validation_of(
   return lambda state: {"validation_objective": float(validate(state, z, mask, key).value)}
 
 
-def _stage(prepared: recipe.Prepared, x_held_out: np.ndarray, train_key: jax.Array) -> stages.Stage:
+def _stage(
+  prepared: recipe.Prepared, x_held_out: np.ndarray, train_key: jax.Array, rows: np.ndarray
+) -> stages.Stage:
   validate = validation_of(prepared, x_held_out, jax.random.fold_in(train_key, 1))
 
   def advance(state: drocc.State, first: int, last: int) -> tuple[drocc.State, dict[str, float]]:
     state, info = prepared.program.train_epochs(state, prepared.data, train_key, first, last)
     return state, {**drocc.means(info), **validate(state)}
 
-  return stages.Stage("training", prepared.epochs, advance)
+  steps = failures.drocc_steps(prepared, train_key, rows)
+  return stages.Stage("training", prepared.epochs, advance, steps)
 
 
 def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: int) -> str:

@@ -1,18 +1,20 @@
 """NeuralFP: three stages, classifier, fingerprints, calibration."""
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fingerprint_jax import recipe, taps
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, stages, workdirs
+from launch import data, devices, failures, stages, workdirs
 from launch.data import DataConfig
 from launch.methods import classifier as classifier_method
 
@@ -77,14 +79,25 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   workdirs.claim(workdir, config, splits)
   if params is None:
     params = classifier_method.fit(
-      network, config.classifier.training, x, classes, config.seed, workdir, config.checkpoints
+      network,
+      config.classifier.training,
+      x,
+      classes,
+      config.seed,
+      workdir,
+      config.checkpoints,
+      rows.train,
     )
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
   prepared = recipe.prepare(
     network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
     two_sided=config.two_sided,
+    make_train_epochs=functools.partial(
+      devices.make_train_epochs, alone=fingerprint_train.on_one_device
+    ),
   )  # fmt: skip
-  state = stages.run(_stage(prepared, train_key), prepared.state, workdir, config.checkpoints)
+  stage = _stage(prepared, train_key, rows.train)
+  state = stages.run(stage, prepared.state, workdir, config.checkpoints)
   reference, calibration = splits.x_train[rows.reference], splits.x_train[rows.calibration]
   accuracy = classifier_method.accuracy(network, params, splits)
   detector = recipe.finish(
@@ -99,7 +112,8 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       "calibration_records": len(calibration),
     },
   )  # fmt: skip
-  detector.save(workdir / "detector")
+  if devices.primary():
+    detector.save(workdir / "detector")
   return workdir / "detector"
 
 
@@ -140,14 +154,15 @@ def _given(config: Config) -> tuple[Any, Any]:
   return network, params
 
 
-def _stage(prepared: recipe.Prepared, key: jax.Array) -> stages.Stage:
+def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stages.Stage:
   def advance(
     state: fingerprint_train.State, first: int, last: int
   ) -> tuple[fingerprint_train.State, dict[str, float]]:
     state, losses = prepared.advance(state, key, first, last)
     return state, {f"{name}_loss": value for name, value in losses.items()}
 
-  return stages.Stage("fingerprints", prepared.config.epochs, advance)
+  steps = failures.fingerprint_steps(prepared, key, rows)
+  return stages.Stage("fingerprints", prepared.config.epochs, advance, steps)
 
 
 def _summary(

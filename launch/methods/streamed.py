@@ -18,7 +18,7 @@ from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
 from drocc_jax import drocc, mobilenet, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, stages, workdirs
+from launch import data, devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
 
@@ -96,12 +96,14 @@ def load(config: Config) -> data.Splits:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
+  devices.require_one("DROCC on a stream of images")
   prepared = prepare(config)
   workdirs.claim(workdir, config)
   init_key, train_key = recipe.keys(config.seed)
   state = prepared.program.init(prepared.config.hyper(), prepared.sample, init_key)
   advance = functools.partial(train_epochs, prepared, train_key)
-  stage = stages.Stage("training", config.epochs, advance)
+  steps = failures.streamed_steps(prepared, train_key)
+  stage = stages.Stage("training", config.epochs, advance, steps)
   state = stages.run(stage, state, workdir, config.checkpoints)
   detector = finish(config, prepared, state)
   detector.save(workdir / "detector")

@@ -360,3 +360,21 @@ def grouped_bars(
   axes.set_xticklabels(groups)
   figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
   return figure
+
+
+def dots(rows: Sequence[str], series: Mapping[str, Sequence[float]], xlabel: str) -> Figure:
+  """One row of dots for each name, one colour and marker for each series."""
+  figure, axes = _axes(6.4, 0.8 + 0.26 * len(rows))
+  places = np.arange(len(rows))
+  for number, (name, values) in enumerate(series.items()):
+    colour, marker = COLOURS[number % len(COLOURS)], "osD^vPX"[number % 7]
+    size, order = (60, 3) if number == 0 else (28, 2)
+    axes.scatter(
+      values, places, size, colour, marker=marker, label=name, zorder=order, lw=0, alpha=0.9
+    )
+  axes.set(xlabel=xlabel, yticks=places, ylim=(len(rows) - 0.5, -0.5))
+  axes.set_yticklabels(rows)
+  axes.grid(axis="y", color="#e6e6e6", lw=0.8)
+  axes.tick_params(axis="y", length=0)
+  figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
+  return figure

@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import sys
+import time
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,9 @@ from rich.progress import (
   TimeElapsedColumn,
   TimeRemainingColumn,
 )
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 @contextlib.contextmanager
@@ -58,7 +61,8 @@ class Scalars:
   """Scalars of one stage of a run, to ``metrics.jsonl`` and TensorBoard event files.
 
   Epochs restart in every stage, and TensorBoard drops what lies beyond a resumed epoch for a whole
-  folder: so each stage has a folder of event files.
+  folder: so each stage has a folder of event files. They are written where they are asked for, and
+  not by tensorboardX's thread: when that has failed, training would wait for it without end.
 
   Args:
     workdir: the run's folder.
@@ -78,19 +82,31 @@ class Scalars:
     temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
     temporary.replace(path)
     self._file = path.open("a")
-    self._writer = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=epoch + 1)
+    folder = workdir / "tensorboard" / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    self._events = EventsWriter(str(folder / "events"), f".{epoch}")
+    begun = SessionLog(status=SessionLog.SessionStatus.Value("START"))
+    self._write_event(Event(session_log=begun), epoch + 1)
 
   def write(self, epoch: int, values: dict[str, float]) -> None:
     """Logs ``values`` as those after ``epoch`` epochs of the stage."""
     self._file.write(json.dumps({"stage": self._stage, "epoch": epoch, **values}) + "\n")
     self._file.flush()
     for name, value in values.items():
-      self._writer.add_scalar(f"{self._stage}/{name}", value, epoch)
+      told: Any = summary.scalar(f"{self._stage}/{name}", value)
+      self._write_event(Event(summary=told), epoch)
+    self._events.flush()
+
+  def _write_event(self, event: Any, step: int) -> None:
+    event.wall_time, event.step = time.time(), step
+    self._events.write_event(event)
 
   def close(self) -> None:
     """Writes out what is buffered."""
-    self._file.close()
-    self._writer.close()
+    try:
+      self._file.close()
+    finally:
+      self._events.close()
 
 
 def read_scalars(workdir: pathlib.Path, stage: str | None = None) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ def test_a_damaged_run_is_refused(workdir, tmp_path):
   ("config", "said"),
   [
     (None, "holds no run: train first"),
-    (CONFIG, "is not finished: give its launch.train command again"),
+    (CONFIG, "is not finished: give its launch.train"),
     (classifier.Config(), "has no detector, its method 'classifier' makes none"),
   ],
 )

@@ -1,0 +1,206 @@
+"""Real sets of ADBench, every method with one setting for all of them.
+
+Half of the typical records train, at most 5,000; the others and all anomalies test, at most 5,000
+of each. Features are standardised by the training records and clipped at 20 standard deviations;
+nothing is up-sampled. No anomaly is seen before the test.
+
+DROCC                     what DROCC() does, trained on all training records
+DROCC, released settings  one hidden layer of 128, 100 epochs in batches of 256 of which 50 see no
+                          negatives, radius sqrt(d) / 2, 50 ascent steps of 0.01
+DROCC, ...                in the table adbench-ablations: DROCC() with one thing changed
+
+A method that stops, as DROCC does at scores that are upside down, counts as one that guesses: 50.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import logging
+import time
+from typing import Any
+
+from absl import flags
+import jax
+from matplotlib.figure import Figure
+import numpy as np
+
+from benchmarks.baselines import (
+  deep_svdd,
+  isolation_forest,
+  local_outlier_factor,
+  nearest_neighbour,
+  one_class_svm,
+)
+from benchmarks.ledger import Cell, Ledger
+from benchmarks.records import TableRecord
+from detector_jax import HealthError, Standardizer, metrics
+from drocc_jax import DROCC, networks, recipe
+from drocc_jax.drocc import Config as DroccConfig
+from launch.data import real
+from launch.reporting import figures
+
+logger = logging.getLogger(__name__)
+
+MOST, CLIP, MEAN = 5000, 20.0, "mean"
+Score = Callable[[np.ndarray], np.ndarray]
+Fit = Callable[[np.ndarray, int], tuple[Score, int]]
+
+_SETS = flags.DEFINE_list("sets", [], "Sets of the table adbench; none: all of the folder.")
+
+
+def parts_of(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Divides labelled records ``[n, d]``.
+
+  Args:
+    x: records.
+    y: ``[n]``, 1 = anomalous.
+    seed: of the draws.
+
+  Returns:
+    Training records, test records and the labels of these.
+  """
+  rng = np.random.default_rng(seed)
+  typical, anomalous = (rng.permutation(np.flatnonzero(y == label)) for label in (0, 1))
+  half = len(typical) // 2
+  test = np.concatenate([typical[half:][:MOST], anomalous[:MOST]])
+  return x[typical[:half][:MOST]], x[test], y[test]
+
+
+def drocc(x: np.ndarray, seed: int, **change: Any) -> tuple[Score, int]:
+  """``DROCC()`` on all records ``[n, d]``; ``change`` are its parameters."""
+  model = DROCC(**{"calibration_size": 0.0, "random_state": seed, **change}).fit(x)
+  params = model.detector_.arrays["variables"]["params"]
+  return lambda rows: -model.score_samples(rows), _size(params)
+
+
+def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
+  """DROCC as the released code trains it on a table."""
+  kept = int(np.sum(np.ptp(x, axis=0) > 0))
+  per_epoch = -(-len(x) // min(256, len(x)))
+  config = DroccConfig(
+    radius=float(np.sqrt(kept)) / 2.0, step_size=0.01, num_steps=50, project_every=10,
+    warmup_steps=50 * per_epoch, schedule="released", average_decay=0.0,
+  )  # fmt: skip
+  prepared = recipe.prepare(x, config, network=networks.MLP(), batch_size=256, epochs=100)
+  init_key, train_key = recipe.keys(seed)
+  state = prepared.init(init_key)
+  state, _ = prepared.program.train_epochs(state, prepared.data, train_key, 0, prepared.epochs)
+  score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
+  return lambda rows: np.asarray(score(recipe.standardise(prepared.preprocessing, rows))), _size(
+    state.params
+  )
+
+
+def _size(params: Any) -> int:
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _baseline(make: Callable[..., Any]) -> Fit:
+  """A baseline behind the same preprocessing as ours."""
+
+  def fit(x: np.ndarray, seed: int) -> tuple[Score, int]:
+    scale = Standardizer.fit(x, clip=CLIP)
+    z = recipe.standardise(scale, x)
+    model = make(seed, z.shape[1:]).fit(z)
+    return lambda rows: model.score(recipe.standardise(scale, rows)), 0
+
+  return fit
+
+
+def _simple(make: Callable[..., Any], **settings: Any) -> Fit:
+  return _baseline(lambda seed, shape: make(seed, **settings))
+
+
+METHODS: dict[str, Fit] = {
+  "DROCC": drocc,
+  "DROCC, released settings": released,
+  "5 nearest neighbours": _simple(nearest_neighbour.make, neighbours=5),
+  "LOF": _simple(local_outlier_factor.make),
+  "OC-SVM": _simple(one_class_svm.make),
+  "isolation forest": _simple(isolation_forest.make),
+  "Deep SVDD": _baseline(deep_svdd.make),
+}
+
+ABLATIONS: dict[str, Fit] = {"DROCC": drocc}
+
+
+def names() -> tuple[str, ...]:
+  """The sets that the flag asks for, or all of the folder."""
+  asked = _SETS.value if flags.FLAGS.is_parsed() else ()
+  return tuple(asked) or real.adbench_names()
+
+
+def count(seeds: int) -> int:
+  """Number of cells of the table."""
+  return seeds * len(names()) * len(METHODS)
+
+
+def count_ablations(seeds: int) -> int:
+  """Number of cells of the ablations."""
+  return seeds * len(names()) * len(ABLATIONS)
+
+
+def table(
+  seeds: int, advance: Callable[..., None], ledger: Ledger
+) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """AUROC, training time and size of every method on every set, and their means over the sets."""
+  return _table("adbench", METHODS, seeds, advance, ledger)
+
+
+def table_ablations(
+  seeds: int, advance: Callable[..., None], ledger: Ledger
+) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """The same for ``DROCC()`` and for what it would be with one thing changed."""
+  return _table("adbench-ablations", ABLATIONS, seeds, advance, ledger)
+
+
+def _table(
+  title: str, methods: dict[str, Fit], seeds: int, advance: Callable[..., None], ledger: Ledger
+) -> tuple[list[TableRecord], dict[str, Figure]]:
+  found: dict[tuple[str, str, str], list[float]] = {}
+  for name in names():
+    x, y = real.load(f"adbench/{name}")
+    for seed in range(seeds):
+      parts = parts_of(x, y, seed)
+      for method, fit in methods.items():
+        measure = functools.partial(_cell, method, fit, parts, seed)
+        for metric, value in ledger.cell((name, seed, method), measure)[method].items():
+          found.setdefault((name, method, metric), []).append(value)
+        advance(1, f"{name}, seed {seed}, {method}")
+  for _, method, metric in list(found):
+    values = [by for (_, *key), by in found.items() if key == [method, metric]]
+    found[MEAN, method, metric] = np.mean(values, axis=0).tolist()
+  records = [_record(title, *key, values) for key, values in found.items()]
+  return records, {title: _figure([r for r in records if r.metric == "auroc"])}
+
+
+def _cell(
+  method: str, fit: Fit, parts: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int
+) -> Cell:
+  x, x_test, labels = parts
+  began = time.monotonic()
+  try:
+    score, size = fit(x, seed)
+    seconds = time.monotonic() - began
+    auroc = metrics.auroc(labels, score(x_test))
+  except HealthError as error:
+    logger.warning("%s stopped: %s", method, error)
+    return {method: {"auroc": 0.5, "train_seconds": time.monotonic() - began}}
+  facts = {"parameters": float(size)} if size else {}
+  return {method: {"auroc": auroc, "train_seconds": seconds, **facts}}
+
+
+def _record(table: str, row: str, method: str, metric: str, values: list[float]) -> TableRecord:
+  factor = 100.0 if metric == "auroc" else 1.0
+  return TableRecord(
+    table, row, method, "last", metric, round(factor * float(np.mean(values)), 2),
+    round(factor * float(np.std(values)), 2), len(values),
+  )  # fmt: skip
+
+
+def _figure(records: Sequence[TableRecord]) -> Figure:
+  """AUROC of every method on every set; the last row is the mean over the sets."""
+  series: dict[str, list[float]] = {}
+  for record in records:
+    series.setdefault(record.method, []).append(record.mean)
+  rows = list(dict.fromkeys(record.row for record in records))
+  return figures.dots(rows, series, "AUROC, %")

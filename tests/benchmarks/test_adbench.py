@@ -1,0 +1,100 @@
+"""The table of ADBench: how records are divided, what a cell holds, what a refusal counts."""
+
+from absl import flags
+from absl.testing import flagsaver
+import numpy as np
+import pytest
+
+from benchmarks import adbench
+from benchmarks.ledger import Ledger
+from detector_jax import HealthError
+from launch.data import DataError
+
+
+def quiet(*_):
+  pass
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  rng = np.random.default_rng(0)
+  (tmp_path / "adbench").mkdir()
+  for name, typical in (("big", 60), ("small", 20)):
+    x = np.concatenate([rng.normal(size=(typical, 3)), rng.normal(8.0, 1.0, size=(5, 3))])
+    y = np.repeat([0, 1], [typical, 5])
+    np.savez(tmp_path / "adbench" / f"{name}.npz", X=x, y=y)
+  monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
+  return tmp_path
+
+
+def test_half_of_the_typical_records_train_and_the_others_test():
+  x, y = np.arange(11.0)[:, None], np.array([0, 1] * 5 + [0])
+  train, test, labels = adbench.parts_of(x, y, 3)
+  assert len(train) == 3
+  assert not (train[:, 0] % 2).any()
+  assert sorted([*train[:, 0], *test[:, 0]]) == list(range(11))
+  np.testing.assert_array_equal(labels, test[:, 0] % 2)
+  assert adbench.parts_of(x, y, 4)[0].tolist() != train.tolist()
+
+
+def test_no_part_is_larger_than_the_protocol_has_it(monkeypatch):
+  monkeypatch.setattr(adbench, "MOST", 4)
+  y = np.repeat([0, 1], [20, 9])
+  train, _, labels = adbench.parts_of(np.arange(29.0)[:, None], y, 0)
+  assert len(train) == 4
+  assert np.bincount(labels).tolist() == [4, 4]
+
+
+def stops(x, seed):
+  raise HealthError("upside down")
+
+
+def distance(x, seed):
+  centre = x.mean(axis=0)
+  return lambda rows: np.linalg.norm(rows - centre, axis=1), 7
+
+
+def test_table_has_sets_means_and_a_refusal_that_counts_as_a_guess(folder, monkeypatch):
+  monkeypatch.setattr(adbench, "METHODS", {"distance": distance, "stops": stops})
+  assert adbench.count(2) == 8
+  records, drawn = adbench.table(2, quiet, Ledger())
+  by = {(r.row, r.method, r.metric): r for r in records}
+  assert {r.row for r in records} == {"big", "small", "mean"}
+  assert by["big", "distance", "auroc"].mean == 100.0
+  assert by["mean", "stops", "auroc"].mean == 50.0
+  assert by["mean", "distance", "parameters"].mean == 7.0
+  assert ("mean", "stops", "parameters") not in by
+  assert by["small", "distance", "auroc"].seeds == 2
+  assert list(drawn) == ["adbench"]
+
+
+def test_only_the_sets_that_are_asked_for(folder, monkeypatch):
+  monkeypatch.setattr(adbench, "METHODS", {"distance": distance})
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(sets=["small"]):
+    records, _ = adbench.table(1, quiet, Ledger())
+  assert {r.row for r in records} == {"small", "mean"}
+
+
+def test_an_empty_folder_is_named(tmp_path, monkeypatch):
+  monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
+  with pytest.raises(DataError, match=r"adbench has no \.npz file: set OOD_DATA_DIR"):
+    adbench.names()
+
+
+@pytest.mark.parametrize("method", ["DROCC", "5 nearest neighbours", "Deep SVDD"])
+def test_methods_find_what_is_far_away(folder, method):
+  rng = np.random.default_rng(1)
+  train = rng.normal(size=(120, 4))
+  test = np.concatenate([rng.normal(size=(50, 4)), rng.normal(7.0, 1.0, size=(50, 4))])
+  score, size = adbench.METHODS[method](train, 0)
+  values = score(test)
+  assert np.mean(values[50:, None] > values[None, :50]) > 0.95
+  assert (size > 0) == (method == "DROCC")
+
+
+def test_five_neighbours_are_averaged():
+  train = np.array([[0.0], [1.0], [2.0], [4.0], [8.0], [100.0]])
+  score, _ = adbench.METHODS["5 nearest neighbours"](train, 0)
+  scale = train.std()
+  assert score(np.zeros((1, 1)))[0] == pytest.approx(3.0 / scale, rel=1e-5)

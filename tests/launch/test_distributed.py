@@ -1,0 +1,145 @@
+"""Two real processes on the loopback: one process's numbers, one that writes, one end for both."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from launch import run
+from launch.data import DataConfig
+from launch.methods import drocc as method
+from launch.reporting import progress
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = "--xla_backend_optimization_level=0"  # the same mathematics, compiled in half the time
+TIMEOUT = 150  # seconds; a job that hangs is killed
+
+START = """
+import json, pathlib, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+from launch import devices, processes
+processes.GRACE = 1.0
+port, number, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+request = devices.Request(int(sys.argv[4]), f"127.0.0.1:{port}", 2, number)
+"""
+
+TRAIN = (
+  START
+  + """
+from detector_jax import health
+from launch import run
+from launch.data import DataConfig
+from launch.methods import drocc
+
+def config():
+  return drocc.Config(
+    data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (16,)),
+    epochs=6, checkpoints=3, batch_size=50, calibration_size=0.0,
+  )
+
+check, calls = health.check_loss, []
+
+def interrupt(values, step):
+  calls.append(step)
+  if len(calls) == 2:
+    raise KeyboardInterrupt
+  check(values, step)
+
+with devices.session(request):
+  workdir = folder / str(number)  # no folder is shared
+  health.check_loss = interrupt
+  try:
+    run.train(config(), workdir)
+  except KeyboardInterrupt:
+    pass
+  health.check_loss = check
+  print(json.dumps({"chosen": len(devices.chosen()), "primary": devices.primary()}))
+  run.train(config(), workdir)
+"""
+)
+
+FAIL = (
+  START
+  + """
+with devices.session(request):
+  devices.check_alike("Records", {"rows": 3})
+  try:
+    devices.check_alike("Records", {"rows": 3 + number})
+  except ValueError as error:
+    print(error)
+  assert devices.shared({"epoch": number + 4, "x": jax.numpy.full(2, number)})["epoch"] == 4
+  if number == 1:
+    raise ValueError("the disk of this host is full")
+  devices.shared(0)  # waits for the other one
+"""
+)
+
+
+def free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
+
+
+def job(script: str, folder: pathlib.Path, devices: int) -> list[tuple[int, str, str]]:
+  """Runs a script in two processes; their exit codes, standard output and error."""
+  environment = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu"}
+  port = free_port()
+  running = [
+    subprocess.Popen(
+      [sys.executable, "-c", script, str(port), str(number), str(folder), str(devices)],
+      cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    for number in range(2)
+  ]  # fmt: skip
+  try:
+    told = [process.communicate(timeout=TIMEOUT) for process in running]
+  finally:
+    for process in running:
+      process.kill()
+  return [(process.returncode, *each) for process, each in zip(running, told, strict=True)]
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(workdir / "detector" / "arrays.npz") as archive:
+    return {name: archive[name] for name in archive.files}
+
+
+def test_two_processes_train_and_resume_as_one_does(tmp_path):
+  config = method.Config(
+    data=DataConfig(name="breast_cancer"),
+    network=method.NetworkConfig("mlp", (16,)),
+    epochs=6,
+    checkpoints=3,
+    batch_size=50,
+    calibration_size=0.0,
+  )
+  results = job(TRAIN, tmp_path, devices=1)
+  for code, _, error in results:
+    assert code == 0, error[-2000:]
+  said = [json.loads(out.splitlines()[-1]) for _, out, _ in results]
+  assert said == [{"chosen": 2, "primary": True}, {"chosen": 2, "primary": False}]
+  assert not (tmp_path / "1").exists()  # the second process has written nothing, and read nothing
+  assert [each["epoch"] for each in progress.read_scalars(tmp_path / "0")] == [2, 4, 6]
+  assert "training 6/6" in results[0][2]
+  assert "training 6/6" not in results[1][2]
+  run.train(config, tmp_path / "alone")
+  want, got = arrays(tmp_path / "alone"), arrays(tmp_path / "0")
+  assert want.keys() == got.keys()
+  for name, value in want.items():
+    np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+  run.train(config, tmp_path / "0")  # one process reads what two have written
+
+
+def test_processes_fail_together(tmp_path):
+  (first, out, error), (second, other_out, other_error) = job(FAIL, tmp_path, devices=1)
+  assert (first, second) == (1, 1), error[-2000:] + other_error[-2000:]
+  assert "process 1: the disk of this host is full" in error
+  assert "ValueError: the disk of this host is full" in other_error
+  assert "Records of process 1 are not those of process 0" in other_out
+  assert "Records" not in out
