@@ -120,7 +120,33 @@ METHODS: dict[str, Fit] = {
   "Deep SVDD": _baseline(deep_svdd.make),
 }
 
-ABLATIONS: dict[str, Fit] = {"DROCC": drocc}
+
+def ensemble(x: np.ndarray, seed: int, members: int = 5) -> tuple[Score, int]:
+  """The mean logit of several trainings that differ in their seed."""
+  fitted = [drocc(x, 1000 * seed + number) for number in range(members)]
+  return lambda rows: np.mean([score(rows) for score, _ in fitted], axis=0), sum(
+    size for _, size in fitted
+  )
+
+
+WIDE = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0)
+ABLATIONS: dict[str, Fit] = {
+  "DROCC": drocc,
+  "weight of the negatives 1": functools.partial(drocc, mu=1.0),
+  "no squares": functools.partial(drocc, network=WIDE),
+  "weight 1, no squares": functools.partial(drocc, mu=1.0, network=WIDE),
+  "one layer of 128": functools.partial(drocc, network=networks.MLP()),
+  "no ascent (DROCC-Rand)": functools.partial(drocc, num_steps=0),
+  "no moving average": functools.partial(drocc, average_decay=0.0),
+  "half the radius": lambda x, seed: _radius(x, seed, 0.5),
+  "twice the radius": lambda x, seed: _radius(x, seed, 2.0),
+  "mean of 5 seeds": ensemble,
+}
+
+
+def _radius(x: np.ndarray, seed: int, factor: float) -> tuple[Score, int]:
+  kept = x[:, np.ptp(x, axis=0) > 0]
+  return drocc(x, seed, radius=factor * recipe.TABULAR_RADIUS * recipe.auto_radius(kept))
 
 
 def names() -> tuple[str, ...]:

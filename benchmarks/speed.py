@@ -1,13 +1,18 @@
 """How long things take, side by side in one run: python -m benchmarks.speed --case=thyroid
 
-``thyroid`` and ``arrhythmia`` are one training of DROCC against plain PyTorch; ``fingerprint`` is
-what NeuralFP costs beside the network that it watches; ``projection`` is DROCC-LF's against the
-released method; ``scoring`` is rows per second, against isolation forest and PyTorch.
+thyroid, arrhythmia   a training of DROCC on tabular data against plain PyTorch
+cifar_lenet, lstm     an epoch of DROCC on a larger network against plain PyTorch
+fingerprint           what NeuralFP costs beside the network that it watches; also -fashion
+projection            DROCC-LF's against the released method
+scoring               rows per second, against isolation forest and PyTorch
+search, mobilenet     how close to the matrix-product rate; larger on an accelerator
+startup               from the command ``launch.score`` to its scores
+all                   each of them; with --output=FILE.json, one JSON, and a chart beside it
 
-Runs of both sides alternate in one process with default threads, and the ratio is the median over
-pairs; compilation is timed apart. Needs the extra ``torch``. On cores that are busy with other work
+Runs of both sides alternate in one process, and the ratio is the median over pairs; compilation
+is timed apart or left out. Needs the extra ``torch``. On cores that are busy with other work
 PyTorch's threads wait for one another and it may slow down manyfold: OMP_NUM_THREADS=1 then gives
-the fairer number.
+the fairer number, and cifar_lenet and lstm choose the number by a trial.
 """
 
 import dataclasses
@@ -15,13 +20,24 @@ import os
 import pathlib
 import statistics
 import time
+from typing import Any
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import records, speed_fingerprint, speed_projection, speed_scoring, torch_drocc
+from benchmarks import (
+  records,
+  speed_figure,
+  speed_fingerprint,
+  speed_networks,
+  speed_projection,
+  speed_scoring,
+  speed_search,
+  speed_startup,
+  speed_timing,
+  torch_drocc,
+)  # fmt: skip
 from detector_jax import Standardizer, epoch_loop
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
@@ -54,11 +70,15 @@ CASES = {
 }
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
+MODULES: tuple[Any, ...] = (
+  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup,
+)  # fmt: skip
 ALL_CASES = sorted(
-  [*CASES, *speed_fingerprint.CASES, *speed_projection.CASES, *speed_scoring.CASES]
+  [*CASES, *speed_projection.CASES, *(name for module in MODULES for name in module.CASES)]
 )
+EVERY = "all"
 
-_CASE = flags.DEFINE_enum("case", "thyroid", ALL_CASES, "What to time.")
+_CASE = flags.DEFINE_enum("case", "thyroid", [*ALL_CASES, EVERY], "What to time.")
 _RUNS = flags.DEFINE_integer("runs", 3, "Interleaved pairs of runs.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file.")
 
@@ -73,7 +93,7 @@ def rows_of(name: str, case: Case) -> tuple[np.ndarray, str]:
   return recipe.standardise(preprocessing, splits.x_train), f"{name}, released split"
 
 
-def measure(name: str, runs: int) -> tuple[records.SpeedRecord, dict[str, object]]:
+def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dict[str, object]]:
   """Times one case; returns its record and further facts."""
   case = CASES[name]
   x, source = rows_of(name, case)
@@ -104,7 +124,6 @@ def measure(name: str, runs: int) -> tuple[records.SpeedRecord, dict[str, object
     for _ in range(runs):
       pairs.append((ours(case.epochs), peer(case.epochs)))
       advance(1, f"ours {pairs[-1][0]:.2f} s, PyTorch {pairs[-1][1]:.2f} s")
-  rate = matrix_product_rate()
   record = records.SpeedRecord(
     case=name,
     ours_seconds=round(statistics.median(mine for mine, _ in pairs), 3),
@@ -133,43 +152,52 @@ def operations(case: Case, features: int) -> float:
   return case.epochs * epoch_loop.steps_per_epoch(case.rows, BATCH_SIZE) * per_step
 
 
-def matrix_product_rate(size: int = 2048, runs: int = 5) -> float:
-  """Operations per second of a large float32 matrix product, the best of a few."""
-  matrix = jnp.ones((size, size))
-  product = jax.jit(jnp.dot)
-  product(matrix, matrix).block_until_ready()
-  seconds = []
-  for _ in range(runs):
-    start = time.perf_counter()
-    product(matrix, matrix).block_until_ready()
-    seconds.append(time.perf_counter() - start)
-  return 2.0 * size**3 / min(seconds)
+def measured(
+  name: str, runs: int, rate: float
+) -> tuple[list[records.SpeedRecord], dict[str, object]]:
+  """Times any of the cases; returns its records and further facts.
+
+  Args:
+    name: one of ``ALL_CASES``.
+    runs: interleaved runs.
+    rate: operations per second of a large matrix product, for the floor.
+
+  Raises:
+    ValueError: the case needs PyTorch, and there is none.
+  """
+  if name in (*CASES, *speed_networks.CASES):
+    check_torch()
+  for module in MODULES:
+    if name in module.CASES:
+      return module.measure(name, runs, rate)
+  if name in speed_projection.CASES:
+    return speed_projection.measure(runs)
+  record, facts = measure(name, runs, rate)
+  return [record], facts
 
 
 def main() -> None:
-  """Measures one case."""
+  """Measures one case, or all of them one after the other."""
   output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
   if output is not None:
     records.check_writable(output)
-  if _CASE.value in speed_fingerprint.CASES:
-    rate = matrix_product_rate()
-    measured, facts = speed_fingerprint.measure(_CASE.value, _RUNS.value, rate)
-  elif _CASE.value in speed_projection.CASES:
-    measured, facts = speed_projection.measure(_RUNS.value)
-  elif _CASE.value in speed_scoring.CASES:
-    rate = matrix_product_rate()
-    measured, facts = speed_scoring.measure(_CASE.value, _RUNS.value, rate)
-  else:
+  every = _CASE.value == EVERY
+  if every:
     check_torch()
-    record, facts = measure(_CASE.value, _RUNS.value)
-    measured = [record]
+  rate, found, facts = speed_timing.matrix_product_rate(), [], {}
+  for name in ALL_CASES if every else (_CASE.value,):
+    own, facts[name] = measured(name, _RUNS.value, rate)
+    found += own
+    if output is not None:  # after every case, as one that fails must not cost the others
+      records.write(output, found, **({"facts": facts} if every else facts[name]))
   if output is None:
-    records.show(measured)
-    for name, value in facts.items():
+    records.show(found)
+    for name, value in (facts if every else facts[_CASE.value]).items():
       print(f"{name}: {value}")
-  else:
-    records.write(output, measured, **facts)
-    print(f"records: {output}")
+    return
+  print(f"records: {output}")
+  if every:
+    speed_figure.write(output.with_suffix(".png"), found)
 
 
 def check_torch() -> None:

@@ -1,12 +1,15 @@
 """The peer of the speed benchmark: DROCC in plain PyTorch, eager.
 
-The same algorithm as ``drocc_jax`` with ``networks.MLP`` and Adam, written the way one writes good
-PyTorch: whole batches, gradients of the search with respect to ``h`` alone, no step back to the
-host. PyTorch is imported inside the functions, so that the base install can do without it.
+The same algorithm as ``drocc_jax`` with Adam, written the way one writes good PyTorch: whole
+batches, gradients of the search with respect to ``h`` alone, no step back to the host. PyTorch is
+imported inside the functions, so that the base install can do without it.
 """
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
+import jax
 import numpy as np
 
 from drocc_jax import drocc
@@ -17,6 +20,23 @@ def threads() -> int:
   import torch
 
   return torch.get_num_threads()
+
+
+def set_threads(number: int) -> None:
+  """Sets the number of threads that PyTorch computes with."""
+  import torch
+
+  torch.set_num_threads(number)
+
+
+@contextlib.contextmanager
+def restored_threads() -> Iterator[None]:
+  """Gives PyTorch the number of threads back that it had before."""
+  before = threads()
+  try:
+    yield
+  finally:
+    set_threads(before)
 
 
 def mlp(features: int, hidden: int) -> Any:
@@ -47,12 +67,14 @@ def project_shell(h: Any, radius: float, gamma: float) -> Any:
 
 
 def search(network: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
-  """Negatives ``[batch, features]`` by gradient ascent on ``h``, Algorithm 1 of the paper.
+  """Negatives ``[batch, ...]`` by gradient ascent on ``h``, Algorithm 1 of the paper.
+
+  Batch normalisation uses its running statistics.
 
   Args:
-    network: maps ``[batch, features]`` to logits ``[batch, 1]``.
-    x: ``[batch, features]`` typical examples.
-    noise: ``[batch, features]``, the start of ``h``.
+    network: maps ``[batch, ...]`` to logits ``[batch, 1]``.
+    x: ``[batch, ...]`` typical examples.
+    noise: ``[batch, ...]``, the start of ``h``.
     config: gives radius, gamma, step size, number of steps and ``project_every``.
   """
   import torch
@@ -60,28 +82,38 @@ def search(network: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
   radius, step_size = config.radius, config.step_size
   if radius is None or step_size is None:
     raise ValueError("radius and step_size must be numbers here; recipe.resolve sets them.")
-  h = noise
-  network.requires_grad_(False)
+  h = noise.flatten(1)
+  _search_mode(network, True)
   for step in range(1, config.num_steps + 1):
     h.requires_grad_()
     # A sum over the batch: each row's gradient is its own. The loss grows with the logit, so both
     # have the same direction.
-    (gradient,) = torch.autograd.grad(network(x + h).sum(), h)
+    (gradient,) = torch.autograd.grad(network(x + h.view_as(x)).sum(), h)
     h = h.detach().add_(torch.nn.functional.normalize(gradient, dim=1), alpha=step_size)
     if step % config.project_every == 0:
       h = project_shell(h, radius, config.gamma)
-  network.requires_grad_(True)
-  return x + project_shell(h, radius, config.gamma)
+  _search_mode(network, False)
+  return x + project_shell(h, radius, config.gamma).view_as(x)
+
+
+def _search_mode(network: Any, on: bool) -> None:
+  """Freezes or frees parameters and batch statistics; other layers have no mode."""
+  import torch
+
+  network.requires_grad_(not on)
+  for module in network.modules():
+    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+      module.train(not on)
 
 
 def train_step(network: Any, optimizer: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
-  """One step of Algorithm 1, in place; returns the negatives ``[batch, features]``.
+  """One step of Algorithm 1, in place; returns the negatives ``[batch, ...]``.
 
   Args:
-    network: maps ``[batch, features]`` to logits ``[batch, 1]``; trained in place.
+    network: maps ``[batch, ...]`` to logits ``[batch, 1]``; trained in place.
     optimizer: of the network's parameters.
-    x: ``[batch, features]`` typical examples.
-    noise: ``[batch, features]``, the start of the search; overwritten.
+    x: ``[batch, ...]`` typical examples.
+    noise: ``[batch, ...]``, the start of the search; overwritten.
     config: settings; ``warmup_steps`` and ``schedule`` are not looked at.
   """
   import torch
@@ -89,7 +121,7 @@ def train_step(network: Any, optimizer: Any, x: Any, noise: Any, config: drocc.C
   negatives = search(network, x, noise, config)
   positive, negative = network(torch.cat([x, negatives]))[:, 0].chunk(2)
   softplus = torch.nn.functional.softplus
-  loss = softplus(-positive).mean() + config.mu * softplus(negative).mean()
+  loss = softplus(-positive).mean() + (config.mu or 0.0) * softplus(negative).mean()
   optimizer.zero_grad()
   loss.backward()
   optimizer.step()
@@ -99,15 +131,54 @@ def train_step(network: Any, optimizer: Any, x: Any, noise: Any, config: drocc.C
 def train(
   x: np.ndarray, config: drocc.Config, hidden: int, batch_size: int, epochs: int, seed: int = 0
 ) -> Any:
-  """Trains on standardised rows ``[n, features]`` and returns the network."""
+  """Trains an ``mlp`` on standardised rows ``[n, features]`` and returns it."""
   import torch
 
   torch.manual_seed(seed)
-  rows = torch.as_tensor(np.asarray(x, np.float32))
-  network = mlp(rows.shape[1], hidden)
+  network = mlp(x.shape[1], hidden)
+  train_network(network, x, config, batch_size, epochs)
+  return network
+
+
+def train_network(
+  network: Any, x: np.ndarray, config: drocc.Config, batch_size: int, epochs: int
+) -> None:
+  """Trains a network in place, where its parameters are.
+
+  Args:
+    network: maps ``[batch, ...]`` to logits ``[batch, 1]``.
+    x: ``[n, ...]`` standardised records.
+    config: settings.
+    batch_size: examples per step; the last one may have fewer.
+    epochs: of the training.
+  """
+  import torch
+
+  device = next(network.parameters()).device
+  rows = torch.as_tensor(np.asarray(x, np.float32), device=device)
   optimizer = adam(network, config)
   for _ in range(epochs):
-    for index in torch.randperm(len(rows)).split(batch_size):
+    for index in torch.randperm(len(rows), device=device).split(batch_size):
       batch = rows[index]
       train_step(network, optimizer, batch, torch.randn_like(batch), config)
-  return network
+  if device.type == "cuda":
+    torch.cuda.synchronize()
+
+
+def device() -> str:
+  """Where PyTorch is to compute: "cuda" where JAX computes on a GPU, else "cpu".
+
+  Raises:
+    ValueError: JAX has an accelerator that PyTorch cannot use.
+  """
+  import torch
+
+  backend = jax.default_backend()
+  if backend == "cpu":
+    return "cpu"
+  if backend == "gpu" and torch.cuda.is_available():
+    return "cuda"
+  raise ValueError(
+    f"JAX computes on a {backend} that this PyTorch cannot use: give --device=cpu, or install a "
+    "PyTorch for it."
+  )

@@ -144,6 +144,11 @@ class Detector:
     """Method, configuration and data counts."""
     return json.loads(self.metadata_json)
 
+  def with_metadata(self, **facts: Any) -> "Detector":
+    """The same detector with further JSON-serialisable facts."""
+    told = json.dumps({**self.metadata, **facts}, sort_keys=True)
+    return dataclasses.replace(self, metadata_json=told)
+
   @property
   def calibration(self) -> Calibration:
     """Held-out scores, stated rate and threshold."""

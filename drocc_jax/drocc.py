@@ -62,7 +62,8 @@ class Config:
     radius: ``r`` > 0, distance of the negatives from the data, in units of the standardised
       inputs. None takes the rule of ``recipe.auto_radius``.
     gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
-    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1.
+    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1. None takes the rule of
+      ``recipe.is_tabular``.
     step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
     num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
     project_every: project after every so many ascent steps (and after the last).
@@ -90,7 +91,7 @@ class Config:
 
   radius: float | None = None
   gamma: float = 2.0
-  mu: float = 1.0
+  mu: float | None = 1.0
   step_size: float | None = None
   num_steps: int = 10
   project_every: int = 1
@@ -109,7 +110,8 @@ class Config:
     if self.radius is not None:
       require(self.radius > 0, "radius", "> 0", self.radius)
     require(self.gamma >= 1, "gamma", ">= 1", self.gamma)
-    require(self.mu >= 0, "mu", ">= 0", self.mu)
+    if self.mu is not None:
+      require(self.mu >= 0, "mu", ">= 0", self.mu)
     if self.step_size is not None:
       require(self.step_size > 0, "step_size", "> 0", self.step_size)
     require(self.num_steps >= 0, "num_steps", ">= 0", self.num_steps)
@@ -142,9 +144,9 @@ class Config:
       ValueError: a setting is out of its range, or one that ``recipe.resolve`` sets is None.
     """
     self.validate()
-    if None in (self.radius, self.step_size, self.noise_scale):
+    if None in (self.radius, self.mu, self.step_size, self.noise_scale):
       raise ValueError(
-        "radius, step_size and noise_scale must be numbers here; recipe.resolve sets them."
+        "radius, mu, step_size and noise_scale must be numbers here; recipe.resolve sets them."
       )
     return self.hyper_class(
       **{

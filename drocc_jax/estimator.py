@@ -11,7 +11,7 @@ from detector_jax import health
 from detector_jax.sklearn import DetectorEstimator
 from drocc_jax import drocc, recipe
 
-AUTOMATIC = ("radius", "step_size", "noise_scale")
+AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
 
 
 class DROCC(DetectorEstimator):
@@ -22,9 +22,11 @@ class DROCC(DetectorEstimator):
 
   Args:
     radius: distance of the negatives, in standard deviations of the features (the square root of
-      the sum over coordinates), > 0; "auto": about sqrt(d), see ``recipe.auto_radius``.
+      the sum over coordinates), > 0; "auto": about 0.9 sqrt(d) for ``[n, features]``, sqrt(d) for
+      others, see ``recipe.auto_radius``.
     gamma: >= 1.
-    mu: weight of the negatives, >= 0.
+    mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and 1 for others, see
+      ``recipe.is_tabular``.
     step_size: of the ascent, > 0; "auto": a tenth of the radius.
     num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
     project_every: project after every so many ascent steps.
@@ -70,7 +72,7 @@ class DROCC(DetectorEstimator):
     self,
     radius: float | str = "auto",
     gamma: float = 2.0,
-    mu: float = 1.0,
+    mu: float | str = "auto",
     *,
     step_size: float | str = "auto",
     num_steps: int = 10,
@@ -170,6 +172,7 @@ class DROCC(DetectorEstimator):
         x[held_out],
         self._or_none("fpr"),
         metadata,
+        prepared.program.examine,
       )
     )
     return self

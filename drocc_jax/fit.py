@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc, networks
+from drocc_jax import drocc, networks, validation
 
 
 class Program(NamedTuple):
@@ -17,10 +17,12 @@ class Program(NamedTuple):
   Attributes:
     init: ``(hyper, sample, key) -> state``.
     train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
+    examine: ``(state, inputs, key) -> validation.Examined``.
   """
 
   init: Callable[..., Any]
   train_epochs: epoch_loop.TrainEpochs
+  examine: Callable[..., validation.Examined]
 
 
 def make_train_epochs(
@@ -60,4 +62,5 @@ def compiled(
   return Program(
     init=jax.jit(algorithm.make_init(networks.for_training(network), static)),
     train_epochs=jax.jit(train_epochs, donate_argnums=0),
+    examine=jax.jit(validation.make_examine(networks.for_training(network), static, algorithm)),
   )

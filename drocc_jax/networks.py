@@ -89,16 +89,22 @@ class MLP(nn.Module):
     bias_range: the first layer's biases start uniform in [-bias_range, bias_range]. With a
       gain above 1 and a range of a few input deviations the kinks of the first layer cover the
       data, and a boundary can close round it within few steps.
+    squares: whether the first layer also sees ``x^2 / sqrt(1 + x^2 / 9)`` of every coordinate:
+      ``x^2`` within the data and ``3 |x|`` far from it. A unit can then fall off on both sides of
+      the data and not on one, and with it the logit far away, where no negative was seen.
   """
 
   hidden: tuple[int, ...] = (128,)
   input_gain: float = 1.0
   bias_range: float = 0.0
+  squares: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, ...]`` to logits ``[batch]``."""
     x = x.reshape(x.shape[0], -1)
+    if self.squares:
+      x = jnp.concatenate([x, x * x * jax.lax.rsqrt(1.0 + x * x / 9.0)], axis=-1)
     gain, bias = self.input_gain**2, _uniform(self.bias_range)
     for width in self.hidden:
       kernel = nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")

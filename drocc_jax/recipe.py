@@ -3,6 +3,7 @@
 The estimator and the launcher share these; the train steps know nothing of them.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -18,18 +19,21 @@ from detector_jax.preprocessing import Identity, Standardizer
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
 
 TRAIN_STEPS = 1500
+TABULAR_MU, TABULAR_RADIUS = 10.0, 0.8
 AUTO_FPR = 0.05
 CALIBRATION_CAP = 1000
+EXAMINED = 128
 
 
 def auto_radius(x: np.ndarray) -> float:
-  """The radius that is taken when none is given: the 80 % quantile of a chi distribution.
+  """The radius that all others are taken from: the 80 % quantile of a chi distribution.
 
   For ``d`` standardised coordinates it is the norm that four in five standard normal vectors stay
   below: ``1.79`` for d = 2, ``2.93`` for 6 and ``16.0`` for 244. It tends to ``sqrt(d)``, the usual
   distance of a record from the mean, as d grows, and is larger where norms scatter more. The paper
-  advises ``sqrt(d) / 2``. The rule was chosen on ADBench sets that are in none of the paper's
-  tables; no anomaly is needed to apply it.
+  advises ``sqrt(d) / 2``. DROCC on ``[n, features]`` takes 0.8 of it where no radius is given, see
+  ``is_tabular``; everything else takes it whole. The rule was chosen on ADBench sets that are in
+  none of the paper's tables; no anomaly is needed to apply it.
 
   Args:
     x: ``[n, ...]`` standardised typical records of ``d`` coordinates each.
@@ -37,8 +41,23 @@ def auto_radius(x: np.ndarray) -> float:
   return float(stats.chi.ppf(0.8, np.prod(x.shape[1:])))
 
 
+def is_tabular(config: Any, shape: tuple[int, ...]) -> bool:
+  """Whether this is DROCC on records ``[features]``, which has defaults of its own.
+
+  They are ``network_of``, mu 10 and 0.8 times ``auto_radius``. Where records fill their space, part
+  of the negatives lie among the data; at the paper's weight of 0.5 or 1 the network gives these up,
+  and the boundary with them. Chosen together on ADBench sets, at one seed: docs/choosing.md. With
+  given negatives (DROCC-OE, DROCC-LF), on series and on images mu is 1.
+
+  Args:
+    config: settings of one of the algorithms.
+    shape: of a record.
+  """
+  return type(config) is drocc.Config and len(shape) == 1
+
+
 def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:
-  """Fills in what is not set: radius, step size, noise, length of the schedule, age of sigma.
+  """Fills in what is not set: radius, mu, step size, noise, length of the schedule, age of sigma.
 
   Args:
     config: settings of one of the algorithms.
@@ -46,12 +65,18 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
     total_steps: number of steps of training.
     epoch_steps: number of steps of an epoch.
   """
-  radius = auto_radius(x) if config.radius is None else config.radius
+  tabular = is_tabular(config, x.shape[1:])
+  radius = config.radius
+  if radius is None:
+    radius = auto_radius(x) * (TABULAR_RADIUS if tabular else 1.0)
   step_size = radius / 10.0 if config.step_size is None else config.step_size
   noise_scale = config.noise_scale
   if noise_scale is None:
     noise_scale = radius / (10.0 * float(np.sqrt(np.prod(x.shape[1:]))))
-  config = dataclasses.replace(config, radius=radius, step_size=step_size, noise_scale=noise_scale)
+  config = dataclasses.replace(
+    config, radius=radius, step_size=step_size, noise_scale=noise_scale,
+    mu=(TABULAR_MU if tabular else 1.0) if config.mu is None else config.mu,
+  )  # fmt: skip
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=total_steps)
   if isinstance(config, drocc_lf.Config) and not config.sigma_steps:
@@ -91,6 +116,17 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
     f"No default network for records of shape {list(shape)}: pass network=, any flax.linen "
     "Module with one logit."
   )
+
+
+def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
+  """The network for records of one shape under one algorithm, where none is given.
+
+  DROCC on ``[features]`` takes an MLP of two layers of 256 which sees squares, too (see
+  ``networks.MLP``); everything else takes ``default_network``.
+  """
+  if is_tabular(config, shape):
+    return networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
+  return default_network(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +193,7 @@ def finish(
   x_calibration: np.ndarray,
   fpr: float | None,
   metadata: dict[str, Any],
+  examine: Callable[..., Any] | None = None,
 ) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
@@ -168,7 +205,8 @@ def finish(
     x_calibration: ``[m, ...]`` raw held-out typical records; with none the threshold is the
       network's own boundary, logit 0.
     fpr: false-positive rate of the threshold; None takes ``attainable_fpr``.
-    metadata: facts that travel with the detector.
+    metadata: facts that travel with the detector; what its checks came to joins them as "health".
+    examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
@@ -178,7 +216,11 @@ def finish(
     NegativeLogit(network), state.average, preprocessing, x.shape[1:], metadata=metadata
   )
   typical = x_calibration if len(x_calibration) >= 20 else x
-  check_health(detector, detector.score(typical[:1000]), typical)
+  findings = check_health(detector, detector.score(typical[:1000]), typical)
+  if examine is not None:
+    findings += examined(examine, state, standardise(preprocessing, typical))
+  health.warn(findings)
+  detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
   if not len(x_calibration):
     if fpr is not None:
       raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
@@ -188,13 +230,18 @@ def finish(
   )
 
 
-def check_health(detector: Detector, scores: np.ndarray, typical: np.ndarray) -> None:
+def check_health(
+  detector: Detector, scores: np.ndarray, typical: np.ndarray
+) -> list[health.Finding]:
   """Stops at scores that rank nothing, or rank points far from the data as typical.
 
   Args:
     detector: a new detector, ``arrays["preprocessing"]`` a ``Standardizer``.
     scores: ``[n]``, its scores of typical records.
     typical: ``[m, ...]`` raw typical records, round which the far points are drawn.
+
+  Returns:
+    What the check of far points found.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
@@ -207,7 +254,30 @@ def check_health(detector: Detector, scores: np.ndarray, typical: np.ndarray) ->
     input_shape=z.shape[1:],
     input_range=None,
   )
-  health.check_not_inverted(scores, far.score(_far_points(z)))
+  return [health.check_not_inverted(scores, far.score(_far_points(z)))]
+
+
+def examined(examine: Callable[..., Any], state: Any, z: np.ndarray) -> list[health.Finding]:
+  """Checks of the searches that a trained state makes, and of how long it trained.
+
+  Args:
+    examine: of ``fit.Program``.
+    state: that was trained.
+    z: ``[n, ...]`` standardised typical records, best held out; ``EXAMINED`` are drawn.
+  """
+  rows = np.random.default_rng(0).integers(len(z), size=EXAMINED)
+  found = jax.device_get(examine(state, jnp.asarray(z[rows]), jax.random.key(0)))
+  hyper = state.hyper
+  radius, gamma = float(hyper.radius), float(hyper.gamma)
+  findings = [
+    health.enough_steps(int(state.step)),
+    health.separated(found.typical, found.negatives),
+  ]
+  if int(hyper.num_steps):
+    findings.append(health.search_moved(found.travel, radius))
+  if not isinstance(state, drocc_lf.State):
+    findings.append(health.on_shell(found.distance, radius, gamma))
+  return findings
 
 
 def _far_points(z: np.ndarray) -> np.ndarray:
@@ -266,7 +336,7 @@ def prepare(
     config: settings of one of the algorithms.
     negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF. They enter the
       statistics: what is constant over the typical records may be what tells negatives apart.
-    network: None takes ``default_network``.
+    network: None takes ``network_of``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
     scaling: "standard" or "none", see ``Standardizer.fit``.
@@ -294,7 +364,7 @@ def prepare(
   per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
-  network = default_network(z.shape[1:]) if network is None else network
+  network = network_of(config, z.shape[1:]) if network is None else network
   program = fit.compiled(network, config.static(), batch_size, algorithm_of(config))
   return Prepared(network, config, preprocessing, rows, batch_size, epochs, program)
 

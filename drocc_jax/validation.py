@@ -1,8 +1,8 @@
-"""A criterion for choosing an epoch that needs no anomaly."""
+"""What can be known of a trained network without an anomaly: its objective, and its searches."""
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -31,15 +31,51 @@ def make_validate(
   forward = networks.as_forward(network)
 
   def validate(state: drocc.State, inputs: jax.Array, mask: jax.Array, key: jax.Array) -> Mean:
-    params, stats = state.average["params"], state.average["stats"]
-    averaged = {"params": params, "stats": stats}
-    if isinstance(state, drocc_lf.State):
-      averaged["influence"] = state.average
-    state = dataclasses.replace(state, **averaged)
+    state = _averaged(state)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, _ = algorithm.find_negatives(forward, state, inputs, index, key, static)
-    positive = losses.logistic(forward.evaluate(params, stats, inputs), 1.0)
-    negative = losses.logistic(forward.evaluate(params, stats, negatives), -1.0)
+    positive = losses.logistic(forward.evaluate(state.params, state.stats, inputs), 1.0)
+    negative = losses.logistic(forward.evaluate(state.params, state.stats, negatives), -1.0)
     return Mean.of(positive + state.hyper.mu * negative, mask)
 
   return validate
+
+
+class Examined(NamedTuple):
+  """What the averaged network makes of typical records and of the negatives round them.
+
+  Attributes:
+    typical: ``[batch]`` scores of the records, higher = more anomalous.
+    negatives: ``[batch]`` scores of the negatives.
+    travel: ``[batch]`` distance that each search moved its negative.
+    distance: ``[batch]`` Euclidean distance of each negative from its record.
+  """
+
+  typical: jax.Array
+  negatives: jax.Array
+  travel: jax.Array
+  distance: jax.Array
+
+
+def make_examine(
+  network: nn.Module, static: drocc.Static, algorithm: Any = drocc
+) -> Callable[[Any, jax.Array, jax.Array], Examined]:
+  """Makes ``examine(state, inputs [batch, ...], key) -> Examined``; arguments as above."""
+  forward = networks.as_forward(network)
+
+  def examine(state: drocc.State, inputs: jax.Array, key: jax.Array) -> Examined:
+    state = _averaged(state)
+    index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
+    negatives, found = algorithm.find_negatives(forward, state, inputs, index, key, static)
+    scores = [-forward.evaluate(state.params, state.stats, x) for x in (inputs, negatives)]
+    return Examined(scores[0], scores[1], found.travel, found.norm)
+
+  return examine
+
+
+def _averaged(state: drocc.State) -> drocc.State:
+  """The state with the averaged network, the one that scores, in the place of the trained one."""
+  averaged = {"params": state.average["params"], "stats": state.average["stats"]}
+  if isinstance(state, drocc_lf.State):
+    averaged["influence"] = state.average
+  return dataclasses.replace(state, **averaged)

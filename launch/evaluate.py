@@ -24,6 +24,9 @@ def main() -> None:
     table.add_row(name, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
   console = Console()
   console.print(table)
+  for finding in result["detector"].get("health", []):
+    verdict = "passed" if finding["passed"] else f"WARNING: {finding['message']}"
+    print(f"health:  {finding['check']} {finding['value']:.4g}, {verdict}")
   if sources := result.get("sources"):
     table = Table("anomalies from", *next(iter(sources.values())))
     for source, values in sources.items():

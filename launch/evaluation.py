@@ -13,7 +13,6 @@ from detector_jax import metrics
 from launch import data, run
 from launch.data import streaming
 from launch.reporting import evaluated, intervals
-from launch.reporting.layers import reported
 
 PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn")
 
@@ -140,20 +139,7 @@ def load_detector(workdir: pathlib.Path) -> detector_jax.Detector:
     )
   if not (workdir / "detector" / "detector.json").is_file():
     raise ValueError(
-      f"The run in {workdir} is not finished: give its launch.train or launch.sweep command again to resume it."
+      f"The run in {workdir} is not finished: give its launch.train or launch.sweep command again "
+      "to resume it."
     )
   return detector_jax.load(workdir / "detector")
-
-
-def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.ndarray]:
-  """What is said of records ``[n, ...]``: name -> ``[n]``."""
-  scores = detector.score(x)
-  columns = {"score": scores.astype(np.float64)}
-  if detector.calibration.scores.size:
-    columns["p_value"] = detector.calibration.p_value(scores)
-  columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
-  if layers := detector.metadata.get("layers"):
-    told = reported(detector, x, "layer", "side")
-    columns["layer"] = np.array(layers)[told["layer"].astype(np.int64)]
-    columns["side"] = np.where(told["side"] > 0, "high", "low")
-  return columns

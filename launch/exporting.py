@@ -98,7 +98,7 @@ def _drocc(config: drocc.Config, loaded: detector_jax.Detector) -> tuple[Program
   kept = loaded.arrays.get("preprocessing/kept")
   clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
-  network = config.network.make() or recipe.default_network(shape)
+  network = config.network.make() or recipe.network_of(config.drocc, shape)
   variables = {"stats": {}, **_below(loaded, "variables")}
   score = recipe.NegativeLogit(network)
   return Program(score), variables, Standardizer(center, scale, kept, clip)

@@ -13,8 +13,8 @@ import sys
 from absl import flags
 
 import detector_jax
-from launch import evaluation, scoring
 from launch import flags as common
+from launch import scoring
 from launch.data.scoring import check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
@@ -41,7 +41,7 @@ def main() -> None:
   check_writable(_OUTPUT.value)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   if _WORKDIR.value:
-    detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
+    detector = _finished(pathlib.Path(_WORKDIR.value))
   else:
     detector = detector_jax.load(_DETECTOR.value)
   tally = scoring.score_input(
@@ -49,6 +49,15 @@ def main() -> None:
     label=_LABEL.value, on_bad_row=_ON_BAD_ROW.value, chunk_size=_CHUNK_SIZE.value,
   )  # fmt: skip
   scoring.tell(tally, _OUTPUT.value, _ON_BAD_ROW.value)
+
+
+def _finished(workdir: pathlib.Path) -> detector_jax.Detector:
+  """The detector of a run; methods and reports, slow to import, only where there is none."""
+  if (workdir / "detector" / "detector.json").is_file():
+    return detector_jax.load(workdir / "detector")
+  from launch import evaluation
+
+  return evaluation.load_detector(workdir)
 
 
 if __name__ == "__main__":

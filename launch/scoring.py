@@ -11,7 +11,6 @@ import time
 import numpy as np
 
 import detector_jax
-from launch import evaluation
 from launch.data.formats import DataError
 from launch.data.pieces import Piece, unfit
 from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
@@ -51,7 +50,7 @@ def score_input(
   on_bad_row: str = "fail",
   chunk_size: int = 0,
 ) -> Tally:
-  """Scores records and writes what ``evaluation.columns_of`` says of them, whole or not at all.
+  """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
   Args:
     detector: the detector.
@@ -156,11 +155,27 @@ def _columns(
   detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray
 ) -> dict[str, np.ndarray]:
   try:
-    return evaluation.columns_of(detector, x)
+    return columns_of(detector, x)
   except detector_jax.HealthError as error:
     raise detector_jax.HealthError(
       f"In the {len(rows):,} rows from row {rows[0]:,} of the input on, counted from 0: {error}"
     ) from error
+
+
+def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.ndarray]:
+  """What is said of records ``[n, ...]``: name -> ``[n]``."""
+  scores = detector.score(x)
+  columns = {"score": scores.astype(np.float64)}
+  if detector.calibration.scores.size:
+    columns["p_value"] = detector.calibration.p_value(scores)
+  columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
+  if layers := detector.metadata.get("layers"):
+    from launch.reporting.layers import reported  # figures and the report, slow to import
+
+    told = reported(detector, x, "layer", "side")
+    columns["layer"] = np.array(layers)[told["layer"].astype(np.int64)]
+    columns["side"] = np.where(told["side"] > 0, "high", "low")
+  return columns
 
 
 def _arranged(

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from sklearn import datasets, model_selection
 
 from launch.data import corruptions, splits
 
@@ -25,6 +24,8 @@ def digits(typical: int, seed: int) -> splits.Splits:
   """
   if typical not in range(10):
     raise ValueError(f"typical must be a digit from 0 to 9, got {typical!r}.")
+  from sklearn import datasets  # slow to import
+
   data = datasets.load_digits()
   split = splits.half(data.data, (data.target != typical).astype(np.int64), seed)
   return dataclasses.replace(
@@ -84,6 +85,8 @@ def digit_images(
     Training images float32 ``[1198, 8, 8, 1]`` in [0, 1] with their classes, and ``[599, ...]``
     test images with theirs.
   """
+  from sklearn import datasets, model_selection  # slow to import
+
   data = datasets.load_digits()
   x = (data.images / 16.0).astype(np.float32)[..., None]
   rows = model_selection.train_test_split(
@@ -101,6 +104,8 @@ def breast_cancer(seed: int) -> splits.Splits:
   Args:
     seed: of the half split, >= 0.
   """
+  from sklearn import datasets  # slow to import
+
   data = datasets.load_breast_cancer()
   malignant = (data.target == list(data.target_names).index("malignant")).astype(np.int64)
   split = splits.half(data.data, malignant, seed)

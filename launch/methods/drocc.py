@@ -30,12 +30,14 @@ class NetworkConfig:
     hidden: widths of the MLP's hidden layers.
     input_gain: factor on the initial weights of the MLP's first layer.
     bias_range: its first biases start uniform in [-bias_range, bias_range].
+    squares: whether the MLP's first layer sees squares, too; see ``networks.MLP``.
   """
 
   name: str = "auto"
   hidden: tuple[int, ...] = (128,)
   input_gain: float = 1.0
   bias_range: float = 0.0
+  squares: bool = False
 
   def make(self) -> Any:
     """The Linen module, or None for "auto".
@@ -52,7 +54,9 @@ class NetworkConfig:
 
 
 NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mlp": lambda config: networks.MLP(tuple(config.hidden), config.input_gain, config.bias_range),
+  "mlp": lambda config: networks.MLP(
+    tuple(config.hidden), config.input_gain, config.bias_range, config.squares
+  ),
   "lstm": lambda config: networks.LSTM(),
   "mnist_lenet": lambda config: networks.mnist_lenet(),
   "cifar_lenet": lambda config: networks.cifar_lenet(),
@@ -84,7 +88,7 @@ class Config:
 
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
-  drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
+  drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
   epochs: int | None = None
   warmup_epochs: int = 0
   batch_size: int = 64
@@ -162,7 +166,14 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     "feature_names": splits.feature_names,
   }
   detector = recipe.finish(
-    prepared.network, state, prepared.preprocessing, x, x_held_out, config.fpr, metadata
+    prepared.network,
+    state,
+    prepared.preprocessing,
+    x,
+    x_held_out,
+    config.fpr,
+    metadata,
+    prepared.program.examine,
   )
   if devices.primary():
     detector.save(workdir / "detector")

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax import health
 from detector_jax.batching import Batch
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
@@ -260,7 +261,9 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   )
   typical = held_out if len(held_out) >= 20 else training.subset(slice(0, 1000))
   scores = streaming.score(detector, typical)
-  recipe.check_health(detector, scores, typical[:HEALTH_SAMPLE])
+  findings = recipe.check_health(detector, scores, typical[:HEALTH_SAMPLE])
+  health.warn(findings)
+  detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
   if not len(held_out):
     if config.fpr is not None:
       raise ValueError(f"fpr={config.fpr:g} needs held-out images: set calibration_size above 0.")

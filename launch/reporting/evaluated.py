@@ -1,6 +1,6 @@
 """The report of an evaluation: what was trained on what, how well it does, and on which records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
@@ -50,6 +50,7 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   _facts(page, evaluated)
   _metrics(page, evaluated.result)
   _sources(page, evaluated.result)
+  _health(page, detector.metadata.get("health", []))
   page.heading("Scores")
   histogram = figures.score_histogram(scores, labels, detector.threshold, splits.sources)
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
@@ -138,6 +139,17 @@ def _metrics(page: report.Report, result: Mapping[str, Any]) -> None:
 
 def _interval(ends: list[float]) -> str:
   return f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def _health(page: report.Report, findings: Sequence[Mapping[str, Any]]) -> None:
+  if not findings:
+    return
+  page.heading("Health of the training")
+  rows = [
+    (each["check"], f"{each['value']:.4g}", "passed" if each["passed"] else each["message"])
+    for each in findings
+  ]
+  page.table(("check", "value", "verdict"), rows, prose=True)
 
 
 def _sources(page: report.Report, result: Mapping[str, Any]) -> None:

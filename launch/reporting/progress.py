@@ -17,9 +17,6 @@ from rich.progress import (
   TimeElapsedColumn,
   TimeRemainingColumn,
 )
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 
 @contextlib.contextmanager
@@ -71,7 +68,12 @@ class Scalars:
   """
 
   def __init__(self, workdir: pathlib.Path, stage: str, epoch: int = 0):
-    self._stage = stage
+    # Imported here: it imports PyTorch where that is installed, and nobody else needs either.
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    self._stage, self._event, self._scalar = stage, Event, summary.scalar
     path = workdir / "metrics.jsonl"
     kept = [
       record
@@ -93,8 +95,8 @@ class Scalars:
     self._file.write(json.dumps({"stage": self._stage, "epoch": epoch, **values}) + "\n")
     self._file.flush()
     for name, value in values.items():
-      told: Any = summary.scalar(f"{self._stage}/{name}", value)
-      self._write_event(Event(summary=told), epoch)
+      told: Any = self._scalar(f"{self._stage}/{name}", value)
+      self._write_event(self._event(summary=told), epoch)
     self._events.flush()
 
   def _write_event(self, event: Any, step: int) -> None:

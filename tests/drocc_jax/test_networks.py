@@ -170,3 +170,14 @@ def test_two_logits_are_refused():
 def test_what_is_not_a_module_is_refused(network):
   with pytest.raises(TypeError, match=r"must be a flax\.linen Module with one logit"):
     networks.as_forward(network)
+
+
+def test_squares_bend_near_zero_and_grow_evenly_far_away():
+  network = networks.MLP((), squares=True)
+  x = jnp.array([[0.0, 0.0], [1.0, -2.0], [300.0, -300.0]])
+  params = network.init(jax.random.key(0), x)
+  kernel = jnp.array([[0.0], [0.0], [1.0], [10.0]])
+  params = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(1)}}}
+  want = [0.0, 1.0 / (10.0 / 9.0) ** 0.5 + 40.0 / (13.0 / 9.0) ** 0.5, 11.0 * 900.0]
+  np.testing.assert_allclose(network.apply(params, x), want, rtol=1e-3)
+  assert jnp.isfinite(network.apply(params, jnp.array([[1e15, -1e15]]))).all()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError
-from drocc_jax import drocc, drocc_lf, networks, recipe
+from drocc_jax import drocc, drocc_lf, fit, networks, recipe
 
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
+RADIUS_OF_FIVE = 2.7
 
 
 def test_auto_radius_holds_four_in_five_normal_vectors(rng):
@@ -20,11 +21,32 @@ def test_resolve_fills_in_only_what_is_none():
   x = np.zeros((7, 4))
   resolved = recipe.resolve(drocc.Config(noise_scale=None), x, 10, 5)
   assert (resolved.radius, resolved.step_size, resolved.noise_scale) == pytest.approx(
-    (RADIUS_OF_FOUR, RADIUS_OF_FOUR / 10.0, RADIUS_OF_FOUR / 20.0), rel=1e-6
+    (0.8 * RADIUS_OF_FOUR, 0.08 * RADIUS_OF_FOUR, 0.04 * RADIUS_OF_FOUR), rel=1e-6
   )
   given = drocc.Config(radius=2.0, step_size=0.5, schedule="cosine", total_steps=3)
   assert recipe.resolve(given, x, 10, 5) == given
   assert recipe.resolve(drocc.Config(radius=2.0), x, 10, 5).step_size == pytest.approx(0.2)
+
+
+GIVEN = drocc_lf.Config(mu=None)
+
+
+def test_defaults_of_tables_are_for_vectors_and_drocc_alone():
+  vectors, series = np.zeros((7, 4)), np.zeros((7, 5, 4))
+  automatic = drocc.Config(mu=None)
+  assert recipe.resolve(automatic, vectors, 10, 5).mu == 10.0
+  assert recipe.resolve(automatic, series, 10, 5).mu == 1.0
+  whole = [recipe.resolve(c, x, 10, 5).radius for c, x in ((automatic, series), (GIVEN, vectors))]
+  assert whole == [recipe.auto_radius(series), recipe.auto_radius(vectors)]
+  assert recipe.resolve(GIVEN, vectors, 10, 5).mu == 1.0
+  assert recipe.resolve(drocc.Config(mu=0.5), vectors, 10, 5).mu == 0.5
+  with pytest.raises(ValueError, match="radius, mu, step_size and noise_scale must be numbers"):
+    drocc.Config(mu=None, radius=1.0, step_size=0.1).hyper()
+
+
+def test_networks_of_other_algorithms_stay():
+  assert recipe.network_of(drocc_lf.Config(), (5,)) == networks.MLP()
+  assert recipe.network_of(drocc.Config(), (10, 2)) == networks.LSTM()
 
 
 def test_resolve_takes_lengths_from_the_training():
@@ -87,8 +109,8 @@ def test_prepare_settles_what_is_not_set(rng):
   prepared = recipe.prepare(x, drocc.Config(schedule="cosine"), batch_size=16)
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
-  assert prepared.config.radius == pytest.approx(RADIUS_OF_FOUR, rel=1e-6)  # four are left
-  assert prepared.network == networks.MLP()
+  assert prepared.config.radius == pytest.approx(0.8 * RADIUS_OF_FOUR, rel=1e-6)  # four are left
+  assert prepared.network == networks.MLP((256, 256), 2.0, 2.0, squares=True)
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
   assert recipe.prepare(x, drocc.Config(), batch_size=100).batch_size == 40
@@ -106,3 +128,68 @@ def test_an_untrained_network_is_refused(rng):
   )
   with pytest.raises(HealthError, match="upside down"):
     recipe.finish(prepared.network, state, prepared.preprocessing, x, x, None, {})
+
+
+def told(x, epochs, **settings):
+  """The health report of a short training, check -> finding."""
+  small = networks.MLP()
+  prepared = recipe.prepare(
+    x, drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}), network=small, batch_size=16,
+    epochs=epochs,
+  )  # fmt: skip
+  init_key, train_key = recipe.keys(0)
+  state, _ = prepared.program.train_epochs(
+    prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
+  )
+  detector = recipe.finish(
+    prepared.network, state, prepared.preprocessing, x, x, None, {}, prepared.program.examine
+  )
+  return {finding["check"]: finding for finding in detector.metadata["health"]}
+
+
+SEARCH = "search travel, in units of the radius"
+SHELL = "share of negatives off their shell"
+APART = "AUROC of typical records against their own negatives"
+
+
+def line(rng):
+  """Records on a line through five dimensions, which leave room round them."""
+  return rng.normal(size=(40, 1)) + rng.normal(0.0, 0.02, size=(40, 5))
+
+
+def test_a_healthy_training_passes_every_check(rng):
+  findings = told(line(rng), 100)
+  assert {name for name, finding in findings.items() if not finding["passed"]} == set()
+  assert {SEARCH, SHELL, APART, "steps of training"} < findings.keys()
+  assert findings["steps of training"]["value"] == 300
+  assert findings[SEARCH]["value"] > 0.01
+  assert findings[APART]["value"] > 0.9
+
+
+def test_a_search_whose_steps_are_lost_in_float32_is_told_and_logged(rng, caplog):
+  findings = told(line(rng), 25, step_size=1e-12)
+  assert findings["steps of training"]["value"] == 75
+  for check in (SEARCH, "steps of training"):
+    assert not findings[check]["passed"]
+    assert findings[check]["message"] in [record.message for record in caplog.records]
+
+
+def test_negatives_nearer_than_the_network_can_tell_are_told(rng):
+  findings = told(rng.normal(size=(40, 5)), 100, num_steps=50)
+  assert not findings[APART]["passed"]
+  assert findings[SHELL]["passed"]
+
+
+def test_a_projection_that_leaves_the_shell_is_told(rng, monkeypatch):
+  monkeypatch.setattr(drocc.projections, "project_shell", lambda delta, radius, gamma: 3.0 * delta)
+  fit.compiled.cache_clear()
+  try:
+    findings = told(rng.normal(size=(40, 5)), 40, noise_scale=10.0, num_steps=1)
+  finally:
+    fit.compiled.cache_clear()
+  assert findings[SHELL]["value"] == 1.0
+  assert "the projection is wrong" in findings[SHELL]["message"]
+
+
+def test_without_ascent_nothing_need_move(rng):
+  assert SEARCH not in told(rng.normal(size=(40, 5)), 40, num_steps=0)

@@ -10,7 +10,7 @@ import pytest
 import detector_jax
 from detector_jax import metrics
 from detector_jax.preprocessing import Identity
-from launch import data, evaluation, workdirs
+from launch import data, evaluation, scoring, workdirs
 from launch.methods import drocc
 from launch.reporting import intervals, layers, progress
 
@@ -150,14 +150,14 @@ def test_every_stage_has_its_curves(finished):
 
 def test_report_in_parts_is_the_report():
   detector, x = made((8, 8, 1), {}), images(1).x_test
-  told = evaluation.reported(detector, x, "layer", "layer_error")
+  told = layers.reported(detector, x, "layer", "layer_error")
   assert set(told) == {"layer", "layer_error"}
   for name, values in told.items():
     np.testing.assert_array_equal(values, detector.report(x)[name])
 
 
 def test_score_names_layer_and_side():
-  columns = evaluation.columns_of(made((8, 8, 1), {"layers": LAYERS}), images(1).x_test)
+  columns = scoring.columns_of(made((8, 8, 1), {"layers": LAYERS}), images(1).x_test)
   assert list(columns) == ["score", "decision", "layer", "side"]
   assert set(columns["side"][50:100]) == {"low"}
   assert set(columns["side"][100:]) == {"high"}
@@ -166,7 +166,7 @@ def test_score_names_layer_and_side():
 
 
 def test_score_without_layers_has_no_such_columns():
-  columns = evaluation.columns_of(made((8, 8, 1), {}), images(1).x_test)
+  columns = scoring.columns_of(made((8, 8, 1), {}), images(1).x_test)
   assert list(columns) == ["score", "decision"]
 
 

@@ -12,7 +12,7 @@ from detector_jax import health
 from fingerprint_jax import recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, evaluation, run
+from launch import data, evaluation, run, scoring
 from launch.data import DataConfig
 from launch.methods import classifier, neuralfp
 from launch.reporting import progress
@@ -99,7 +99,7 @@ def test_evaluation_tells_sources_and_layers_apart(finished):
 def test_columns_of_scored_records_name_layer_and_side(finished):
   detector = evaluation.load_detector(finished)
   x, labels = data.load(small().data).labelled_test()
-  columns = evaluation.columns_of(detector, x[labels == 1][:50])
+  columns = scoring.columns_of(detector, x[labels == 1][:50])
   assert set(columns) == {"score", "p_value", "decision", "layer", "side"}
   assert set(columns["layer"]) <= set(detector.metadata["layers"])
   assert set(columns["side"]) <= {"high", "low"}

@@ -15,7 +15,7 @@ import pytest
 
 import detector_jax
 from detector_jax.preprocessing import Identity
-from launch import evaluation, scoring
+from launch import scoring
 from launch.data import csv_pieces
 from launch.data.files import DataError
 
@@ -117,7 +117,7 @@ def test_nan_leaves_every_value_of_a_bad_row_empty(tmp_path, records, ending):
   )
   table = table_of(output)
   assert list(table) == ["score", "p_value", "decision", "layer", "side"]
-  expected = evaluation.columns_of(detector, x[20:38])
+  expected = scoring.columns_of(detector, x[20:38])
   for name, values in table.items():
     assert [i for i, value in enumerate(values) if value is None] == [*range(20), 38, 39]
     assert values[20:38] == pytest.approx(expected[name].tolist()) or (
@@ -153,7 +153,7 @@ def test_rows_that_all_are_bad_are_refused(tmp_path, records):
 def test_interrupted_midway_leaves_the_old_scores(tmp_path, monkeypatch, records):
   source, output = saved(tmp_path, "x.npy", records), tmp_path / "scores.csv"
   output.write_text("old")
-  real, chunks = evaluation.columns_of, []
+  real, chunks = scoring.columns_of, []
 
   def columns_of(detector, x):
     if len(chunks) == 3:
@@ -162,7 +162,7 @@ def test_interrupted_midway_leaves_the_old_scores(tmp_path, monkeypatch, records
     chunks.append(x)
     return real(detector, x)
 
-  monkeypatch.setattr(evaluation, "columns_of", columns_of)
+  monkeypatch.setattr(scoring, "columns_of", columns_of)
   with pytest.raises(KeyboardInterrupt):
     scoring.score_input(made(), source, output, chunk_size=8)
   assert [len(chunk) for chunk in chunks] == [8, 8, 8]
