@@ -179,6 +179,44 @@ def table_ablations(
   return _table("adbench-ablations", ABLATIONS, seeds, advance, ledger)
 
 
+SIZES = (30, 100, 300, 1000)
+SIZED = ("cardio", "letter", "pendigits", "satellite")
+
+
+def count_sizes(seeds: int) -> int:
+  """Number of cells of the table adbench-sizes."""
+  return seeds * len(SIZED) * len(SIZES) * 2
+
+
+def table_sizes(
+  seeds: int, advance: Callable[..., None], ledger: Ledger
+) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """AUROC over the number of training records, of DROCC and 5 nearest neighbours."""
+  title, found = "adbench-sizes", dict[tuple[str, str], list[float]]()
+  for name in SIZED:
+    x, y = real.load(f"adbench/{name}")
+    for seed in range(seeds):
+      train, x_test, labels = parts_of(x, y, seed)
+      for size in SIZES:
+        for method in ("DROCC", "5 nearest neighbours"):
+          parts = (train[:size], x_test, labels)
+          measure = functools.partial(_cell, method, METHODS[method], parts, seed)
+          cell = ledger.cell((name, seed, size, method), measure)[method]
+          found.setdefault((f"{name}, {size} records", method), []).append(cell["auroc"])
+          advance(1, f"{name}, seed {seed}, {size} records, {method}")
+  records = [_record(title, *key, "auroc", values) for key, values in found.items()]
+  series: dict[str, tuple[list[float], list[float], list[float]]] = {}
+  for record in records:
+    name, size_of = record.row.removesuffix(" records").split(", ")
+    x_axis, mean, std = series.setdefault(f"{name}, {record.method}", ([], [], []))
+    x_axis.append(float(size_of))
+    mean.append(record.mean)
+    std.append(record.std)
+  figure = figures.lines_with_spread(series, "training records", "AUROC, %")
+  figure.axes[0].set_xscale("log")
+  return records, {title: figure}
+
+
 def _table(
   title: str, methods: dict[str, Fit], seeds: int, advance: Callable[..., None], ledger: Ledger
 ) -> tuple[list[TableRecord], dict[str, Figure]]:

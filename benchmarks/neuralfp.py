@@ -27,6 +27,7 @@ from launch import data, evaluation, run
 from launch.data import corruptions
 from launch.methods import neuralfp
 from launch.reporting import figures
+from launch.reporting.layers import reported
 
 CONFIGS = {
   "mnist": neuralfp_mnist.get_config,
@@ -196,7 +197,7 @@ def table_layers(seeds: int, advance: Advance) -> Result:
   drawn = {}
   for name, seed, trained in models(seeds, advance):
     layers = trained.detector.metadata["layers"]
-    errors = evaluation.reported(trained.detector, trained.x_test, "layer_error")
+    errors = reported(trained.detector, trained.x_test, "layer_error")
     error = jnp.asarray(errors["layer_error"])
     reference = reference_of(trained.detector)
     for sides in ("one-sided", "two-sided"):

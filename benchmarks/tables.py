@@ -4,7 +4,8 @@
 the others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and
 kinds asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers,
 neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
-for all of them, adbench-ablations what each part of that setting is worth.
+for all of them; adbench-ablations says what each part of that setting is worth, adbench-sizes how
+much data it wants.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -63,6 +64,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "figure8": (images.figure8, images.count_sweep),
   "adbench": (adbench.table, adbench.count),
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
+  "adbench-sizes": (adbench.table_sizes, adbench.count_sizes),
 }
 
 _TABLE = flags.DEFINE_enum("table", "7", sorted((*TABLES, *RESUMED)), "What to measure.")

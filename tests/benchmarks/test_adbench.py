@@ -98,3 +98,22 @@ def test_five_neighbours_are_averaged():
   score, _ = adbench.METHODS["5 nearest neighbours"](train, 0)
   scale = train.std()
   assert score(np.zeros((1, 1)))[0] == pytest.approx(3.0 / scale, rel=1e-5)
+
+
+def test_sizes_are_cut_from_the_same_training_records(folder, monkeypatch):
+  seen = []
+
+  def spy(x, seed):
+    seen.append(len(x))
+    return distance(x, seed)
+
+  monkeypatch.setattr(adbench, "METHODS", {"DROCC": spy, "5 nearest neighbours": spy})
+  monkeypatch.setattr(adbench, "SIZED", ("big",))
+  monkeypatch.setattr(adbench, "SIZES", (4, 9))
+  records, drawn = adbench.table_sizes(1, quiet, Ledger())
+  assert seen == [4, 4, 9, 9]
+  assert [(r.row, r.method) for r in records][::2] == [
+    ("big, 4 records", "DROCC"), ("big, 9 records", "DROCC")
+  ]  # fmt: skip
+  assert adbench.count_sizes(3) == 12
+  assert list(drawn) == ["adbench-sizes"]
