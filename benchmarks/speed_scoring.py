@@ -25,7 +25,7 @@ from pyarrow import parquet
 from benchmarks.baselines import isolation_forest
 from benchmarks.records import SpeedRecord
 from detector_jax import Detector
-from drocc_jax import DROCC
+from drocc_jax import DROCC, networks
 from launch.reporting import progress
 
 CASES = ("scoring",)
@@ -48,7 +48,7 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     second and peak memory of ``launch.score``.
   """
   x = np.concatenate(list(_blocks(TRAINING_ROWS)))
-  model = DROCC(random_state=0).fit(x)
+  model = DROCC(random_state=0, network=networks.MLP()).fit(x)
   detector = model.detector_
   with progress.bar(case, 1 + len(ENDINGS)) as advance:
     files = {}
