@@ -112,6 +112,23 @@ def test_rows_means_and_spread_by_hand():
   assert paper == {"a": 1.0, "b": 1.0, "mean": None}, "the paper's mean is of ten classes"
 
 
+def test_mnist_has_a_network_of_convolutions_and_one_on_pixels(made, monkeypatch):
+  monkeypatch.setattr(recipe, "TRAIN_STEPS", 60)
+  monkeypatch.setattr(images, "one_class", digits_of(images.one_class))
+  records, _ = images.table_mnist(1, quiet, Ledger(), size=TINY)
+  by = {(r.row, r.method, r.column): r for r in records}
+  assert {r.row for r in records} == {*map(str, range(10)), "mean"}
+  assert by["3", "DROCC, MLP", "last"].paper is None
+  assert by["3", "DROCC", "last"].paper == 97.0
+  assert by["mean", "nearest neighbour", "last"].mean > 95.0
+  assert by["mean", "DROCC, MLP", "oracle"].mean > 60.0
+
+
+def digits_of(one_class):
+  """The same tiny set for every digit, so that each program compiles once."""
+  return lambda name, typical, seed, size: one_class(name, 4, seed, size)
+
+
 def test_a_scale_draws_its_records_by_the_seed(made):
   x, x_test, labels = images.one_class("cifar10", 4, 0, TINY)
   assert (len(x), len(x_test), len(labels)) == (40, 30, 30)

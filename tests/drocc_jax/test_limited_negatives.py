@@ -161,12 +161,11 @@ def test_some_negatives_that_are_typical_records_are_warned_of(cls, caplog):
   x[[125, 131]] = X[[3, 7]]
   with caplog.at_level(logging.WARNING):
     make(cls).fit(x, Y)
-  assert [record.getMessage() for record in caplog.records] == [
-    "2 of 30 negatives are equal to typical records; the first is negative number 5."
-  ]
+  told = [r.getMessage() for r in caplog.records if r.name == "drocc_jax.limited_negatives"]
+  assert told == ["2 of 30 negatives are equal to typical records; the first is negative number 5."]
   caplog.clear()
   make(cls).fit(X, Y)
-  assert not caplog.records
+  assert not [r for r in caplog.records if r.name == "drocc_jax.limited_negatives"]
 
 
 @pytest.mark.parametrize(

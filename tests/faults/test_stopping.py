@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX import event_file_writer
 
 from detector_jax import health
 from launch import checkpoints, run, stages, stopping, workdirs
@@ -38,6 +39,14 @@ def new():
 def train(workdir, step=advance, epochs=8, checkpoints=4):
   stage = stages.Stage("one", epochs, step)
   return np.asarray(stages.run(stage, new(), workdir, checkpoints)["w"])
+
+
+@pytest.fixture(autouse=True)
+def listening():
+  """Ctrl-C as at a terminal: it is ignored in what a shell has put into the background."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +320,7 @@ def test_event_files_that_cannot_be_written_stop_it_and_it_does_not_hang(
 ):
   """Found here: tensorboardX's thread died of it, and training waited for that without end."""
 
-  flush, calls = progress.EventsWriter.flush, []
+  flush, calls = event_file_writer.EventsWriter.flush, []
 
   def fail(writer):
     calls.append(writer)
@@ -320,7 +329,7 @@ def test_event_files_that_cannot_be_written_stop_it_and_it_does_not_hang(
     return flush(writer)
 
   with monkeypatch.context() as patched:
-    patched.setattr(progress.EventsWriter, "flush", fail)
+    patched.setattr(event_file_writer.EventsWriter, "flush", fail)
     with pytest.raises(OSError, match=f"scalars of {tmp_path} cannot be written: No space left"):
       train(tmp_path)
   assert kept(tmp_path) == []
