@@ -303,6 +303,7 @@ def flags_of(arguments):
 
 def parsed(arguments, capsys):
   """Exit code and standard error of a command line."""
+  sys.modules.pop("config_config", None)  # a new process has no earlier file's get_config
   with flags_of(arguments):
     try:
       flags.parse(sys.argv)

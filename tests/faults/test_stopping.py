@@ -23,6 +23,9 @@ from launch.data import DataConfig, DataError
 from launch.methods import drocc
 from launch.reporting import progress
 
+# Where a file is damaged, Orbax leaves coroutines behind that are collected at some later time.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
