@@ -100,7 +100,9 @@ def test_a_full_disk_stops_training_and_it_goes_on_when_there_is_room(tmp_path):
   )
   assert result.stdout.splitlines() == ["['2']", "True", "1"], result.stderr
   assert result.returncode == 1
-  (line,) = [line for line in result.stderr.splitlines() if not line.startswith("one ")]
+  said = [line for line in result.stderr.splitlines() if not line.startswith("one ")]
+  assert len(said) == 1, result.stderr
+  (line,) = said
   assert line.startswith("error: A checkpoint cannot be written to ")
   assert line.endswith(
     f": {FULL}; the one of epoch 2 is kept. Give the same command again when it can."

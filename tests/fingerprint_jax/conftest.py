@@ -84,10 +84,11 @@ def dense_layers() -> Callable[..., dict[str, jax.Array]]:
 
 
 @pytest.fixture(scope="session")
-def weights():
+def weights() -> dict[str, np.ndarray]:
+  """Not on the device: a state that holds them may be donated, and other tests still have them."""
   rng = np.random.default_rng(3)
   shapes = {"first": (6, 8), "second": (8, 5)}
-  return {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in shapes.items()}
+  return {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
 
 
 @pytest.fixture(scope="session")
