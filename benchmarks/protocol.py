@@ -94,7 +94,7 @@ def train(
   objective, scores, epoch = [], [], 0
   for end in ends:
     state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, int(end))
-    health.check_loss(drocc.means(info), int(state.step))
+    health.check_loss(drocc.means(info), int(np.max(state.step)))
     objective.append(validate(state)["validation_objective"])
     scores.append(_score(score_fn, state, z_test))
     epoch = int(end)

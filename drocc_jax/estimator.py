@@ -34,6 +34,8 @@ class DROCC(DetectorEstimator):
       the radius.
     network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]``, an LSTM for
       ``[n, time, channels]``, a LeNet for ``[n, height, width, channels]``.
+    members: networks to train from different seeds; with more than one the mean of their logits
+      scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.
     batch_size: examples per step.
     optimizer: "adam" or "sgd".
@@ -79,6 +81,7 @@ class DROCC(DetectorEstimator):
     project_every: int = 1,
     noise_scale: float | str = 1.0,
     network: nn.Module | str = "auto",
+    members: int = 1,
     epochs: int | str = "auto",
     batch_size: int = 64,
     optimizer: str = "adam",
@@ -102,6 +105,7 @@ class DROCC(DetectorEstimator):
     self.project_every = project_every
     self.noise_scale = noise_scale
     self.network = network
+    self.members = members
     self.epochs = epochs
     self.batch_size = batch_size
     self.optimizer = optimizer
@@ -141,6 +145,7 @@ class DROCC(DetectorEstimator):
       config,
       negatives=negatives,
       network=self._or_none("network"),
+      members=self.members,
       batch_size=self.batch_size,
       epochs=self._or_none("epochs"),
       scaling=self.scaling,
@@ -152,7 +157,7 @@ class DROCC(DetectorEstimator):
       prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
     )
     self.info_ = drocc.means(info)
-    health.check_loss(self.info_, int(state.step))
+    health.check_loss(self.info_, int(np.max(state.step)))
     self.radius_ = prepared.config.radius
     self.n_iter_ = prepared.epochs
     metadata = {

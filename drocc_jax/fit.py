@@ -4,11 +4,11 @@ from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 import jax
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc, networks, validation
+from detector_jax.batching import Mean
+from drocc_jax import drocc, ensemble, networks, validation
 
 
 class Program(NamedTuple):
@@ -18,15 +18,17 @@ class Program(NamedTuple):
     init: ``(hyper, sample, key) -> state``.
     train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
     examine: ``(state, inputs, key) -> validation.Examined``.
+    validate: ``(state, inputs, mask, key) -> Mean``, see ``validation.make_validate``.
   """
 
   init: Callable[..., Any]
   train_epochs: epoch_loop.TrainEpochs
   examine: Callable[..., validation.Examined]
+  validate: Callable[..., Mean]
 
 
 def make_train_epochs(
-  network: nn.Module,
+  network: ensemble.Network,
   static: drocc.Static,
   batch_size: int,
   algorithm: Any = drocc,
@@ -35,23 +37,24 @@ def make_train_epochs(
   """Makes the pure function that trains one algorithm over whole epochs; nothing is compiled yet.
 
   Args:
-    network: maps ``[batch, ...]`` to one logit. With ``axis_name``, one that takes batch
-      statistics must have a field ``axis_name``, over which it reduces them.
+    network: maps ``[batch, ...]`` to one logit, or an ensemble of such. With ``axis_name``, one
+      that takes batch statistics must have a field ``axis_name``, over which it reduces them.
     static: what the program is compiled for.
     batch_size: examples per step.
     algorithm: the module ``drocc``, ``drocc_oe`` or ``drocc_lf``.
     axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
   """
-  network = networks.for_training(network)
-  if axis_name is not None and hasattr(network, "axis_name"):
-    network = network.clone(axis_name=axis_name)
-  step = algorithm.make_train_step(network, static, axis_name=axis_name)
-  return epoch_loop.make_train_epochs(step, batch_size, axis_name)
+  member = networks.for_training(ensemble.member_of(network))
+  if axis_name is not None and hasattr(member, "axis_name"):
+    member = member.clone(axis_name=axis_name)
+  step = algorithm.make_train_step(member, static, axis_name=axis_name)
+  train_epochs = epoch_loop.make_train_epochs(step, batch_size, axis_name)
+  return ensemble.make_train_epochs(train_epochs, network)
 
 
 @functools.lru_cache(maxsize=64)
 def compiled(
-  network: nn.Module, static: drocc.Static, batch_size: int, algorithm: Any = drocc
+  network: ensemble.Network, static: drocc.Static, batch_size: int, algorithm: Any = drocc
 ) -> Program:
   """The jitted functions that train one algorithm, the module ``drocc``, ``_oe`` or ``_lf``.
 
@@ -59,8 +62,12 @@ def compiled(
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.
   """
   train_epochs = make_train_epochs(network, static, batch_size, algorithm)
+  member = networks.for_training(ensemble.member_of(network))
+  examine = validation.make_examine(member, static, algorithm)
+  validate = validation.make_validate(member, static, algorithm)
   return Program(
-    init=jax.jit(algorithm.make_init(networks.for_training(network), static)),
+    init=jax.jit(ensemble.make_init(algorithm.make_init(member, static), network)),
     train_epochs=jax.jit(train_epochs, donate_argnums=0),
-    examine=jax.jit(validation.make_examine(networks.for_training(network), static, algorithm)),
+    examine=jax.jit(ensemble.make_each(examine, network)),
+    validate=jax.jit(ensemble.make_each(validate, network)),
   )

@@ -16,7 +16,7 @@ from scipy import stats
 from detector_jax import batching, epoch_loop, health
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity, Standardizer
-from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks
 
 TRAIN_STEPS = 1500
 TABULAR_MU, TABULAR_RADIUS = 10.0, 0.8
@@ -134,15 +134,16 @@ class NegativeLogit:
   """Score of a one-logit network: ``-f(x)``, higher = more anomalous.
 
   Attributes:
-    network: the Linen module; two of these with equal networks share their compilation.
+    network: the Linen module, or an ensemble, which scores by its mean logit; two of these with
+      equal networks share their compilation.
   """
 
-  network: nn.Module
+  network: ensemble.Network
 
   def __call__(self, variables: dict[str, Any], x: jax.Array) -> jax.Array:
     """Maps standardised ``[batch, ...]`` to scores ``[batch]``."""
     params, stats = variables["params"], variables["stats"]
-    return -networks.as_forward(self.network).evaluate(params, stats, x)
+    return -ensemble.logits(self.network, params, stats, x)
 
 
 def calibration_rows(num_rows: int, size: float, key: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +187,7 @@ def _apply(preprocessing: Standardizer, x: jax.Array) -> jax.Array:
 
 
 def finish(
-  network: nn.Module,
+  network: ensemble.Network,
   state: Any,
   preprocessing: Standardizer,
   x: np.ndarray,
@@ -267,10 +268,10 @@ def examined(examine: Callable[..., Any], state: Any, z: np.ndarray) -> list[hea
   """
   rows = np.random.default_rng(0).integers(len(z), size=EXAMINED)
   found = jax.device_get(examine(state, jnp.asarray(z[rows]), jax.random.key(0)))
-  hyper = state.hyper
+  hyper = jax.tree.map(np.min, jax.device_get(state.hyper))  # the members of an ensemble share them
   radius, gamma = float(hyper.radius), float(hyper.gamma)
   findings = [
-    health.enough_steps(int(state.step)),
+    health.enough_steps(int(np.max(state.step))),
     health.separated(found.typical, found.negatives),
   ]
   if int(hyper.num_steps):
@@ -294,7 +295,7 @@ class Prepared:
   """A training about to start: everything that follows from data and settings.
 
   Attributes:
-    network: the network to train.
+    network: the network to train, or an ensemble of such.
     config: settings, radius and step size filled in.
     preprocessing: statistics of the training rows.
     data: training rows on the device.
@@ -303,7 +304,7 @@ class Prepared:
     program: compiled functions.
   """
 
-  network: nn.Module
+  network: ensemble.Network
   config: Any
   preprocessing: Standardizer
   data: epoch_loop.Data
@@ -323,6 +324,7 @@ def prepare(
   *,
   negatives: np.ndarray | None = None,
   network: nn.Module | None = None,
+  members: int = 1,
   batch_size: int = 64,
   epochs: int | None = None,
   scaling: str = "standard",
@@ -337,6 +339,7 @@ def prepare(
     negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF. They enter the
       statistics: what is constant over the typical records may be what tells negatives apart.
     network: None takes ``network_of``.
+    members: networks to train, see ``ensemble``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
     scaling: "standard" or "none", see ``Standardizer.fit``.
@@ -364,9 +367,10 @@ def prepare(
   per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
-  network = network_of(config, z.shape[1:]) if network is None else network
-  program = fit.compiled(network, config.static(), batch_size, algorithm_of(config))
-  return Prepared(network, config, preprocessing, rows, batch_size, epochs, program)
+  member = network_of(config, z.shape[1:]) if network is None else network
+  trained = ensemble.of(member, members)
+  program = fit.compiled(trained, config.static(), batch_size, algorithm_of(config))
+  return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

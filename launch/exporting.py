@@ -10,7 +10,7 @@ import detector_jax
 from detector_jax import artifact
 from detector_jax.detector import Program
 from detector_jax.preprocessing import Identity, Standardizer
-from drocc_jax import recipe
+from drocc_jax import ensemble, recipe
 from fingerprint_jax import autoencoders, fingerprint, one_out, taps, views
 from launch import evaluation, onnx_model, run
 from launch.methods import drocc, neuralfp
@@ -98,7 +98,8 @@ def _drocc(config: drocc.Config, loaded: detector_jax.Detector) -> tuple[Program
   kept = loaded.arrays.get("preprocessing/kept")
   clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
-  network = config.network.make() or recipe.network_of(config.drocc, shape)
+  member = config.network.make() or recipe.network_of(config.drocc, shape)
+  network = ensemble.of(member, config.members)
   variables = {"stats": {}, **_below(loaded, "variables")}
   score = recipe.NegativeLogit(network)
   return Program(score), variables, Standardizer(center, scale, kept, clip)

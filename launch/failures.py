@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import epoch_loop
-from drocc_jax import networks
+from drocc_jax import ensemble, networks
 from drocc_jax import recipe as drocc_recipe
 from fingerprint_jax import train as fingerprint_train
 
@@ -79,11 +79,30 @@ def steps_of(
 
 
 def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
-  """``steps_of`` a ``drocc_jax.recipe.Prepared``; ``rows`` as there."""
-  algorithm = drocc_recipe.algorithm_of(prepared.config)
-  network = networks.for_training(prepared.network)
-  step = algorithm.make_train_step(network, prepared.config.static())
-  return steps_of(step, prepared.data, key, prepared.batch_size, rows)
+  """``steps_of`` a ``drocc_jax.recipe.Prepared``; ``rows`` as there.
+
+  Of an ensemble they are those of its first member that does not end the epoch with finite numbers.
+  """
+  algorithm, network = drocc_recipe.algorithm_of(prepared.config), prepared.network
+  member = networks.for_training(ensemble.member_of(network))
+  step = algorithm.make_train_step(member, prepared.config.static())
+
+  def steps_with(key: jax.Array) -> Steps:
+    return steps_of(step, prepared.data, key, prepared.batch_size, rows)
+
+  if not isinstance(network, ensemble.Ensemble):
+    return steps_with(key)
+  member_keys = ensemble.member_keys(key, network)
+
+  def steps(states: Any, epoch: int) -> Iterator[Step]:
+    for number, member_key in enumerate(member_keys):
+      state = jax.tree.map(lambda leaf, at=number: leaf[at], states)
+      taken = list(steps_with(member_key)(state, epoch))
+      if not all(all(_finite((step.state, step.info))) for step in taken):
+        yield from taken
+        return
+
+  return steps
 
 
 def fingerprint_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:

@@ -228,7 +228,7 @@ def _make_measure(experiment: Experiment) -> Any:
       "failed": None,
     }
     try:
-      health.check_loss(values, int(state.step))
+      health.check_loss(values, int(np.max(state.step)))
       _finish(experiment, state, {})
     except health.HealthError as error:
       return {**record, "failed": str(error)}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import epoch_loop
-from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks, recipe, validation
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from launch import data, devices, failures, stages, workdirs
 from launch.data import DataConfig
@@ -71,9 +71,12 @@ class Config:
     data: what to train and test on.
     network: the network.
     drocc: the algorithm.
+    members: networks to train from different seeds, whose mean logit scores; see
+      ``drocc_jax.ensemble``.
     epochs: None takes as many as make about 1,500 steps.
     warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
     batch_size: examples per step.
+    precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
     scaling: "standard" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
@@ -89,9 +92,11 @@ class Config:
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
+  members: int = 1
   epochs: int | None = None
   warmup_epochs: int = 0
   batch_size: int = 64
+  precision: str | None = None
   seed: int = 0
   scaling: str = "standard"
   constant: str = "drop"
@@ -208,9 +213,12 @@ def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) 
   if config.warmup_epochs:
     per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
+  if config.precision is not None:
+    chosen = dataclasses.replace(chosen, precision=config.precision)
   prepared = recipe.prepare(
-    x, chosen, negatives=negatives, network=config.network.make(), batch_size=config.batch_size,
-    epochs=config.epochs, scaling=config.scaling, constant=config.constant, clip=config.clip,
+    x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
+    batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
+    constant=config.constant, clip=config.clip,
   )  # fmt: skip
   if devices.chosen():
     train_epochs = _spread(
@@ -223,7 +231,11 @@ def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) 
 
 @functools.lru_cache(maxsize=8)
 def _spread(
-  network: nn.Module, static: drocc.Static, batch_size: int, algorithm: Any, chosen: tuple[Any, ...]
+  network: ensemble.Network,
+  static: drocc.Static,
+  batch_size: int,
+  algorithm: Any,
+  chosen: tuple[Any, ...],
 ) -> epoch_loop.TrainEpochs:
   """As ``fit.compiled``, for the chosen devices, which are part of the cache's key."""
   del chosen
@@ -235,6 +247,8 @@ def validation_of(
 ) -> Callable[[drocc.State], dict[str, float]]:
   """The objective on at most 256 held-out rows, which no label enters; see ``validation``.
 
+  Of an ensemble it is the mean over its members.
+
   Returns:
     ``state -> {"validation_objective": value}``, or ``{}`` where no row is held out.
   """
@@ -242,14 +256,12 @@ def validation_of(
     return lambda state: {}
   z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))
   mask = jnp.ones(len(z))
-  validate = jax.jit(
-    validation.make_validate(
-      networks.for_training(prepared.network),
-      prepared.config.static(),
-      recipe.algorithm_of(prepared.config),
-    )
-  )
-  return lambda state: {"validation_objective": float(validate(state, z, mask, key).value)}
+
+  def validate(state: drocc.State) -> dict[str, float]:
+    objective = prepared.program.validate(state, z, mask, key).value
+    return {"validation_objective": float(np.mean(objective))}
+
+  return validate
 
 
 def _stage(

@@ -1,0 +1,98 @@
+"""Runs of several networks: resumed, spread over devices, made live again, and diverged."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from detector_jax import HealthError, batching, epoch_loop
+from drocc_jax import drocc as algorithm
+from drocc_jax import ensemble, fit, networks, recipe
+from launch import devices, exporting, run, stages, stopping
+from launch.data import DataConfig
+from launch.devices import Request
+from launch.methods import drocc
+
+CONFIG = drocc.Config(
+  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (4,)), members=3,
+  epochs=12, checkpoints=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("runs") / "whole"
+  return run.train(CONFIG, workdir)
+
+
+def arrays_of(folder):
+  with np.load(folder / "arrays.npz") as archive:
+    return dict(archive)
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+  train, calls = stages._train, []
+
+  def stopped(*args):
+    calls.append(args)
+    if len(calls) == 2:
+      raise stopping.Stopped("stopped", 15)
+    return train(*args)
+
+  monkeypatch.setattr(stages, "_train", stopped)
+  with pytest.raises(stopping.Stopped):
+    run.train(CONFIG, tmp_path)
+  assert sorted(path.name for path in (tmp_path / "checkpoints/training").glob("[0-9]*")) == ["4"]
+  monkeypatch.undo()
+  want, got = arrays_of(whole), arrays_of(run.train(CONFIG, tmp_path))
+  assert want["variables/params/Dense_0/kernel"].shape == (3, 30, 4)
+  for name, array in want.items():
+    np.testing.assert_array_equal(got[name], array, err_msg=name)
+
+
+def test_a_finished_run_is_made_live_again(whole):
+  detector = exporting.live(whole.parent)  # compares its scores with the folder's
+  assert detector.metadata["config"]["members"] == 3
+
+
+def test_four_devices_train_what_one_trains():
+  config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=3, learning_rate=0.01)
+  network = ensemble.Ensemble(networks.MLP((4,)), 2)
+  x = np.random.default_rng(0).normal(size=(53, 3))
+  data, key = epoch_loop.put(x), jax.random.key(5)
+  program = fit.compiled(network, config.static(), 10)
+
+  def start():
+    return program.init(config.hyper(), jnp.zeros((1, 3)), jax.random.key(0))
+
+  want, info = jax.device_get(program.train_epochs(start(), data, key, 0, 2))
+  with devices.session(Request(4)):
+    epochs = fit.make_train_epochs(network, config.static(), 10, axis_name=devices.AXIS)
+    got, on_four = jax.device_get(devices.spread(epochs)(start(), data, key, 0, 2))
+  for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+  assert algorithm.means(on_four) == pytest.approx(algorithm.means(info), rel=1e-4)
+
+
+def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
+  np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 3)))
+  files = DataConfig(name="files", train=str(tmp_path / "x.npy"))
+  config = dataclasses.replace(
+    CONFIG, data=files, epochs=3, batch_size=16,
+    drocc=algorithm.Config(mu=None, learning_rate=1e30),
+  )  # fmt: skip
+  with pytest.raises(HealthError, match="It began in epoch 0 at step"):
+    run.train(config, tmp_path / "run")
+  told = json.loads((tmp_path / "run" / "failure.json").read_text())
+  rows, _ = recipe.calibration_rows(60, config.calibration_size, config.seed)
+  key = recipe.keys(config.seed)[1]
+  orders = []
+  for member_key in ensemble.member_keys(key, ensemble.Ensemble(networks.MLP(), 3)):
+    order_key, _ = jax.random.split(member_key)
+    order = batching.epoch_order(order_key, 0, len(rows), batching.padded_length(len(rows)))
+    orders.append(rows[np.asarray(order)[16 * told["position"] :][:16]].tolist())
+  assert told["rows"] in orders
+  assert orders[0] != orders[1]
