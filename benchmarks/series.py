@@ -36,6 +36,7 @@ PAPER = {
   "nearest neighbour": (91.75, 65.81),
   "autoencoder": (91.15, 51.49),
   "Deep SVDD": (94.84, 68.38),
+  "REBM": (97.24, 63.73),
 }
 FULL = images.Scale(epochs=200, points=50)
 CPU = images.Scale(1000, 2000, 30, 32, ascent=5, average_decay=0.99, points=10)

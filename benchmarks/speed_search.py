@@ -1,14 +1,12 @@
 """How close image networks come to the matrix-product rate: --case=search, --case=mobilenet.
 
-``search`` is the adversarial search alone on the CIFAR LeNet, with float32 and with bfloat16
-parameters and activations (the displacement ``h``, its steps and its projections stay float32);
+``search`` is the adversarial search alone on the CIFAR LeNet, in both precisions of
+``drocc.Config``;
 ``mobilenet`` is scoring and training with MobileNetV2. Sizes are small on a CPU and those of the
 papers on an accelerator.
 """
 
 from collections.abc import Callable
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +21,7 @@ from drocc_jax.mobilenet import MobileNetV2
 
 CASES = ("search", "mobilenet")
 SHAPE = (32, 32, 3)
-TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+TYPES = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 
 
 class Size(NamedTuple):
@@ -65,26 +63,13 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
   return _searches(size(), runs, rate) if case == "search" else _mobilenet(size(), runs, rate)
 
 
-def in_type(forward: networks.Forward, dtype: jax.typing.DTypeLike) -> networks.Forward:
-  """A network's functions whose scoring computes in ``dtype``; what goes in and out is float32.
-
-  Parameters and batch statistics must be of that type already.
-  """
-
-  def evaluate(params: Any, stats: Any, x: jax.Array) -> jax.Array:
-    return forward.evaluate(params, stats, x.astype(dtype)).astype(jnp.float32)
-
-  return forward._replace(evaluate=evaluate)
-
-
 def _searches(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[str, Any]]:
   shape = (size.batch_size, *SHAPE)
   x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-  sides = {name: search_in(dtype, x, size.num_steps) for name, dtype in TYPES.items()}
+  sides = {name: search_in(name, x, size.num_steps) for name in TYPES}
   blocked = {name: _blocking(search) for name, search in sides.items()}
   seconds, _ = speed_timing.interleaved("search", blocked, runs)
-  rates = {"float32": rate}
-  rates["bfloat16"] = speed_timing.matrix_product_rate(dtype=jnp.bfloat16)
+  rates = {"float32": rate, "bf16": speed_timing.matrix_product_rate(dtype=TYPES["bf16"])}
   operations = search_operations(size)
   records = []
   for name, taken in seconds.items():
@@ -105,15 +90,15 @@ def _searches(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], di
   }
 
 
-def search_in(dtype: jax.typing.DTypeLike, x: jax.Array, num_steps: int) -> Callable[[], jax.Array]:
-  """A compiled search round ``x`` ``[batch, ...]`` that computes in ``dtype``; returns ``h``."""
+def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.Array]:
+  """A compiled search round ``x`` ``[batch, ...]`` in a precision; it returns ``h``."""
   network = networks.for_training(networks.cifar_lenet())
   radius = float(np.sqrt(np.prod(x.shape[1:]))) / 2.0
-  config = drocc.Config(radius=radius, step_size=radius / 10.0, num_steps=num_steps)
+  config = drocc.Config(
+    radius=radius, step_size=radius / 10.0, num_steps=num_steps, precision=precision
+  )
   state = drocc.make_init(network, config.static())(config.hyper(), x[:1], jax.random.key(0))
-  lower = functools.partial(jax.tree.map, lambda leaf: leaf.astype(dtype))
-  state = dataclasses.replace(state, params=lower(state.params), stats=lower(state.stats))
-  forward = in_type(networks.as_forward(network), dtype)
+  forward = networks.as_forward(network)
 
   @jax.jit
   def search(state: drocc.State, x: jax.Array) -> jax.Array:

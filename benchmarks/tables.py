@@ -5,7 +5,9 @@ the others; figure1, ocln-mnist and ocln-speech are its experiments with limited
 kinds asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers,
 neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
 for all of them; adbench-ablations says what each part of that setting is worth, adbench-sizes how
-much data it wants.
+much data it wants. references holds every baseline against a published figure under that figure's
+protocol, costs has training seconds, scoring rate and size beside quality, and precision says what
+bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -25,11 +27,14 @@ from absl import flags
 
 from benchmarks import (
   adbench,
+  costs,
   images,
   kinds,
   limited_negatives,
   neuralfp,
+  precision,
   records,
+  references,
   series,
   synthetic,
   tabular,
@@ -62,6 +67,9 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),
   "figure8": (images.figure8, images.count_sweep),
+  "references": (references.table, references.count),
+  "costs": (costs.table, costs.count),
+  "precision": (precision.table, precision.count),
   "adbench": (adbench.table, adbench.count),
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
   "adbench-sizes": (adbench.table_sizes, adbench.count_sizes),

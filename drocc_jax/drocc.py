@@ -17,6 +17,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
 from drocc_jax import networks, projections, update
 from drocc_jax.search import SearchInfo, search
@@ -36,6 +37,7 @@ class Static:
   schedule: str = "constant"
   schedule_start: int = 0
   schedule_steps: int = 0
+  precision: str = "float32"
 
 
 @struct.dataclass
@@ -84,6 +86,9 @@ class Config:
       trained one over about ``1 / (1 - average_decay)`` steps, and with 0 the trained one itself.
       Training against a moving adversary ends in a cycle, not at a point: on Thyroid the AUROC of
       single epochs scatters, and that of the average does not. Not in the paper.
+    precision: "float32", or "bf16": the layers' products in the search take and give bfloat16, see
+      ``networks.in_precision``. Displacements, their projections and the outer step stay float32.
+      For accelerators; a CPU computes no faster.
   """
 
   static_class: ClassVar[type] = Static
@@ -104,6 +109,7 @@ class Config:
   total_steps: int = 0
   weight_decay: float = 0.0
   average_decay: float = 0.998
+  precision: str = "float32"
 
   def validate(self) -> None:
     """Raises a ValueError that names the first field out of its range."""
@@ -126,6 +132,8 @@ class Config:
     require(self.total_steps >= 0, "total_steps", ">= 0", self.total_steps)
     require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
     require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
+    known = tuple(networks.PRECISIONS)
+    require(self.precision in known, "precision", f"one of {known}", self.precision)
 
   def static(self) -> Any:
     """The part that a compiled step is compiled for, a ``Static``; the rest is traced."""
@@ -262,7 +270,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **search_means(found, batch.mask))
-    return state, update.reduced(info, axis_name)
+    return state, epoch_loop.reduced(info, axis_name)
 
   return step
 
@@ -311,7 +319,7 @@ def find_negatives(
     inputs: ``[batch, ...]``.
     index: ``[batch]`` rows' numbers, from which each example's noise is drawn.
     key: the step's key.
-    static: gives ``project_every``.
+    static: gives ``project_every`` and ``precision``.
 
   Returns:
     Negatives ``[batch, ...]`` and a ``SearchInfo`` of ``[batch]`` arrays.
@@ -341,14 +349,13 @@ def search_each(
   hyper = state.hyper
   num_steps = jnp.where(state.step < hyper.warmup_steps, 0, hyper.num_steps)
 
-  def logit(x: jax.Array) -> jax.Array:
-    return forward.evaluate(state.params, state.stats, x[None])[0]
+  logits = networks.in_precision(forward, state.params, state.stats, static.precision)
 
   def one(x: jax.Array, row: jax.Array, weight: Any) -> tuple[jax.Array, SearchInfo]:
     noise = hyper.noise_scale * jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
     return search(
-      logit, x, noise, lambda h: project(h, weight), hyper.step_size, num_steps,
-      static.project_every,
+      lambda x: logits(x[None])[0], x, noise, lambda h: project(h, weight), hyper.step_size,
+      num_steps, static.project_every,
     )  # fmt: skip
 
   return jax.vmap(one)(inputs, index, weights)

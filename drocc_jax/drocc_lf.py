@@ -24,6 +24,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
 from drocc_jax import drocc, drocc_oe, losses, networks, projections, update
 from drocc_jax.search import SearchInfo
@@ -139,7 +140,7 @@ def make_train_step(
       **drocc.search_means(found, batch.mask),
       effective_coordinates=Mean.of(spread, batch.mask),
     )
-    return new_state, update.reduced(info, axis_name)
+    return new_state, epoch_loop.reduced(info, axis_name)
 
   return step
 
@@ -199,7 +200,7 @@ def find_negatives(
     inputs: ``[batch, ...]``.
     index: ``[batch]`` rows' numbers.
     key: the step's key.
-    static: gives ``project_every`` and ``solver``.
+    static: gives ``project_every``, ``precision`` and ``solver``. sigma is float32 always.
     sigma: ``[batch, ...]``; None computes it.
 
   Returns:

@@ -13,6 +13,7 @@ from flax import linen as nn
 from flax import struct
 import jax
 
+from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
 from drocc_jax import drocc, networks, update
 from drocc_jax.drocc import State, Static, TrainStep, find_negatives, make_init
@@ -86,7 +87,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **drocc.search_means(found, batch.mask))
-    return state, update.reduced(info, axis_name)
+    return state, epoch_loop.reduced(info, axis_name)
 
   return step
 

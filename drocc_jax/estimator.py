@@ -46,6 +46,7 @@ class DROCC(DetectorEstimator):
     weight_decay: the lambda term of the objective, >= 0.
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.
+    precision: "float32", or "bf16" in the search; see ``drocc.Config``.
     scaling: "standard" (unit variance) or "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
@@ -90,6 +91,7 @@ class DROCC(DetectorEstimator):
     schedule: str = "constant",
     weight_decay: float = 0.0,
     average_decay: float = 0.998,
+    precision: str = "float32",
     scaling: str = "standard",
     constant: str = "drop",
     clip: float = 20.0,
@@ -114,6 +116,7 @@ class DROCC(DetectorEstimator):
     self.schedule = schedule
     self.weight_decay = weight_decay
     self.average_decay = average_decay
+    self.precision = precision
     self.scaling = scaling
     self.constant = constant
     self.clip = clip

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from detector_jax import epoch_loop
 from detector_jax.batching import Mean
 from drocc_jax import losses, networks
 
@@ -78,7 +79,7 @@ def make_update(
     shares = [
       jnp.where(term.active, term.weight, 0.0)
       * term.mask
-      / jnp.maximum(reduced(jnp.sum(term.mask), axis_name), 1.0)
+      / jnp.maximum(epoch_loop.reduced(jnp.sum(term.mask), axis_name), 1.0)
       for term in terms
     ]
 
@@ -92,7 +93,7 @@ def make_update(
       return jnp.asarray(total), (stats, parts)
 
     grads, (stats, parts) = jax.grad(objective, has_aux=True)(state.params)
-    grads = reduced(grads, axis_name)
+    grads = epoch_loop.reduced(grads, axis_name)
     grads = jax.tree.map(lambda g, p: g + 2.0 * hyper.weight_decay * p, grads, state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: hyper.learning_rate * update, updates)
@@ -112,11 +113,6 @@ def make_update(
     return new_state, {**means, "gradient_norm": Mean(optax.tree.norm(grads), jnp.ones(()))}
 
   return update
-
-
-def reduced(tree: Any, axis_name: str | None) -> Any:
-  """Sums a tree over the devices of a mapped axis; without one it is the tree itself."""
-  return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def _moving_average(state: Any, new: Any) -> Any:

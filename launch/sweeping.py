@@ -163,7 +163,11 @@ def members_of(config: method.Config, prepared: recipe.Prepared, axes: Axes) -> 
   number = int(np.prod([len(values) for values in axes.values()], dtype=object))
   if number > MOST_MEMBERS:
     raise ValueError(f"{number:,} combinations are more than the {MOST_MEMBERS:,} of one sweep.")
-  base = dataclasses.replace(config.drocc, warmup_steps=prepared.config.warmup_steps)
+  base = dataclasses.replace(
+    config.drocc,
+    warmup_steps=prepared.config.warmup_steps,
+    precision=prepared.config.precision,
+  )
   per_epoch = epoch_loop.steps_per_epoch(int(prepared.data.num_rows), prepared.batch_size)
   total = prepared.epochs * per_epoch
   shaped = np.zeros((1, *prepared.data.inputs.shape[1:]))  # of a record is all that is asked for

@@ -29,6 +29,9 @@ class Autoencoder:
     network: one of ours; see ``encoders.autoencoder_of``.
     settings: of the training; those that begin with "pretrain" are the autoencoder's.
 
+  Attributes:
+    parameters: how many numbers training found, or None before ``fit``.
+
   Raises:
     ValueError: a network that there is no encoder for.
   """
@@ -39,6 +42,7 @@ class Autoencoder:
     encoders.autoencoder_of(network, shape)
     self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
     self._reconstruct: Callable[[np.ndarray], np.ndarray] | None = None
+    self.parameters: int | None = None
 
   def fit(self, x: np.ndarray) -> Self:
     """Trains on standardised typical records ``[n, ...]``.
@@ -53,6 +57,7 @@ class Autoencoder:
     epochs = training.epochs_of(self._settings.pretrain_epochs, len(x), batch_size)
     variables = deep_sad.pretrain(program, epoch_loop.put(x), self._settings, epochs, self._seed)
     variables = jax.tree.map(np.array, variables)
+    self.parameters = training.size_of(variables["params"])
     self._reconstruct = training.on_rows(program.reconstruct, variables, self._shape)
     health.check_scores(self.score(training.examined(x)))
     return self

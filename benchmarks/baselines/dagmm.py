@@ -232,6 +232,7 @@ class Dagmm(training.Fitted):
     z, gamma = training.on_rows(program.codes, params, self._shape)(x)
     self.mixture = mixture_of(jnp.asarray(z), jnp.asarray(gamma), jnp.ones(len(x)))
     self._score = training.on_rows(program.energy, (params, self.mixture), self._shape)
+    self.parameters = training.size_of((params, self.mixture))
     health.check_scores(self.score(training.examined(x)))
     return self
 

@@ -149,6 +149,7 @@ class DeepSVDD(training.Fitted):
     deep_sad.check_not_collapsed(codes, centre, "Deep SVDD")
     health.check_scores(deep_sad.distance(codes, centre))
     self._score, self.centre = deep_sad.distances(encode, centre), centre
+    self.parameters = training.size_of(variables["params"])
     return self
 
 

@@ -199,6 +199,7 @@ class Geom:
 
   Attributes:
     alpha: ``[72, 72]`` parameters of each transformation's distribution, or None before ``fit``.
+    parameters: how many numbers training found, or None before ``fit``.
   """
 
   def __init__(
@@ -208,6 +209,7 @@ class Geom:
     self._network = Classifier(body)
     self._log_p: Callable[[np.ndarray], np.ndarray] | None = None
     self.alpha: np.ndarray | None = None
+    self.parameters: int | None = None
 
   def fit(self, x: np.ndarray) -> Self:
     """Trains on standardised typical images ``[n, side, side, c]``.
@@ -232,6 +234,7 @@ class Geom:
     self._log_p = training.on_rows(program.log_p, variables, self._shape)
     fitted = self._log_p(x[np.linspace(0, len(x) - 1, min(len(x), FITTED)).astype(int)])
     self.alpha = np.stack([fit_dirichlet(fitted[:, i]) for i in range(TRANSFORMATIONS)])
+    self.parameters = training.size_of((variables["params"], self.alpha))
     health.check_scores(self._scores(fitted))
     return self
 

@@ -181,6 +181,7 @@ class Goad(training.Fitted):
     centres = jnp.asarray(z.mean(axis=0, dtype=np.float64), jnp.float32)
     variables = jax.tree.map(np.array, {**variables, "centres": centres})
     self._score = training.on_rows(program.score, variables, self._shape)
+    self.parameters = training.size_of(variables["params"])
     health.check_scores(self.score(training.examined(x)))
     return self
 

@@ -17,6 +17,11 @@ class NearestNeighbour:
     self.neighbours = neighbours
     self._index = NearestNeighbors()
 
+  @property
+  def parameters(self) -> int:
+    """How many numbers scoring reads, after ``fit``: all training records."""
+    return int(self._index.n_samples_fit_ * self._index.n_features_in_)
+
   def fit(self, x: np.ndarray) -> Self:
     """Keeps the standardised typical records ``[n, d]``."""
     self._index = NearestNeighbors(n_neighbors=min(self.neighbours, len(x))).fit(x)

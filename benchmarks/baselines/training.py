@@ -205,9 +205,19 @@ def examined(*parts: np.ndarray) -> np.ndarray:
   )
 
 
-class Fitted:
-  """What every baseline here can do once it is fitted: score records."""
+def size_of(params: Any) -> int:
+  """Number of numbers in a tree of arrays."""
+  return sum(int(leaf.size) for leaf in jax.tree.leaves(params))
 
+
+class Fitted:
+  """What every baseline here can do once it is fitted: score records.
+
+  Attributes:
+    parameters: how many numbers training found, or None before ``fit``.
+  """
+
+  parameters: int | None = None
   _score: ScoreFunction | None = None
 
   def score(self, x: np.ndarray) -> np.ndarray:

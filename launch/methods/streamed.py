@@ -67,6 +67,7 @@ class Config:
     drocc: the algorithm; distances are in standard deviations of the channels.
     epochs: >= 1.
     batch_size: images per step.
+    precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, orders, crops, noise and the held-out images.
     calibration_size: share of the typical training images held out for the threshold, at most
       1,000 images.
@@ -83,6 +84,7 @@ class Config:
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
   epochs: int = 40
   batch_size: int = 64
+  precision: str | None = None
   seed: int = 0
   calibration_size: float = 0.1
   fpr: float | None = None
@@ -177,7 +179,10 @@ def prepare(config: Config) -> Prepared:
   Raises:
     ValueError: a setting out of its range, or images that cannot be used.
   """
-  config.drocc.validate()
+  chosen = config.drocc
+  if config.precision is not None:
+    chosen = dataclasses.replace(chosen, precision=config.precision)
+  chosen.validate()
   network = config.network.make()
   for name in ("epochs", "batch_size"):
     if getattr(config, name) < 1:
@@ -194,7 +199,7 @@ def prepare(config: Config) -> Prepared:
   )
   per_epoch = stream.steps_per_epoch
   settled = recipe.resolve(
-    config.drocc, np.zeros((1, *training.shape[1:])), config.epochs * per_epoch, per_epoch
+    chosen, np.zeros((1, *training.shape[1:])), config.epochs * per_epoch, per_epoch
   )
   return Prepared(
     network, settled, preprocessing, stream, training, images.subset(held_out),

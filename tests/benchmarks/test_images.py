@@ -63,6 +63,34 @@ def test_table_has_every_method_column_and_published_number(made):
   assert set(drawn) == {"table1"}
 
 
+def test_all_methods_and_those_that_are_not_run_are_in_the_table(made, monkeypatch):
+  asked = []
+
+  def modelled(config, x, x_tests, cheap):
+    asked.append((len(x), len(x_tests[0]), cheap))
+    return {"AnoGAN": [x_tests[0][:, :, 4:].mean(axis=(1, 2, 3))]}
+
+  def trained(config, x, x_test, points):
+    return images.protocol.Trajectory(
+      np.ones(1), np.zeros(1), x_test.mean(axis=(1, 2, 3))[None], len
+    )
+
+  monkeypatch.setattr(images.protocol, "train", trained)
+  monkeypatch.setattr(images.protocol, "all_methods", lambda: True)
+  monkeypatch.setattr(images.protocol, "deep_baseline_scores", lambda *_: {})
+  monkeypatch.setattr(images.generative, "scores", modelled)
+  records, _ = images.table1(1, quiet, Ledger(), size=TINY, names=("deer",))
+  assert asked == [(40, 30, True)]
+  by = {(r.method, r.column): r for r in records}
+  assert (by["AnoGAN", "last"].mean, by["AnoGAN", "last"].paper) == (100.0, 65.1)
+  ((method, record),) = ((m, r) for (m, column), r in by.items() if column == "published")
+  assert method.startswith("ConAD (not run: ")
+  assert (record.row, record.mean, record.paper, record.seeds) == ("deer", 63.3, 63.3, 0)
+  whole = images.not_run("1", [*images.CLASSES, images.MEAN])
+  assert [(r.row, r.mean) for r in whole][-1] == (images.MEAN, 65.93)
+  assert len(images.not_run("1", [*images.CLASSES[:9], images.MEAN])) == 9
+
+
 def test_classes_are_those_of_the_flag():
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(classes=["truck", "deer"]):

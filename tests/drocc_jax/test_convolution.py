@@ -1,4 +1,4 @@
-"""Convolution by slices: the numbers of Flax's own, forwards and backwards."""
+"""Convolution and pooling for compiled loops: the numbers of Flax's own, forwards and backwards."""
 
 from flax import linen as nn
 import jax
@@ -14,6 +14,7 @@ SHAPES = [
   ((3, 3), (1, 4, 3, 2), 5),
   ((1, 3), (2, 5, 6, 2), 1),
   ((5, 1), (2, 3, 4, 1), 2),  # the image is lower than the kernel
+  ((3, 5), (3, 6, 4, 4), 3),
 ]
 
 
@@ -21,7 +22,7 @@ SHAPES = [
 def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
   x = jnp.asarray(rng.normal(size=shape), jnp.float32)
   weights = jnp.asarray(rng.normal(size=(*shape[:3], features)), jnp.float32)
-  ours = convolution.SlicedConv(features, kernel)
+  ours = convolution.LoopConv(features, kernel)
   theirs = nn.Conv(features, kernel, use_bias=False)
   kernel = jnp.asarray(rng.normal(size=(*kernel, shape[-1], features)), jnp.float32)
   variables = {"params": {"kernel": kernel}}
@@ -41,7 +42,7 @@ def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
 
 def test_it_starts_where_the_convolution_of_flax_starts():
   x = jnp.zeros((1, 8, 8, 3))
-  ours, theirs = convolution.SlicedConv(4, (5, 3)), nn.Conv(4, (5, 3), use_bias=False)
+  ours, theirs = convolution.LoopConv(4, (5, 3)), nn.Conv(4, (5, 3), use_bias=False)
   one, two = jax.jit(lambda key: (ours.init(key, x), theirs.init(key, x)))(jax.random.key(1))
   assert one.keys() == two.keys() == {"params"}
   assert one["params"].keys() == two["params"].keys() == {"kernel"}
@@ -61,25 +62,33 @@ def test_max_pool_is_that_of_flax(rng, shape):
   np.testing.assert_array_equal(got[1], want[1])
 
 
-def test_max_pool_shares_the_gradient_of_equal_values():
-  x = jnp.array([[3.0, 3.0], [1.0, 2.0]]).reshape(1, 2, 2, 1)
+def test_max_pool_gives_the_gradient_to_the_first_of_equal_values(rng):
+  """As Flax's does; after a ReLU most windows hold equal zeros."""
+  x = jnp.array([[3.0, 3.0], [1.0, 3.0]]).reshape(1, 2, 2, 1)
   gradient = jax.grad(lambda x: jnp.sum(convolution.max_pool(x)))(x)
-  np.testing.assert_array_equal(gradient.ravel(), [0.5, 0.5, 0.0, 0.0])
+  np.testing.assert_array_equal(gradient.ravel(), [1.0, 0.0, 0.0, 0.0])
+  x = jnp.asarray(rng.integers(0, 2, size=(3, 5, 6, 4)), jnp.float32)
+  weights = jnp.asarray(rng.normal(size=(3, 2, 3, 4)), jnp.float32)
+  got, want = (
+    jax.grad(lambda x, pool=pool: jnp.sum(weights * pool(x)))(x)
+    for pool in (convolution.max_pool, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+  )
+  np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("make", [networks.mnist_lenet, networks.cifar_lenet])
-def test_a_lenet_by_slices_has_the_same_variables(make):
+def test_a_lenet_for_loops_has_the_same_variables(make):
   network, x = make(), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
   want, got = (
     jax.eval_shape(networks.as_forward(each).init, jax.random.key(0), x)
-    for each in (network, network.clone(sliced=True))
+    for each in (network, network.clone(looped=True))
   )
   assert jax.tree.map(lambda leaf: leaf.shape, got) == jax.tree.map(lambda leaf: leaf.shape, want)
 
 
-def test_a_lenet_by_slices_has_the_same_start_and_logits(rng):
+def test_a_lenet_for_loops_has_the_same_start_and_logits(rng):
   plain = networks.LeNet((3,), (5,))
-  sliced = plain.clone(sliced=True)
+  sliced = plain.clone(looped=True)
   x = jnp.asarray(rng.normal(size=(4, 9, 12, 2)), jnp.float32)
   mask = jnp.array([1.0, 1.0, 1.0, 0.0])
   results = []
@@ -98,21 +107,73 @@ def test_a_lenet_by_slices_has_the_same_start_and_logits(rng):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def primitives(network, x):
-  """Names of the operations of a forward pass."""
-  forward = networks.as_forward(network)
-  variables = jax.eval_shape(forward.init, jax.random.key(0), x)
-  return str(jax.make_jaxpr(forward.evaluate)(*variables, x))
+def convolutions(function, *arguments):
+  """The convolutions of a function, each as the text of its equation."""
+  text = str(jax.make_jaxpr(function)(*arguments))
+  return text.split("conv_general_dilated[")[1:]
 
 
-def test_on_a_cpu_lenets_train_by_slices(monkeypatch):
-  network, x = networks.mnist_lenet(), jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
-  assert "conv_general_dilated" in primitives(network, x)
+def test_gradients_that_nobody_needs_are_not_taken():
+  x, kernel = jnp.ones((2, 6, 6, 2)), jnp.ones((3, 3, 2, 4))
+
+  def total(x, kernel):
+    return jnp.sum(convolution.convolve(x, kernel) ** 2)
+
+  assert len(convolutions(jax.grad(total, 0), x, kernel)) == 2
+  assert len(convolutions(jax.grad(total, 1), x, kernel)) == 2
+  assert len(convolutions(jax.grad(total, (0, 1)), x, kernel)) == 3
+
+
+def test_all_convolutions_have_the_usual_order_and_none_is_vectorised_into_groups():
+  """Also where the search maps it over examples; in another order a compiled loop is slow."""
+  kernel = jnp.ones((3, 3, 2, 4))
+
+  def one(x):
+    return jax.grad(lambda x: jnp.sum(convolution.convolve(x[None], kernel) ** 2))(x)
+
+  found = convolutions(jax.vmap(one), jnp.ones((5, 6, 6, 2)))
+  found += convolutions(
+    jax.grad(lambda kernel: jnp.sum(convolution.convolve(jnp.ones((5, 6, 6, 2)), kernel))), kernel
+  )
+  assert len(found) == 4
+  for text in found:
+    assert "lhs_spec=(0, 3, 1, 2)" in text
+    assert "rhs_spec=(3, 2, 0, 1)" in text
+    assert "out_spec=(0, 3, 1, 2)" in text
+    assert "feature_group_count=1\n" in text
+    assert "batch_group_count=1\n" in text
+
+
+def test_colours_get_a_fourth_channel_and_nothing_else_does():
+  def channels(count):
+    x, kernel = jnp.ones((1, 4, 4, count)), jnp.ones((3, 3, count, 2))
+    return "pad[" in str(jax.make_jaxpr(convolution.convolve)(x, kernel))
+
+  assert [channels(count) for count in (1, 2, 3, 4)] == [False, False, True, False]
+
+
+def test_on_a_cpu_lenets_train_by_it(monkeypatch):
+  network = networks.mnist_lenet()
+  assert not network.looped
   trained = networks.for_training(network)
-  assert "conv_general_dilated" not in primitives(trained, x)
-  assert trained.clone(sliced=False) == network
-  assert not network.sliced
+  assert trained == network.clone(looped=True)
   mlp = networks.MLP()
   assert networks.for_training(mlp) is mlp
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert networks.for_training(network) is network
+
+
+def test_a_lenet_for_loops_convolves_and_pools_by_them(monkeypatch):
+  called = []
+  for name in ("convolve", "max_pool"):
+    plain = getattr(convolution, name)
+    monkeypatch.setattr(
+      convolution,
+      name,
+      lambda *args, name=name, plain=plain: (called.append(name), plain(*args))[1],
+    )
+  x = jnp.ones((1, 8, 8, 1))
+  for looped in (False, True):
+    network = networks.LeNet((2, 3), (4,), looped=looped)
+    jax.eval_shape(network.init, jax.random.key(0), x)
+    assert called == (["convolve", "max_pool"] * 2 if looped else [])

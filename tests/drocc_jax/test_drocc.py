@@ -206,6 +206,7 @@ BAD = {
   "schedule": "linear",
   "total_steps": -1,
   "weight_decay": -1e-9,
+  "precision": "float16",
 }
 
 

@@ -255,6 +255,7 @@ BAD = {
   "noise_scale": 0.0,
   "warmup_steps": -1,
   "optimizer": "rmsprop",
+  "precision": "fp8",
   "momentum": 1.0,
   "learning_rate": 0.0,
   "schedule": "linear",

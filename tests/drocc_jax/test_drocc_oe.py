@@ -209,6 +209,7 @@ BAD = {
   "momentum": 1.0,
   "learning_rate": 0.0,
   "schedule": "linear",
+  "precision": "fp8",
   "total_steps": -1,
   "weight_decay": -1e-9,
 }

@@ -1,0 +1,210 @@
+"""DCN: an autoencoder whose codes gather round the centres of k-means, trained together.
+
+    sum_i |g(f(x_i)) - x_i|^2 + lambda/2 |f(x_i) - M s_i|^2
+
+``f`` is our network without its last layer, ``g`` its mirror (``encoders``), ``M`` the centres and
+``s_i`` the nearest one. The autoencoder is pretrained and k-means of its codes starts ``M``; then
+each step moves the network with ``M`` and ``s`` fixed, and every centre by ``1 / count`` towards
+each code that it is nearest to. The score is the squared distance of a code from the nearest
+centre, which is how DAGMM's authors use DCN as a one-class baseline; the reconstruction has no say.
+
+The DROCC paper cites Caron et al., 2018 (DeepCluster) for the row "DCN" of its Table 2. Its figures
+for Thyroid and Arrhythmia are those of DAGMM's paper, whose DCN is that of Yang et al. Neither says
+how many centres there are or what lambda is; 2 and 0.1 are ours. Implements ``Baseline``, of
+records of any shape.
+
+References:
+  Yang et al., Towards K-means-friendly Spaces, ICML 2017, algorithm 1.
+  Zong et al., Deep Autoencoding Gaussian Mixture Model, ICLR 2018, section 4.2.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple, Self
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.cluster import KMeans
+
+from benchmarks.baselines import deep_sad, encoders, training
+from detector_jax import epoch_loop, health
+from detector_jax.batching import Batch, Mean
+from drocc_jax import recipe
+from fingerprint_jax.train import make_train_epochs
+
+FIRST_COUNT = 100.0  # of every centre, so that the first records do not throw it about
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(deep_sad.Settings):
+  """Settings of DCN; ``eta`` has no say.
+
+  Attributes:
+    clusters: >= 1, at most as many as there are records.
+    cluster_weight: ``lambda`` >= 0.
+  """
+
+  clusters: int = 2
+  cluster_weight: float = 0.1
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    training.require(self.clusters >= 1, "clusters", ">= 1", self.clusters)
+    training.require(
+      0 <= self.cluster_weight < np.inf, "cluster_weight", ">= 0", self.cluster_weight
+    )
+
+
+class Clusters(NamedTuple):
+  """The centres of k-means, learned online.
+
+  Attributes:
+    centres: ``M``, ``[K, width]``.
+    counts: ``[K]`` codes that each centre is the mean of.
+  """
+
+  centres: jax.Array
+  counts: jax.Array
+
+
+def distances(codes: jax.Array, centres: jax.Array) -> jax.Array:
+  """Squared Euclidean distances ``[batch, K]`` of codes ``[batch, width]`` from centres."""
+  return jnp.sum(jnp.square(codes[:, None] - centres[None]), axis=-1)
+
+
+def moved(clusters: Clusters, codes: jax.Array, mask: jax.Array) -> Clusters:
+  """The centres after codes ``[batch, width]``: each the running mean of the codes nearest to it.
+
+  The same as one step of ``1 / count`` for one code after the other, nearest by the old centres.
+  """
+  nearest = jnp.argmin(distances(codes, clusters.centres), axis=1)
+  member = jax.nn.one_hot(nearest, len(clusters.counts)) * mask[:, None]
+  counts = clusters.counts + jnp.sum(member, axis=0)
+  total = clusters.centres * clusters.counts[:, None] + member.T @ codes
+  return Clusters(total / counts[:, None], counts)
+
+
+def _both(module: Any, x: jax.Array, train: bool, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+  codes = module.encoder(x, train, mask)
+  return codes, module.decoder(codes, train, mask)
+
+
+def make_objective(autoencoder: nn.Module) -> training.Objective:
+  """The objective on a batch; ``constants`` are ``{"weight"}``, ``stats`` hold the clusters."""
+
+  def objective(
+    params: Any, stats: Any, constants: Any, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[Any, dict[str, Mean]]]:
+    del key
+    clusters, network = stats["clusters"], stats["network"]
+    (codes, back), network = autoencoder.apply(
+      {"params": params, **network}, batch.inputs, True, batch.mask, mutable=list(network),
+      method=_both,
+    )  # fmt: skip
+    squares = jnp.square(back - batch.inputs)
+    apart = jnp.min(distances(codes, clusters.centres), axis=1)
+    info = {
+      "reconstruction_error": Mean.of(
+        jnp.sum(squares, axis=tuple(range(1, squares.ndim))), batch.mask
+      ),
+      "cluster_distance": Mean.of(apart, batch.mask),
+    }
+    loss = info["reconstruction_error"].value
+    loss += 0.5 * constants["weight"] * info["cluster_distance"].value
+    clusters = moved(clusters, jax.lax.stop_gradient(codes), batch.mask)
+    return loss, ({"clusters": clusters, "network": network}, info)
+
+  return objective
+
+
+@functools.lru_cache(maxsize=8)
+def _train_epochs(
+  network: nn.Module, shape: tuple[int, ...], batch_size: int
+) -> epoch_loop.TrainEpochs:
+  step = training.make_train_step(make_objective(encoders.autoencoder_of(network, shape)))
+  return make_train_epochs(step, batch_size)
+
+
+class DCN(training.Fitted):
+  """DCN with the encoder of one of our networks.
+
+  Args:
+    seed: of initial weights, of k-means and of the order of records.
+    shape: of a record.
+    network: one of ours; see ``encoders.autoencoder_of``.
+    settings: of pretraining and training.
+
+  Attributes:
+    centres: float32 ``[K, width]``, or None before ``fit``.
+
+  Raises:
+    ValueError: a network that there is no encoder for.
+  """
+
+  def __init__(
+    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
+  ) -> None:
+    encoders.autoencoder_of(network, shape)
+    self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
+    self.centres: np.ndarray | None = None
+
+  def fit(self, x: np.ndarray) -> Self:
+    """Trains on standardised typical records ``[n, ...]``.
+
+    Raises:
+      HealthError: training diverged, or all scores are the same.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    x, settings = training.checked("typical records", x, self._shape), self._settings
+    batch_size = min(settings.batch_size, len(x))
+    program = deep_sad.compiled(self._network, self._shape, batch_size)
+    data = epoch_loop.put(x)
+    pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
+    pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
+    encoder = deep_sad.encoder_variables(pretrained)
+    codes = training.on_rows(program.encode, encoder, self._shape)(x)
+    found = KMeans(min(settings.clusters, len(x)), n_init=10, random_state=self._seed).fit(codes)
+    centres = jnp.asarray(found.cluster_centers_, jnp.float32)
+    network = {name: value for name, value in pretrained.items() if name != "params"}
+    start = training.start(
+      pretrained["params"],
+      {"clusters": Clusters(centres, jnp.full(len(centres), FIRST_COUNT)), "network": network},
+      settings.learning_rate, settings.weight_decay,
+      {"weight": jnp.asarray(settings.cluster_weight, jnp.float32)},
+    )  # fmt: skip
+    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
+    train_epochs = _train_epochs(self._network, self._shape, batch_size)
+    ((_, state),) = training.train(train_epochs, start, data, key, epochs)
+    variables = {"params": state.params, **state.stats["network"]}
+    encoder = jax.tree.map(np.array, deep_sad.encoder_variables(variables))
+    self.centres = np.array(state.stats["clusters"].centres)
+    self._score = _nearest(training.on_rows(program.encode, encoder, self._shape), self.centres)
+    self.parameters = training.size_of(encoder["params"]) + self.centres.size
+    health.check_scores(self.score(training.examined(x)))
+    return self
+
+
+def _nearest(encode: training.ScoreFunction, centres: np.ndarray) -> training.ScoreFunction:
+  return lambda x: np.square(encode(x)[:, None] - centres[None]).sum(axis=-1).min(axis=1)
+
+
+def make(
+  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
+) -> DCN:
+  """DCN with the encoder of our network for records of that shape.
+
+  Args:
+    seed: decides everything random.
+    shape: of a record.
+    network: None takes the network that DROCC takes by default.
+    **settings: of ``Settings``: clusters, cluster_weight, epochs, batch_size, learning_rate,
+      weight_decay, pretrain_epochs, pretrain_learning_rate.
+
+  Raises:
+    ValueError: a setting out of its range, or a network that does not suit the shape.
+  """
+  shape = tuple(shape)
+  return DCN(seed, shape, training.network_for(shape, network), Settings(**settings))

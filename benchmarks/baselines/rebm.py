@@ -1,0 +1,212 @@
+"""REBM: an energy that a network learns by denoising; anomalous records have a high one.
+
+For tables (the paper's DSEBM), with softplus layers ``h_l`` of which ``h_L`` is the last, and for
+series (its recurrent form) with the state ``s_t`` of a recurrent network over ``x_1 .. x_t``:
+
+    E(x) = 1/2 |x - b'|^2 - sum_j h_L,j(x)
+    E(x) = sum_t 1/2 |x_t - b'_t|^2 - sum_j softplus(W x_t + b_t)_j,
+           b'_t and b_t affine in s_(t-1)
+
+The energy's gradient gives a reconstruction, ``f(x) = x - sigma^2 grad E(x)``, and training is
+score matching by denoising, with normal noise ``e`` of deviation sigma:
+
+    mean |x - f(x + e)|^2
+
+The score is the energy ("energy", the paper's DSEBM-e) or ``|x - f(x)|^2`` ("reconstruction",
+DSEBM-r). The paper has no sigma in ``f``; at sigma = 1 both are the same. Its reconstruction at
+step t does not say whether the gradient goes through later states; here it does, as the gradient of
+the whole energy. Our recurrent network is an LSTM, as the DROCC paper says of all its baselines.
+Implements ``Baseline``, of records ``[n, d]`` and ``[n, time, channels]``.
+
+References:
+  Zhai et al., Deep Structured Energy Based Models for Anomaly Detection, ICML 2016.
+  Vincent, A Connection between Score Matching and Denoising Autoencoders, 2011.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any, NamedTuple, Self
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.baselines import training
+from detector_jax import epoch_loop, health
+from detector_jax.batching import Batch, Mean
+from drocc_jax import recipe
+from fingerprint_jax.train import make_train_epochs
+
+SCORES = ("energy", "reconstruction")
+EnergyFunction = Callable[[Any, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(training.Settings):
+  """Settings of REBM.
+
+  Attributes:
+    hidden: widths of the layers of a table's energy; of a series' the first is that of the LSTM,
+      the last that of ``W x_t``.
+    noise: ``sigma`` > 0, of standardised records.
+    score: "energy" or "reconstruction".
+  """
+
+  hidden: tuple[int, ...] = (128, 128)
+  noise: float = 1.0
+  score: str = "energy"
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    positive = bool(self.hidden) and min(self.hidden) >= 1
+    training.require(positive, "hidden", "widths >= 1", self.hidden)
+    training.require(0 < self.noise < np.inf, "noise", "> 0", self.noise)
+    training.require(self.score in SCORES, "score", f"one of {SCORES}", self.score)
+
+
+class Energy(nn.Module):
+  """The energy of a table's records.
+
+  Attributes:
+    hidden: widths of the layers.
+  """
+
+  hidden: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, d]`` to energies ``[batch]``."""
+    centre = self.param("centre", nn.initializers.zeros, x.shape[1:])
+    hidden = x
+    for width in self.hidden:
+      hidden = nn.softplus(nn.Dense(width)(hidden))
+    return 0.5 * jnp.sum(jnp.square(x - centre[None]), axis=1) - jnp.sum(hidden, axis=1)
+
+
+class RecurrentEnergy(nn.Module):
+  """The energy of series: what came before sets the biases of each step.
+
+  Attributes:
+    state: size of the LSTM's state.
+    width: of ``W x_t``.
+  """
+
+  state: int
+  width: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, time, channels]`` to energies ``[batch]``."""
+    states: Any = nn.RNN(nn.OptimizedLSTMCell(self.state))(x)
+    before = jnp.pad(states[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    centre = nn.Dense(x.shape[2], name="visible_bias")(before)
+    bias = nn.Dense(self.width, name="hidden_bias")(before)
+    hidden = nn.softplus(nn.Dense(self.width, use_bias=False, name="visible")(x) + bias)
+    return 0.5 * jnp.sum(jnp.square(x - centre), axis=(1, 2)) - jnp.sum(hidden, axis=(1, 2))
+
+
+def reconstruction(
+  energy: EnergyFunction, params: Any, x: jax.Array, noise: jax.typing.ArrayLike
+) -> jax.Array:
+  """``x - sigma^2 grad E(x)`` of records ``[batch, ...]``."""
+  slope = jax.grad(lambda rows: jnp.sum(energy(params, rows)))(x)
+  return x - jnp.square(noise) * slope
+
+
+def make_objective(energy: EnergyFunction) -> training.Objective:
+  """Denoising on a batch of typical records; ``constants`` are ``{"noise"}``."""
+
+  def objective(
+    params: Any, stats: Any, constants: Any, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, tuple[Any, dict[str, Mean]]]:
+    noise = constants["noise"]
+    noisy = batch.inputs + noise * jax.random.normal(key, batch.inputs.shape)
+    squares = jnp.square(batch.inputs - reconstruction(energy, params, noisy, noise))
+    error = Mean.of(jnp.sum(squares, axis=tuple(range(1, squares.ndim))), batch.mask)
+    return error.value, (stats, {"denoising_error": error})
+
+  return objective
+
+
+class _Program(NamedTuple):
+  init: Any
+  train_epochs: epoch_loop.TrainEpochs
+  scores: dict[str, training.RowFunction]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(network: nn.Module, batch_size: int) -> _Program:
+  def energy(params: Any, x: jax.Array) -> jax.Array:
+    value: Any = network.apply({"params": params}, x)
+    return value
+
+  def error(variables: Any, x: jax.Array) -> jax.Array:
+    squares = jnp.square(x - reconstruction(energy, variables["params"], x, variables["noise"]))
+    return jnp.sum(squares, axis=tuple(range(1, squares.ndim)))
+
+  step = training.make_train_step(make_objective(energy))
+  scores = {"energy": lambda variables, x: energy(variables["params"], x), "reconstruction": error}
+  return _Program(
+    jax.jit(network.init), make_train_epochs(step, batch_size),
+    {name: jax.jit(function) for name, function in scores.items()},
+  )  # fmt: skip
+
+
+class REBM(training.Fitted):
+  """The energy of records of one shape.
+
+  Args:
+    seed: of initial weights, noise and the order of records.
+    shape: of a record, ``(d,)`` or ``(time, channels)``.
+    settings: of the network and its training.
+  """
+
+  def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
+    self._seed, self._shape, self._settings = seed, shape, settings
+
+  def fit(self, x: np.ndarray) -> Self:
+    """Trains on standardised typical records ``[n, ...]``.
+
+    Raises:
+      HealthError: training diverged, or all scores are the same.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    x, settings = training.checked("typical records", x, self._shape), self._settings
+    batch_size = min(settings.batch_size, len(x))
+    hidden = settings.hidden
+    table = len(self._shape) == 1
+    program = _compiled(
+      Energy(hidden) if table else RecurrentEnergy(hidden[0], hidden[-1]), batch_size
+    )
+    init_key, train_key = recipe.keys(self._seed)
+    params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
+    constants = {"noise": jnp.asarray(settings.noise, jnp.float32)}
+    start = training.start(params, {}, settings.learning_rate, settings.weight_decay, constants)
+    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    data = epoch_loop.put(x)
+    ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
+    variables = jax.tree.map(np.array, {"params": state.params, **constants})
+    self._score = training.on_rows(program.scores[settings.score], variables, self._shape)
+    self.parameters = training.size_of(variables["params"])
+    health.check_scores(self.score(training.examined(x)))
+    return self
+
+
+def make(seed: int, shape: tuple[int, ...], **settings: Any) -> REBM:
+  """REBM for tables and series.
+
+  Args:
+    seed: decides everything random.
+    shape: of a record, ``(d,)`` or ``(time, channels)``.
+    **settings: of ``Settings``: hidden, noise, score, epochs, batch_size, learning_rate,
+      weight_decay.
+
+  Raises:
+    ValueError: images, or a setting out of its range.
+  """
+  shape = tuple(shape)
+  if len(shape) not in (1, 2):
+    raise ValueError(f"REBM is for tables and series; records have shape {list(shape)}.")
+  return REBM(seed, shape, Settings(**settings))

@@ -1,0 +1,97 @@
+"""Precision of the search from the command to the run: both places, the refusal, resuming."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from drocc_jax.drocc import Config as DroccConfig
+from launch import run, workdirs
+from launch.data import DataConfig
+from launch.methods import drocc, streamed
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def small(**changes) -> drocc.Config:
+  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=2, checkpoints=2, **changes)
+
+
+def call(workdir, *overrides) -> subprocess.CompletedProcess:
+  command = [
+    sys.executable, "-m", "launch.train", "--config=configs/drocc_sphere.py",
+    f"--workdir={workdir}", "--config.epochs=1", *overrides,
+  ]  # fmt: skip
+  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+  )
+
+
+@pytest.mark.parametrize("name", ["precision", "drocc.precision"])
+def test_both_flags_train_in_it(tmp_path, name):
+  result = call(tmp_path / "run", f"--config.{name}=bf16")
+  assert result.returncode == 0, result.stderr
+  stored = json.loads((tmp_path / "run" / "config.json").read_text())
+  for key in name.split("."):
+    stored = stored[key]
+  assert stored == "bf16"
+
+
+@pytest.mark.parametrize(
+  "config", [small(precision="fp8"), small(drocc=DroccConfig(mu=None, precision="fp8"))]
+)
+def test_another_precision_is_refused_before_anything_is_written(tmp_path, config):
+  with pytest.raises(ValueError, match=r"precision must be one of .*, got 'fp8'"):
+    run.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_the_outer_setting_decides_and_none_leaves_it():
+  x = np.random.default_rng(0).normal(size=(20, 3))
+
+  def trained(outer, inner):
+    return drocc.prepare(
+      drocc.Config(precision=outer, drocc=DroccConfig(mu=None, precision=inner)), x
+    ).config.static().precision  # fmt: skip
+
+  assert trained(None, "float32") == "float32"
+  assert trained(None, "bf16") == "bf16"
+  assert trained("bf16", "float32") == "bf16"
+  assert trained("float32", "bf16") == "float32"
+  with pytest.raises(ValueError, match=r"precision must be one of .*, got 'fp8'"):
+    streamed.prepare(streamed.Config(precision="fp8"))
+
+
+def test_an_interrupted_run_resumes_in_it_and_in_no_other(tmp_path):
+  once, twice = tmp_path / "once", tmp_path / "twice"
+  run.train(small(precision="bf16"), once)
+  run.train(small(precision="bf16"), twice)
+  final = sorted(path for path in (twice / "checkpoints").rglob("*") if path.name == "2")
+  assert final
+  for path in final:
+    path.rename(tmp_path / f"gone_{path.parent.name}")
+  (twice / "detector").rename(tmp_path / "detector_gone")
+  with pytest.raises(ValueError, match="precision was bf16, is None"):
+    run.train(small(), twice)
+  run.train(small(precision="bf16"), twice)
+  with (
+    np.load(once / "detector" / "arrays.npz") as want,
+    np.load(twice / "detector" / "arrays.npz") as got,
+  ):
+    for name in want.files:
+      np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+
+
+def test_a_run_from_before_there_were_precisions_is_of_float32(tmp_path):
+  config = small(precision="bf16", drocc=DroccConfig(mu=None, precision="bf16"))
+  values = dataclasses.asdict(config)
+  assert workdirs.from_dict(tmp_path, drocc.Config, values) == config
+  del values["precision"], values["drocc"]["precision"]
+  old = workdirs.from_dict(tmp_path, drocc.Config, values)
+  assert (old.precision, old.drocc.precision) == (None, "float32")
