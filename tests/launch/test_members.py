@@ -11,7 +11,7 @@ import pytest
 from detector_jax import HealthError, batching, epoch_loop
 from drocc_jax import drocc as algorithm
 from drocc_jax import ensemble, fit, networks, recipe
-from launch import devices, exporting, run, stages, stopping
+from launch import devices, exporting, failures, run, stages, stopping
 from launch.data import DataConfig
 from launch.devices import Request
 from launch.methods import drocc
@@ -96,3 +96,18 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
     orders.append(rows[np.asarray(order)[16 * told["position"] :][:16]].tolist())
   assert told["rows"] in orders
   assert orders[0] != orders[1]
+
+
+def test_steps_are_those_of_the_member_that_diverges():
+  x = np.random.default_rng(0).normal(size=(40, 3))
+  config = algorithm.Config(radius=1.0, num_steps=1)
+  prepared = recipe.prepare(x, config, network=networks.MLP((4,)), members=3, batch_size=16)
+  init_key, key = recipe.keys(0)
+  states = prepared.init(init_key)
+  last = states.params["Dense_1"]["kernel"]
+  states.params["Dense_1"]["kernel"] = last.at[1].set(3e38)
+  steps = list(failures.drocc_steps(prepared, key, np.arange(40))(states, 0))
+  order_key, _ = jax.random.split(ensemble.member_keys(key, prepared.network)[1])
+  order = batching.epoch_order(order_key, 0, 40, batching.padded_length(40))
+  assert [row for step in steps for row in step.rows] == order[:40].tolist()
+  assert steps[0].state.params["Dense_1"]["kernel"].shape == (4, 1)
