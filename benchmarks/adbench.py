@@ -138,7 +138,7 @@ ABLATIONS: dict[str, Fit] = {
 
 def _radius(x: np.ndarray, seed: int, factor: float) -> tuple[Score, int]:
   kept = x[:, np.ptp(x, axis=0) > 0]
-  return drocc(x, seed, radius=factor * recipe.TABULAR_RADIUS * recipe.auto_radius(kept))
+  return drocc(x, seed, radius=factor * recipe.VECTOR_RADIUS * recipe.auto_radius(kept))
 
 
 def names() -> tuple[str, ...]:

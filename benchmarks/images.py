@@ -136,7 +136,7 @@ def ours(x: np.ndarray, seed: int, size: Scale, **change: Any) -> Config:
     "num_steps": size.ascent, "average_decay": size.average_decay,
   }  # fmt: skip
   return Config(
-    network=NetworkConfig(),
+    network=NetworkConfig("mnist_lenet" if x.ndim == 4 and x.shape[-1] == 1 else "auto"),
     drocc=DroccConfig(**{**settings, **change}),
     epochs=size.epochs,
     batch_size=size.batch_size,
@@ -146,15 +146,15 @@ def ours(x: np.ndarray, seed: int, size: Scale, **change: Any) -> Config:
 
 
 def on_pixels(x: np.ndarray, seed: int) -> Config:
-  """What DROCC() does on tables, on the pixels of images ``[n, h, w, c]``: MLP, mu 10, 1,500 steps.
+  """MLP, mu 10 and 1,500 steps, as DROCC() has them, on the pixels of images ``[n, h, w, c]``.
 
-  The radius is the paper's advice, sqrt(d) / 2, and gamma 1, as for images.
+  The radius is the paper's advice, sqrt(d) / 2, and gamma 1, as in the other rows.
   """
   return Config(
     network=NetworkConfig("mlp", (256, 256), 2.0, 2.0, True),
     drocc=DroccConfig(
       radius=float(np.sqrt(np.prod(x.shape[1:]))) / 2.0, gamma=1.0, noise_scale=None,
-      mu=recipe.TABULAR_MU,
+      mu=recipe.DENSE_MU,
     ),
     seed=seed,
     calibration_size=0.1,

@@ -65,7 +65,7 @@ class Config:
       inputs. None takes the rule of ``recipe.auto_radius``.
     gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
     mu: >= 0, weight of the negatives; the paper takes 0.5 or 1. None takes the rule of
-      ``recipe.is_tabular``.
+      ``recipe.is_dense``.
     step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
     num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
     project_every: project after every so many ascent steps (and after the last).

@@ -25,15 +25,17 @@ class DROCC(DetectorEstimator):
       the sum over coordinates), > 0; "auto": about 0.9 sqrt(d) for ``[n, features]``, sqrt(d) for
       others, see ``recipe.auto_radius``.
     gamma: >= 1.
-    mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and 1 for others, see
-      ``recipe.is_tabular``.
+    mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and for grey images of at
+      most 64 x 64, 1 for others, see
+      ``recipe.is_dense``.
     step_size: of the ascent, > 0; "auto": a tenth of the radius.
     num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
     project_every: project after every so many ascent steps.
     noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
       the radius.
-    network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]``, an LSTM for
-      ``[n, time, channels]``, a LeNet for ``[n, height, width, channels]``.
+    network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]`` and for grey
+      images of at most 64 x 64, an LSTM for ``[n, time, channels]``, a LeNet for others
+      ``[n, height, width, channels]``.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.

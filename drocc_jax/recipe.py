@@ -19,7 +19,8 @@ from detector_jax.preprocessing import Identity, Standardizer
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks
 
 TRAIN_STEPS = 1500
-TABULAR_MU, TABULAR_RADIUS = 10.0, 0.8
+DENSE_MU, VECTOR_RADIUS = 10.0, 0.8
+DENSE_PIXELS = 64 * 64
 AUTO_FPR = 0.05
 CALIBRATION_CAP = 1000
 EXAMINED = 128
@@ -32,7 +33,7 @@ def auto_radius(x: np.ndarray) -> float:
   below: ``1.79`` for d = 2, ``2.93`` for 6 and ``16.0`` for 244. It tends to ``sqrt(d)``, the usual
   distance of a record from the mean, as d grows, and is larger where norms scatter more. The paper
   advises ``sqrt(d) / 2``. DROCC on ``[n, features]`` takes 0.8 of it where no radius is given, see
-  ``is_tabular``; everything else takes it whole. The rule was chosen on ADBench sets that are in
+  ``is_dense``; everything else takes it whole. The rule was chosen on ADBench sets that are in
   none of the paper's tables; no anomaly is needed to apply it.
 
   Args:
@@ -41,19 +42,24 @@ def auto_radius(x: np.ndarray) -> float:
   return float(stats.chi.ppf(0.8, np.prod(x.shape[1:])))
 
 
-def is_tabular(config: Any, shape: tuple[int, ...]) -> bool:
-  """Whether this is DROCC on records ``[features]``, which has defaults of its own.
+def is_dense(config: Any, shape: tuple[int, ...]) -> bool:
+  """Whether this is DROCC on ``[features]`` or on small grey images, which has its own defaults.
 
-  They are ``network_of``, mu 10 and 0.8 times ``auto_radius``. Where records fill their space, part
-  of the negatives lie among the data; at the paper's weight of 0.5 or 1 the network gives these up,
-  and the boundary with them. Chosen together on ADBench sets, at one seed: docs/choosing.md. With
-  given negatives (DROCC-OE, DROCC-LF), on series and on images mu is 1.
+  They are ``network_of`` and mu 10, and on ``[features]`` 0.8 times ``auto_radius``. Where records
+  fill their space, part of the negatives lie among the data; at the paper's weight of 0.5 or 1 the
+  network gives these up, and the boundary with them. Chosen together on ADBench sets, at one seed,
+  and for images on MNIST: docs/choosing.md. With given negatives (DROCC-OE, DROCC-LF), on series
+  and on other images mu is 1.
 
   Args:
     config: settings of one of the algorithms.
     shape: of a record.
   """
-  return type(config) is drocc.Config and len(shape) == 1
+  if type(config) is not drocc.Config:
+    return False
+  return len(shape) == 1 or (
+    len(shape) == 3 and shape[2] == 1 and shape[0] * shape[1] <= DENSE_PIXELS
+  )
 
 
 def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:
@@ -65,17 +71,17 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
     total_steps: number of steps of training.
     epoch_steps: number of steps of an epoch.
   """
-  tabular = is_tabular(config, x.shape[1:])
+  dense = is_dense(config, x.shape[1:])
   radius = config.radius
   if radius is None:
-    radius = auto_radius(x) * (TABULAR_RADIUS if tabular else 1.0)
+    radius = auto_radius(x) * (VECTOR_RADIUS if dense and x.ndim == 2 else 1.0)
   step_size = radius / 10.0 if config.step_size is None else config.step_size
   noise_scale = config.noise_scale
   if noise_scale is None:
     noise_scale = radius / (10.0 * float(np.sqrt(np.prod(x.shape[1:]))))
   config = dataclasses.replace(
     config, radius=radius, step_size=step_size, noise_scale=noise_scale,
-    mu=(TABULAR_MU if tabular else 1.0) if config.mu is None else config.mu,
+    mu=(DENSE_MU if dense else 1.0) if config.mu is None else config.mu,
   )  # fmt: skip
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=total_steps)
@@ -121,10 +127,10 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
 def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
-  DROCC on ``[features]`` takes an MLP of two layers of 256 which sees squares, too (see
-  ``networks.MLP``); everything else takes ``default_network``.
+  DROCC on ``[features]`` and on small grey images takes an MLP of two layers of 256 which sees
+  squares, too (see ``is_dense`` and ``networks.MLP``); everything else takes ``default_network``.
   """
-  if is_tabular(config, shape):
+  if is_dense(config, shape):
     return networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
   return default_network(shape)
 

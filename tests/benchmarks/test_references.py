@@ -10,6 +10,7 @@ import pytest
 from benchmarks import images, references, transformations
 from benchmarks.baselines import dagmm, dcn, goad, rebm
 from benchmarks.ledger import Ledger
+from detector_jax import HealthError
 from launch import data
 from launch.data import Splits
 
@@ -102,6 +103,17 @@ def test_tables_have_their_protocol_and_settings(recorded, monkeypatch):
   assert recorded["DAGMM"] == references.DAGMMS["thyroid"]
   references.tables("tables, arrhythmia", 0, images.CPU)
   assert recorded["DAGMM"]["epochs"] == 10_000
+
+
+def test_a_collapsed_deep_svdd_counts_as_one_that_guesses(monkeypatch):
+  class Collapsed:
+    def fit(self, x):
+      raise HealthError("collapsed")
+
+  x = np.random.default_rng(0).normal(size=(20, 8, 8, 3))
+  monkeypatch.setattr(images, "one_class", lambda *_: (x, x[:4], np.array([0, 1, 0, 1])))
+  monkeypatch.setattr(references.deep_svdd, "make", lambda *_, **__: Collapsed())
+  assert references.one_class("cifar10, bird", 0, images.CPU) == {"Deep SVDD": {"last": 0.5}}
 
 
 def test_a_mean_is_of_ten_classes_and_of_each_seed(monkeypatch):

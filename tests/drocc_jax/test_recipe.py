@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError
-from drocc_jax import drocc, drocc_lf, fit, networks, recipe
+from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks, recipe
 
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
 RADIUS_OF_FIVE = 2.7
@@ -42,6 +42,20 @@ def test_defaults_of_tables_are_for_vectors_and_drocc_alone():
   assert recipe.resolve(drocc.Config(mu=0.5), vectors, 10, 5).mu == 0.5
   with pytest.raises(ValueError, match="radius, mu, step_size and noise_scale must be numbers"):
     drocc.Config(mu=None, radius=1.0, step_size=0.1).hyper()
+
+
+def test_small_grey_images_have_the_dense_network_and_the_whole_radius():
+  automatic = drocc.Config(mu=None)
+  vectors, grey = (recipe.network_of(automatic, shape) for shape in ((784,), (28, 28, 1)))
+  assert grey == vectors
+  assert grey.squares
+  small, large = np.zeros((2, 64, 64, 1)), np.zeros((2, 65, 64, 1))
+  found = recipe.resolve(automatic, small, 10, 5)
+  assert (found.mu, found.radius) == (10.0, recipe.auto_radius(small))
+  assert recipe.resolve(automatic, large, 10, 5).mu == 1.0
+  assert recipe.network_of(automatic, (65, 64, 1)) == networks.mnist_lenet()
+  assert recipe.network_of(automatic, (28, 28, 3)) == networks.cifar_lenet()
+  assert recipe.network_of(drocc_oe.Config(), (28, 28, 1)) == networks.mnist_lenet()
 
 
 def test_networks_of_other_algorithms_stay():
