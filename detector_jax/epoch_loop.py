@@ -152,7 +152,7 @@ def make_train_epochs(
 def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
   """As ``make_train_epochs``, but one compiled call for each step, and the loop in Python.
 
-  XLA's convolutions on a CPU run on one thread inside a compiled loop (12 times slower in the
+  XLA's gradients of convolutions are slow on a CPU inside a compiled loop (12 times slower in the
   trial that decided it), so networks with convolutions train by this there. The state passed in
   is donated.
 

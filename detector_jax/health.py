@@ -94,7 +94,8 @@ def separated(typical: np.ndarray, negatives: np.ndarray) -> Finding:
   return Finding.of(
     "AUROC of typical records against their own negatives", value, value >= LEAST_SEPARATION,
     f"The network cannot tell its own negatives from the data (AUROC {value:.2f}): the boundary is "
-    "not learned. Raise radius, train longer, or take a larger network.",
+    "not learned, or the negatives lie among the records, which fill their space. Raise radius, "
+    "train longer, take a larger network, and hold the result against nearest neighbours.",
   )  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def _compiled(
   jitted_features = jax.jit(lambda variables, x: discriminator.apply(variables, x)[1])
 
   def score(variables: Any, steps: int, x: jax.Array) -> jax.Array:
-    """Step by step, as convolutions in a compiled loop run on one thread of a CPU."""
+    """Step by step, as gradients of convolutions are slow in a compiled loop on a CPU."""
     x = jnp.asarray(x)
     features = jitted_features(variables["discriminator"], x)
     z = jnp.tile(variables["start"][None], (len(x), 1))
