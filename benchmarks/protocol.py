@@ -14,7 +14,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad
+from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad, training
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, batching, health
 from drocc_jax import drocc, recipe
@@ -151,11 +151,10 @@ def deep_baseline_scores(
     if name != "autoencoder":
       settings["pretrain_epochs"] = config.epochs
     model = make(config.seed, z_train.shape[1:], network=network, **settings)
-    model.fit(z_train)
-    scores[name] = [model.score(z) for z in z_tests]
+    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
   for name, make in FOR_TABLES.items() if z_train.ndim == 2 else ():
-    model = make(config.seed, z_train.shape[1:]).fit(z_train)
-    scores[name] = [model.score(z) for z in z_tests]
+    model = make(config.seed, z_train.shape[1:])
+    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
   return scores
 
 

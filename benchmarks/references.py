@@ -25,7 +25,6 @@ A Deep SVDD that collapses counts as one that guesses: 50.
 
 from collections.abc import Callable, Sequence
 import functools
-import logging
 from typing import Any
 
 from absl import flags
@@ -34,14 +33,12 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from benchmarks import images, protocol, transformations
-from benchmarks.baselines import dagmm, dcn, deep_svdd, goad, one_class_svm, rebm
+from benchmarks.baselines import dagmm, dcn, deep_svdd, goad, one_class_svm, rebm, training
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
-from detector_jax import HealthError, Standardizer, metrics
+from detector_jax import Standardizer, metrics
 from drocc_jax import networks, recipe
 from launch import data
-
-logger = logging.getLogger(__name__)
 
 PARTS = ("tables", "mnist", "cifar10", "geom")
 SETS = ("thyroid", "arrhythmia")
@@ -179,19 +176,14 @@ def one_class(row: str, seed: int, size: images.Scale) -> Cell:
     learning_rate=1e-3 if short else 1e-4, pretrain_learning_rate=1e-3 if short else 1e-4,
     batch_size=100 if short else 200,
   )  # fmt: skip
-  found: Cell = {}
-  try:
-    found["Deep SVDD"] = {"last": metrics.auroc(labels, model.fit(z).score(z_test))}
-  except HealthError as error:
-    logger.warning("Deep SVDD stopped: %s", error)
-    found["Deep SVDD"] = {"last": 0.5}
+  (found,) = training.scores_or_guesses("Deep SVDD", model, z, [z_test])
+  scores = {"Deep SVDD": found}
   if part == "mnist":
     flat, flat_test = (each.reshape(len(each), -1) for each in (x, x_test))
     components = PCA(0.95, svd_solver="full").fit(flat)
     svm = one_class_svm.make(seed).fit(components.transform(flat))
-    scores = svm.score(components.transform(flat_test))
-    found["OC-SVM"] = {"last": metrics.auroc(labels, scores)}
-  return found
+    scores["OC-SVM"] = svm.score(components.transform(flat_test))
+  return {method: {"last": metrics.auroc(labels, each)} for method, each in scores.items()}
 
 
 def contrast_normalised(x: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

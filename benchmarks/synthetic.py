@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from benchmarks import protocol
-from benchmarks.baselines import BASELINES
+from benchmarks.baselines import BASELINES, generative
 from benchmarks.records import TableRecord
 from configs import drocc_sine, drocc_sphere
 from detector_jax import metrics
@@ -72,10 +72,14 @@ def _measure(
     x_train = splits[0].x_train
     tests = [split.labelled_test() for split in splits]
     x_tests = [x for x, _ in tests]
-    trajectory = protocol.train(make(values[0], seed), x_train, np.concatenate(x_tests))
+    config = make(values[0], seed)
+    trajectory = protocol.train(config, x_train, np.concatenate(x_tests))
     advance(1, f"seed {seed}")
     ours = np.split(trajectory.scores, np.cumsum([len(x) for x in x_tests])[:-1], axis=1)
     theirs = protocol.baseline_scores(x_train, x_tests, seed, scaling="none")
+    if protocol.all_methods():
+      theirs |= protocol.deep_baseline_scores(config, x_train, x_tests)
+      theirs |= generative.scores(config, x_train, x_tests)
     for place, (value, (_, labels)) in enumerate(zip(values, tests, strict=True)):
       auroc = functools.partial(metrics.auroc, labels)
       columns = {"DROCC": dataclasses.replace(trajectory, scores=ours[place]).columns(auroc)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines import anogan, dcn, rebm
+from benchmarks.baselines import anogan, dcn, rebm, training
 from detector_jax import Standardizer
 from drocc_jax import recipe
 
@@ -53,6 +53,6 @@ def scores(
       settings |= {"pretrain_epochs": config.epochs, "network": config.network.make()}
     if name == "AnoGAN":
       settings |= {"epochs": None, "network": config.network.make(), **(CHEAP if cheap else {})}
-    model = make(config.seed, z_train.shape[1:], **settings).fit(z_train)
-    found[name] = [model.score(z) for z in z_tests]
+    model = make(config.seed, z_train.shape[1:], **settings)
+    found[name] = training.scores_or_guesses(name, model, z_train, z_tests)
   return found

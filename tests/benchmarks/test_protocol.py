@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import protocol, synthetic, tabular
 from configs import drocc_table2
-from detector_jax import metrics
+from detector_jax import HealthError, metrics
 from drocc_jax import networks
 from launch import data
 from launch.methods.drocc import Config, NetworkConfig
@@ -116,6 +116,26 @@ def test_deep_baselines_find_the_anomalies_of_a_real_set(monkeypatch):
   x_test, labels = splits.labelled_test()
   for scores, *_ in protocol.deep_baseline_scores(config, splits.x_train, [x_test]).values():
     assert metrics.auroc(labels, scores) > 0.8
+
+
+def test_a_method_that_stops_guesses_and_the_others_go_on(monkeypatch):
+  class Stops:
+    def __init__(self, seed, shape, **settings):
+      self.stopped = shape == (3,) and "pretrain_epochs" in settings
+
+    def fit(self, x):
+      if self.stopped:
+        raise HealthError("collapsed")
+
+    def score(self, x):
+      return x[:, 0]
+
+  monkeypatch.setattr(protocol, "DEEP", {"autoencoder": Stops, "Deep SVDD": Stops})
+  monkeypatch.setattr(protocol, "FOR_TABLES", {})
+  x = np.random.default_rng(0).normal(size=(40, 3))
+  got = protocol.deep_baseline_scores(Config(epochs=3), x, [x[:9]])
+  assert np.ptp(got["autoencoder"][0]) > 0.0
+  np.testing.assert_array_equal(got["Deep SVDD"][0], np.zeros(9))
 
 
 def test_all_methods_are_asked_for_by_a_flag():
