@@ -246,6 +246,11 @@ def differences(one: pathlib.Path, two: pathlib.Path) -> list[str]:
   return found
 
 
+def line_of(method: str, outcome: Outcome, seconds: float) -> str:
+  """What happened to the runs of a method, as one line of JSON."""
+  return json.dumps({"method": method, **vars(outcome), "seconds": round(seconds)})
+
+
 def main() -> None:
   """Prints a line of JSON for each method; exit code 1 where a bit differed."""
   parser = argparse.ArgumentParser(description="Kills trainings at random moments.")
@@ -263,8 +268,7 @@ def main() -> None:
       whole = undisturbed(arguments, folder / "whole", environment)
       got = disturb(arguments, chosen.kills, chosen.seed, folder, whole, environment)
       got.different += differences(whole.workdir, folder / "first")
-    told = {"method": method, **dataclasses.asdict(got), "seconds": time.monotonic() - start}
-    print(json.dumps(told), flush=True)
+    print(line_of(method, got, time.monotonic() - start), flush=True)
     wrong = wrong or bool(got.different)
   sys.exit(int(wrong))
 
