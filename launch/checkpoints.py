@@ -1,6 +1,6 @@
 """Checkpoints: the only file that knows Orbax."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import errno
 import gc
@@ -37,7 +37,9 @@ class Checkpoints:
   """
 
   def __init__(self, folder: pathlib.Path):
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what fails is raised too
+    _Hook.install()
+    for name in ("absl", "asyncio"):  # what fails is raised too
+      logging.getLogger(name).setLevel(logging.CRITICAL)
     # Orbax measures its timeout, 10 minutes, by the wall clock, and a clock may jump.
     waiting = ocp.AsyncOptions(timeout_secs=NEVER)
     options = ocp.CheckpointManagerOptions(
@@ -163,6 +165,32 @@ class Checkpoints:
 def _on_host_of_several(state: Any) -> Any:
   """NumPy arrays where there are several processes: Orbax takes no array of one process there."""
   return state if jax.process_count() == 1 else jax.device_get(state)
+
+
+class _Hook:
+  """Keeps from standard error what threads under Orbax say once a write has failed.
+
+  Orbax then closes its event loop, and TensorStore's threads cannot tell it of what they end
+  later. The failure itself is raised where it is waited for.
+
+  Args:
+    before: ``sys.excepthook`` or ``sys.unraisablehook``, which has all other errors.
+  """
+
+  def __init__(self, before: Callable[..., Any]):
+    self._before = before
+
+  def __call__(self, *args: Any) -> None:
+    error = args[0].exc_value if len(args) == 1 else args[1]
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+      self._before(*args)
+
+  @classmethod
+  def install(cls) -> None:
+    """Puts itself before both hooks of the process, once."""
+    for name in ("excepthook", "unraisablehook"):
+      if not isinstance(getattr(sys, name), cls):
+        setattr(sys, name, cls(getattr(sys, name)))
 
 
 @contextlib.contextmanager

@@ -5,11 +5,13 @@ does not allow that, the tests are skipped. Writes that fail without a mount are
 """
 
 import errno
+import logging
 import os
 import pathlib
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -257,6 +259,21 @@ def test_launch_export_says_it_once(detector, tmp_path, monkeypatch):
     exporting.export_folder(tmp_path, tmp_path / "new")
   assert str(caught.value).count("cannot be written") == 1
   assert not (tmp_path / "new").exists()
+
+
+def test_threads_that_find_the_event_loop_closed_say_nothing(tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(sys, "excepthook", lambda *args: said.append(args[1]))
+  monkeypatch.setattr(sys, "unraisablehook", lambda args: said.append(args.exc_value))
+  for name in ("one", "two"):
+    with checkpoints.open_checkpoints(tmp_path / name):
+      pass
+  closed, other = RuntimeError("Event loop is closed"), RuntimeError("other")
+  for error in (closed, other, ValueError("Event loop is closed")):
+    sys.excepthook(type(error), error, None)
+    sys.unraisablehook(SimpleNamespace(exc_value=error))
+  assert [str(error) for error in said] == ["other"] * 2 + ["Event loop is closed"] * 2
+  assert not logging.getLogger("asyncio").isEnabledFor(logging.ERROR)  # exceptions of its tasks
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
