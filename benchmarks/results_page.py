@@ -181,7 +181,8 @@ SECTIONS = (
     "the threshold at the number of anomalies. GOAD and DAGMM with their own settings, DCN and "
     "REBM with ours. Published: GOAD's paper for GOAD, DAGMM's for the others. One seed: GOAD is "
     "at its figure, DAGMM far below its own on Arrhythmia (and far above on Thyroid), DCN and REBM "
-    "are above what DAGMM's paper has for them.",
+    "are above what DAGMM's paper has for them. The published figures were entered without those "
+    "papers at hand and are to be checked.",
     metric="f1_at_true_ratio", measure="F1, %",
     command="python -m benchmarks.tables --table=references",
   ),
@@ -189,7 +190,9 @@ SECTIONS = (
     "references", "The baselines against their published figures: AUROC",
     "Deep SVDD and the kernel OC-SVM on MNIST, Deep SVDD on CIFAR-10, GEOM on CIFAR-10's airplane. "
     "The scale of a CPU is a reduced protocol: 1,000 images, 20 epochs for 150 to 350. On CIFAR-10 "
-    "Deep SVDD collapsed at that scale on the first of three classes; the part was not finished.",
+    "Deep SVDD collapsed at that scale on the first of three classes; the part was not finished. "
+    "Published figures of single digits were entered without the paper at hand and are to be "
+    "checked.",
     command="python -m benchmarks.tables --table=references",
   ),
   *(
