@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
-from drocc_jax import networks, projections, update
+from drocc_jax import networks, projections, update, wide_search
 from drocc_jax.search import SearchInfo, search
 from drocc_jax.update import Term
 
@@ -328,7 +328,7 @@ def find_negatives(
   def project(delta: jax.Array, _: None) -> jax.Array:
     return projections.project_shell(delta, state.hyper.radius, state.hyper.gamma)
 
-  return search_each(forward, state, inputs, index, key, static, project, None)
+  return search_each(forward, state, inputs, index, key, static, project, None, radial=True)
 
 
 def search_each(
@@ -340,22 +340,28 @@ def search_each(
   static: Static,
   project: Callable[[jax.Array, Any], jax.Array],
   weights: Any,
+  radial: bool = False,
 ) -> tuple[jax.Array, SearchInfo]:
   """Maps the search over a batch: the one place where it is vmapped.
 
   Args are those of ``find_negatives``, with ``project(delta, weights)`` for one example and
-  ``weights``, a pytree of ``[batch, ...]`` arrays or None.
+  ``weights``, a pytree of ``[batch, ...]`` arrays or None. ``radial`` says that the projection
+  only scales a displacement; a network with a wide first layer is then searched from that
+  layer's outputs, see ``wide_search``.
   """
   hyper = state.hyper
   num_steps = jnp.where(state.step < hyper.warmup_steps, 0, hyper.num_steps)
-
+  layer, rest = None, None
+  if radial and static.precision == "float32" and forward.split is not None:
+    kernel, bias, rest = forward.split(state.params, state.stats)
+    layer = wide_search.Layer.of(kernel, bias) if wide_search.pays(kernel) else None
   logits = networks.in_precision(forward, state.params, state.stats, static.precision)
 
   def one(x: jax.Array, row: jax.Array, weight: Any) -> tuple[jax.Array, SearchInfo]:
     noise = hyper.noise_scale * jax.random.normal(jax.random.fold_in(key, row), x.shape, x.dtype)
-    return search(
-      lambda x: logits(x[None])[0], x, noise, lambda h: project(h, weight), hyper.step_size,
-      num_steps, static.project_every,
-    )  # fmt: skip
+    settings = (lambda h: project(h, weight), hyper.step_size, num_steps, static.project_every)
+    if layer is not None:
+      return wide_search.search(lambda z: rest(z[None])[0], layer, x, noise, *settings)
+    return search(lambda x: logits(x[None])[0], x, noise, *settings)
 
   return jax.vmap(one)(inputs, index, weights)

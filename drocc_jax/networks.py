@@ -23,11 +23,15 @@ class Forward(NamedTuple):
     init: ``(key, x) -> (params, stats)``; ``stats`` holds every collection but ``params``.
     train: ``(params, stats, x, mask) -> (logits [batch], stats)`` with batch statistics.
     evaluate: ``(params, stats, x) -> logits [batch]`` with running statistics.
+    split: where the network begins with a linear layer on the flattened input,
+      ``(params, stats) -> (kernel [inputs, units], bias [units], rest)``, with ``rest`` from that
+      layer's outputs ``[batch, units]`` to logits ``[batch]``; otherwise None.
   """
 
   init: Callable[..., tuple[Any, Any]]
   train: Callable[..., tuple[jax.Array, Any]]
   evaluate: Callable[..., jax.Array]
+  split: Callable[..., tuple[jax.Array, jax.Array, Callable[..., jax.Array]]] | None = None
 
 
 def as_forward(network: nn.Module) -> Forward:
@@ -61,7 +65,26 @@ def as_forward(network: nn.Module) -> Forward:
     logits: Any = network.apply({"params": params, **stats}, x, **options(train=False))
     return _one_logit(logits, x)
 
-  return Forward(init, train, evaluate)
+  split = _split(evaluate) if isinstance(network, MLP) and not network.squares else None
+  return Forward(init, train, evaluate, split)
+
+
+def _split(evaluate: Callable[..., jax.Array], name: str = "Dense_0") -> Callable[..., Any]:
+  """The split of a network whose layer of this name takes the flattened input; see ``Forward``."""
+
+  def split(params: Any, stats: Any) -> tuple[jax.Array, jax.Array, Callable[..., jax.Array]]:
+    kernel, bias = params[name]["kernel"], params[name]["bias"]
+
+    def rest(outputs: jax.Array) -> jax.Array:
+      def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        return outputs if context.module.name == name else call(*args, **kwargs)
+
+      with nn.intercept_methods(intercept):
+        return evaluate(params, stats, jnp.zeros((len(outputs), len(kernel)), outputs.dtype))
+
+    return kernel, bias, rest
+
+  return split
 
 
 PRECISIONS = {"float32": None, "bf16": jnp.bfloat16}
