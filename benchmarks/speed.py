@@ -145,11 +145,17 @@ def operations(case: Case, features: int) -> float:
   """Floating-point operations of the matrix products of one training.
 
   An ascent step needs the forward pass and the gradient of the input, an outer step the forward
-  pass and both gradients of twice the batch (the input's gradient is not needed).
+  pass and both gradients of twice the batch (the input's gradient is not needed). With more
+  features than hidden units a step of our search has one product with the first layer's Gram
+  matrix instead, and a search that matrix, the images of example and noise, and the way back.
   """
   product = 2.0 * BATCH_SIZE * HIDDEN * features
-  per_step = NUM_STEPS * 2.0 * product + 2.0 * 2.0 * product
-  return case.epochs * epoch_loop.steps_per_epoch(case.rows, BATCH_SIZE) * per_step
+  search = NUM_STEPS * 2.0 * product
+  if features >= HIDDEN:
+    gram = 2.0 * HIDDEN * HIDDEN
+    search = gram * (NUM_STEPS * BATCH_SIZE + features) + 3.0 * product
+  steps = case.epochs * epoch_loop.steps_per_epoch(case.rows, BATCH_SIZE)
+  return steps * (search + 2.0 * 2.0 * product)
 
 
 def measured(
@@ -182,6 +188,8 @@ def main() -> None:
   if output is not None:
     records.check_writable(output)
   every = _CASE.value == EVERY
+  if every or _CASE.value in speed_networks.CASES:
+    speed_networks.emulate()
   if every:
     check_torch()
   rate, found, facts = speed_timing.matrix_product_rate(), [], {}

@@ -3,8 +3,9 @@
 On a CPU XLA computes a convolution at the rate of its matrix products if image, kernel and result
 have their axes in the usual order. The gradients that JAX derives have them in another order, or
 the kernel reversed; outside of a loop XLA rearranges them, but inside one it takes a plain loop
-over single numbers. Here both gradients are convolutions in the usual order.
-``flax.linen.max_pool`` has a slow gradient, too.
+over single numbers. Here both gradients are convolutions in the usual order. Convolutions of single
+channels, of one pixel and with a stride are sums and matrix products over slices of the image,
+whose gradients are such again. ``flax.linen.max_pool`` has a slow gradient, too.
 
 Gradients are of reverse mode only.
 """
@@ -21,23 +22,71 @@ ORDER = ("NHWC", "HWIO", "NHWC")
 
 
 class LoopConv(nn.Module):
-  """``flax.linen.Conv`` with padding "SAME", stride 1 and no bias, by ``convolve``.
+  """``flax.linen.Conv`` with padding of half the kernel on every side, and no bias.
 
   Parameters have the same names and shapes, so that either module can use what the other learned.
 
   Attributes:
     features: output channels.
     kernel_size: height and width, odd.
+    stride: of both axes, >= 1.
+    depthwise: whether each channel is convolved by itself; ``features`` are then the input's.
+    kernel_init: initial kernel.
   """
 
   features: int
   kernel_size: tuple[int, int]
+  stride: int = 1
+  depthwise: bool = False
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, height, width, channels]`` to ``[batch, height, width, features]``."""
-    shape = (*self.kernel_size, x.shape[-1], self.features)
-    return convolve(x, self.param("kernel", nn.initializers.lecun_normal(), shape))
+    """Maps ``[batch, height, width, channels]`` to ``[batch, height', width', features]``."""
+    channels = 1 if self.depthwise else x.shape[-1]
+    kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
+    if self.depthwise:
+      flat = kernel.reshape(-1, 1, 1, 1, self.features)
+      taps = _taps(x, self.kernel_size, self.stride)
+      return jnp.asarray(sum(tap * row for tap, row in zip(taps, flat, strict=True)))
+    if self.kernel_size == (1, 1) or self.stride > 1:
+      patches = jnp.concatenate(_taps(x, self.kernel_size, self.stride), axis=-1)
+      return patches @ kernel.reshape(-1, self.features)
+    return convolve(x, kernel)
+
+
+def _taps(x: jax.Array, kernel_size: tuple[int, int], stride: int) -> list[jax.Array]:
+  """What each place of a kernel sees, ``[batch, height', width', channels]``, row by row.
+
+  A stride takes every so many-th pixel of an axis split in two: the gradient of that is far
+  faster than that of a slice with steps.
+  """
+  batch, height, width, channels = x.shape
+  rows, columns = kernel_size
+  high, wide = -(-height // stride), -(-width // stride)
+  x = jnp.pad(
+    x,
+    (
+      (0, 0),
+      (rows // 2, _room(high, rows, stride) - height - rows // 2),
+      (columns // 2, _room(wide, columns, stride) - width - columns // 2),
+      (0, 0),
+    ),
+  )
+  x = x.reshape(batch, x.shape[1] // stride, stride, x.shape[2] // stride, stride, channels)
+  taps = []
+  for row in range(rows):
+    begin, rest = divmod(row, stride)
+    of_row = x[:, begin : begin + high, rest]
+    for column in range(columns):
+      begin, rest = divmod(column, stride)
+      taps.append(of_row[:, :, begin : begin + wide, rest])
+  return taps
+
+
+def _room(count: int, size: int, stride: int) -> int:
+  """Pixels of an axis for ``count`` places of a kernel, up to a multiple of the stride."""
+  return (count + (size - 1) // stride) * stride
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -3,7 +3,8 @@
 Where ``f(x) = rest(W^T x + b)`` with more inputs than units, the ascent never needs the inputs:
 every gradient is ``W g`` for some ``g`` of as many coordinates as there are units, so that
 
-.. math:: h = a\\, n + W c, \\qquad z = W^T h, \\qquad |h|_2^2 = a^2 |n|_2^2 + a\\, c^T W^T n + c^T z
+.. math::
+    h = a\\, n + W c, \\qquad W^T h = z, \\qquad |h|_2^2 = a^2 |n|_2^2 + a\\, c^T W^T n + c^T z
 
 for the noise ``n``, a scalar ``a`` and a vector ``c``. A step costs one product with the Gram
 matrix ``W^T W`` in place of two with ``W``: a quarter of the operations at twice as many inputs
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from drocc_jax import losses, projections
+from drocc_jax import losses
 from drocc_jax.search import Projection, SearchInfo
 
 

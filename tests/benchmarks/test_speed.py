@@ -17,6 +17,10 @@ def test_operations_of_a_hand_counted_case():
   # such products, the outer step two of twice the batch.
   product = 2 * 256 * 3 * 128
   assert speed.operations(case, 3) == 2 * 2 * (50 * 2 + 2 * 2) * product
+  # As many features as units: the Gram matrix, products with it, and three with the layer.
+  square = 2 * 128 * 128
+  wide = 128 * square + 50 * 256 * square + 3 * 256 * square
+  assert speed.operations(case, 128) == 2 * 2 * (wide + 2 * 2 * 256 * square)
 
 
 def test_rows_without_a_data_directory(monkeypatch):

@@ -137,11 +137,13 @@ def test_a_case_is_measured(monkeypatch):
   case = speed_networks.Case(ours, {"a": make}, shape, 8, 4, num_steps=2, radius=3.0)
   monkeypatch.setitem(speed_networks.CASES, name, case)
   before = torch_drocc.threads()
-  (record,), facts = speed_networks.measure(name, 2, rate=1e9)
+  (record, spread), facts = speed_networks.measure(name, 2, rate=1e9)
   assert record.case == f"{name}, 2 steps"
+  assert spread.case == f"{name}, 2 steps, --devices=2"
+  assert spread.ratio > 0.0
   assert record.floor_seconds == speed_timing.rounded(speed_networks.operations(case) / 1e9)
   assert record.ratio > 0.0
-  assert np.shape(facts["pairs_seconds"]) == (2, 2)
+  assert np.shape(facts["pairs_seconds"]) == (2, 3)
   assert facts["peer_layout"] == "a"
   assert torch_drocc.threads() == before
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drocc_jax import convolution, networks
+from drocc_jax import convolution, mobilenet, networks
 
 QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 SHAPES = [
@@ -37,6 +37,43 @@ def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
   got, want = run(ours), run(theirs)
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+# kernel, shape, features, stride, depthwise
+SLICED = [
+  ((3, 3), (2, 6, 8, 4), 4, 1, True),
+  ((3, 3), (2, 7, 6, 4), 4, 2, True),  # an odd number of rows
+  ((5, 3), (1, 4, 5, 2), 2, 3, True),
+  ((1, 1), (2, 5, 3, 4), 3, 1, False),
+  ((1, 1), (2, 5, 4, 2), 3, 2, False),
+  ((3, 3), (2, 8, 7, 3), 5, 2, False),
+]
+
+
+@pytest.mark.parametrize(("kernel", "shape", "features", "stride", "depthwise"), SLICED)
+def test_slices_give_the_convolution_of_flax(rng, kernel, shape, features, stride, depthwise):
+  x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+  ours = convolution.LoopConv(features, kernel, stride, depthwise)
+  padding = [(size // 2, size // 2) for size in kernel]
+  theirs = nn.Conv(
+    features, kernel, stride, padding, use_bias=False,
+    feature_group_count=features if depthwise else 1,
+  )  # fmt: skip
+  variables = theirs.init(jax.random.key(2), x)
+  assert jax.tree.map(jnp.shape, ours.init(jax.random.key(2), x)) == jax.tree.map(
+    jnp.shape, variables
+  )
+  weights = jnp.asarray(rng.normal(size=theirs.apply(variables, x).shape), jnp.float32)
+
+  def run(network):
+    def total(variables, x):
+      result, backwards = jax.vjp(network.apply, variables, x)
+      return result, backwards(weights)
+
+    return jax.jit(total, compiler_options=QUICK)(variables, x)
+
+  for a, b in zip(jax.tree.leaves(run(ours)), jax.tree.leaves(run(theirs)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -152,8 +189,8 @@ def test_colours_get_a_fourth_channel_and_nothing_else_does():
   assert [channels(count) for count in (1, 2, 3, 4)] == [False, False, True, False]
 
 
-def test_on_a_cpu_lenets_train_by_it(monkeypatch):
-  network = networks.mnist_lenet()
+@pytest.mark.parametrize("network", [networks.mnist_lenet(), mobilenet.MobileNetV2()])
+def test_on_a_cpu_networks_of_images_train_by_it(monkeypatch, network):
   assert not network.looped
   trained = networks.for_training(network)
   assert trained == network.clone(looped=True)

@@ -199,6 +199,28 @@ def test_depthwise_weights_do_not_shrink_with_the_channels():
   assert float(jnp.std(kernel)) == pytest.approx((2.0 / 9.0) ** 0.5, rel=0.05)
 
 
+def test_the_form_for_loops_has_the_same_numbers(tiny):
+  """Logits, batch statistics and gradients, of the same variables."""
+  weights = jnp.arange(1.0, 1.0 + len(tiny.x))
+
+  def run(network):
+    forward = networks.as_forward(network)
+
+    def total(params, x):
+      logits, stats = forward.train(params, tiny.state.stats, x, jnp.ones(len(x)))
+      return jnp.sum(weights * logits), (logits, stats)
+
+    return jax.jit(jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK)(
+      tiny.state.params, tiny.x
+    )
+
+  got, want = run(tiny.network.clone(looped=True)), run(tiny.network)
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    scale = float(np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * max(scale, 1.0))
+
+
 @pytest.fixture(scope="module")
 def steps(tiny):
   """Jitted steps by algorithm; DROCC-Rand is the program of DROCC."""

@@ -139,7 +139,7 @@ def test_where_it_would_not_pay_or_not_hold_the_plain_search_runs(hidden, square
 
 
 def test_find_negatives_takes_it(monkeypatch):
-  forward, params, x, _ = problem()
+  forward, _, x, _ = problem()
   network = networks.MLP(HIDDEN, input_gain=2.0, bias_range=1.0)
   config = drocc.Config(radius=2.0, step_size=STEP_SIZE, num_steps=5)
   state = jax.jit(drocc.make_init(network, config.static()))(config.hyper(), x[:1], KEY)

@@ -63,6 +63,36 @@ with devices.session(request):
 """
 )
 
+# What the other algorithms train; both the job and the test make it of the same text.
+OTHERS = """
+import dataclasses
+from configs import negatives_digits, neuralfp_digits
+
+def others():
+  config = negatives_digits.get_config("lf")
+  network = dataclasses.replace(config.network, hidden=(16,))
+  found = {"lf": dataclasses.replace(config, network=network, epochs=2, checkpoints=1)}
+  config = neuralfp_digits.get_config()
+  training = dataclasses.replace(config.classifier.training, epochs=2)
+  found["neuralfp"] = dataclasses.replace(
+    config, classifier=dataclasses.replace(config.classifier, training=training),
+    fingerprint=dataclasses.replace(config.fingerprint, epochs=2), checkpoints=1,
+  )
+  return found
+"""
+
+TRAIN_OTHERS = (
+  START
+  + OTHERS
+  + """
+from launch import run
+
+with devices.session(request):
+  for name, config in others().items():
+    run.train(config, folder / str(number) / name)
+"""
+)
+
 FAIL = (
   START
   + """
@@ -134,6 +164,21 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path):
   for name, value in want.items():
     np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
   run.train(config, tmp_path / "0")  # one process reads what two have written
+
+
+def test_two_processes_train_the_other_algorithms(tmp_path):
+  """DROCC-LF, whose step is that of DROCC-OE, and the fingerprints: the numbers of one process."""
+  for code, _, error in job(TRAIN_OTHERS, tmp_path, devices=1):
+    assert code == 0, error[-2000:]
+  assert not (tmp_path / "1").exists()
+  made: dict = {}
+  exec(OTHERS, made)  # the text that the processes ran
+  for name, config in made["others"]().items():
+    run.train(config, tmp_path / "alone" / name)
+    want, got = arrays(tmp_path / "alone" / name), arrays(tmp_path / "0" / name)
+    assert want.keys() == got.keys()
+    for key, value in want.items():
+      np.testing.assert_allclose(got[key], value, rtol=1e-5, atol=1e-5, err_msg=f"{name}, {key}")
 
 
 def test_processes_fail_together(tmp_path):
