@@ -351,7 +351,8 @@ def search_each(
   """
   hyper = state.hyper
   num_steps = jnp.where(state.step < hyper.warmup_steps, 0, hyper.num_steps)
-  layer, rest = None, None
+  layer: wide_search.Layer | None = None
+  rest: Any = None
   if radial and static.precision == "float32" and forward.split is not None:
     kernel, bias, rest = forward.split(state.params, state.stats)
     layer = wide_search.Layer.of(kernel, bias) if wide_search.pays(kernel) else None

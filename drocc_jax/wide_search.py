@@ -109,7 +109,7 @@ def search(
     gradient = jax.grad(rest)(outputs + h.image)
     image = gradient @ layer.gram
     step = step_size * _inverse(_root(jnp.vdot(gradient, image)))
-    return h.replace(units=h.units + step * gradient, image=h.image + step * image)
+    return _Displacement(h.scale, h.units + step * gradient, h.image + step * image)
 
   def block(number: jax.Array, h: _Displacement) -> _Displacement:
     begin = number * project_every
