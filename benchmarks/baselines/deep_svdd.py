@@ -39,7 +39,7 @@ class Settings(deep_sad.Settings):
   Attributes:
     objective: "one-class" or "soft-boundary".
     nu: in (0, 1), share of typical records that may lie outside the soft boundary.
-    warm_up_epochs: >= 0, first epochs of the soft boundary, where R is 0; at most all of them.
+    warm_up_epochs: >= 0, first epochs of the soft boundary, where R is 0; at most half of them.
   """
 
   objective: str = "one-class"
@@ -129,7 +129,7 @@ class DeepSVDD(training.Fitted):
     hard = epochs
     phases = []
     if settings.objective == "soft-boundary":
-      hard = min(settings.warm_up_epochs, epochs)
+      hard = min(settings.warm_up_epochs, epochs // 2)
       phases.append((_soft_epochs(self._network, self._shape, batch_size), epochs - hard))
     phases.insert(0, (program.train_epochs, hard))
     key = recipe.keys(self._seed)[1]
