@@ -235,7 +235,7 @@ SECTIONS = (
       measure=f"{measure}", command="python -m benchmarks.tables --table=costs --costs='mnist 3'",
     )
     for title, metric, measure, reading, drawn in (
-      ("quality", "auroc", "AUROC, %", "A digit of MNIST, 1,000 images of it; deep methods with the "
+      ("quality", "auroc", "AUROC, %", "A digit of MNIST, 1,000 images; deep methods with the "
        "few epochs of the CPU scale.", ("costs_mnist.png",)),
       ("training", "train_seconds", "seconds of training", "", ()),
       ("scoring", "rows_per_second", "rows a second", "", ()),
