@@ -64,6 +64,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "3": (series.table3, series.count),
   "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
+  "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),
   "figure8": (images.figure8, images.count_sweep),

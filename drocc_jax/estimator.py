@@ -49,7 +49,8 @@ class DROCC(DetectorEstimator):
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.
     precision: "float32", or "bf16" in the search; see ``drocc.Config``.
-    scaling: "standard" (unit variance) or "none" (raw values).
+    scaling: "standard" (unit variance), "contrast" (images and series by their own contrast first)
+      or "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
     fpr: false-positive rate of the threshold, from held-out rows; "auto": 5 %, or the smallest

@@ -65,7 +65,8 @@ def as_forward(network: nn.Module) -> Forward:
     logits: Any = network.apply({"params": params, **stats}, x, **options(train=False))
     return _one_logit(logits, x)
 
-  split = _split(evaluate) if isinstance(network, MLP) and not network.squares else None
+  plain = type(network) is MLP and not network.squares  # a subclass may do anything else
+  split = _split(evaluate) if plain else None
   return Forward(init, train, evaluate, split)
 
 

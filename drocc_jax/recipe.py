@@ -348,7 +348,7 @@ def prepare(
     members: networks to train, see ``ensemble``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
-    scaling: "standard" or "none", see ``Standardizer.fit``.
+    scaling: "standard", "contrast" or "none", see ``Standardizer.fit``.
     constant: what becomes of constant features, see ``Standardizer.fit``.
     clip: in standard deviations, see ``Standardizer.fit``.
 

@@ -102,7 +102,8 @@ def _drocc(config: drocc.Config, loaded: detector_jax.Detector) -> tuple[Program
   network = ensemble.of(member, config.members)
   variables = {"stats": {}, **_below(loaded, "variables")}
   score = recipe.NegativeLogit(network)
-  return Program(score), variables, Standardizer(center, scale, kept, clip)
+  contrast = config.scaling == "contrast"
+  return Program(score), variables, Standardizer(center, scale, kept, clip, contrast)
 
 
 def _neuralfp(

@@ -78,7 +78,7 @@ class Config:
     batch_size: examples per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
-    scaling: "standard" or "none"; see ``Standardizer.fit``.
+    scaling: "standard", "contrast" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
     clip: of standardised features, in standard deviations.
     calibration_size: share of the training rows held out for the threshold, at most 1,000 rows.

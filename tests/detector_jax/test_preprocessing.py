@@ -2,10 +2,11 @@
 
 import logging
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax.preprocessing import Standardizer
+from detector_jax.preprocessing import Standardizer, contrast_normalised
 
 X = np.array([[0.0, 10.0], [2.0, 30.0]])
 
@@ -102,3 +103,27 @@ def test_unknown_settings_are_refused():
     Standardizer.fit(X, scaling="minmax")
   with pytest.raises(ValueError, match="clip must be > 0"):
     Standardizer.fit(X, clip=0.0)
+
+
+def test_contrast_of_each_image_is_its_own(rng):
+  x = rng.uniform(size=(40, 6, 5, 3))
+  standardizer = Standardizer.fit(x, scaling="contrast")
+  centred = x - x.mean(axis=(1, 2, 3), keepdims=True)
+  contrast = centred / np.abs(centred).mean(axis=(1, 2, 3), keepdims=True)
+  want = (contrast - contrast.mean(axis=(0, 1, 2))) / contrast.std(axis=(0, 1, 2))
+  np.testing.assert_allclose(standardizer(jnp.asarray(x)), want, rtol=0, atol=1e-4)
+  brighter = 3.0 * x + rng.uniform(size=(40, 1, 1, 1))
+  np.testing.assert_allclose(standardizer(jnp.asarray(brighter)), want, rtol=0, atol=1e-4)
+  plain = Standardizer.fit(x)
+  assert np.abs(plain(jnp.asarray(brighter)) - plain(jnp.asarray(x))).max() > 1.0
+
+
+def test_an_image_without_contrast_is_not_blown_up():
+  flat = np.full((2, 4, 4, 1), 0.3, np.float32)
+  for x in (flat, jnp.asarray(flat), 0.0 * flat):
+    assert np.abs(contrast_normalised(x)).max() < 0.01
+
+
+def test_contrast_is_not_for_tables():
+  with pytest.raises(ValueError, match="'contrast' is for images and series"):
+    Standardizer.fit(X, scaling="contrast")

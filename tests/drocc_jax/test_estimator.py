@@ -177,6 +177,17 @@ def test_images_are_fitted():
   assert len(np.unique(model.score_samples(x))) > 30
 
 
+def test_with_contrast_brightness_does_not_count(tmp_path):
+  x = np.random.default_rng(0).uniform(size=(40, 8, 8, 1))
+  model = make(network=networks.LeNet((2,), (4,)), epochs=5, scaling="contrast").fit(x)
+  scores = model.score_samples(x)
+  assert len(np.unique(scores)) > 30
+  np.testing.assert_allclose(model.score_samples(4.0 * x + 1.0), scores, rtol=1e-3, atol=1e-3)
+  model.save(tmp_path / "detector")
+  loaded = load(tmp_path / "detector")
+  np.testing.assert_allclose(loaded.score(x), -scores, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ("settings", "message"),
   [

@@ -156,3 +156,13 @@ def test_find_negatives_takes_it(monkeypatch):
   assert ours.shape == x.shape
   assert_equal((negatives, info), (ours, found))
   assert np.any(np.asarray(ours) != np.asarray(negatives))  # another order of the same sums
+
+
+def test_a_network_of_ones_own_is_not_split():
+  class Shifted(networks.MLP):
+    def __call__(self, x):
+      return super().__call__(jnp.sin(x))
+
+  assert networks.as_forward(networks.MLP(HIDDEN)).split is not None
+  assert networks.as_forward(Shifted(HIDDEN)).split is None
+  assert networks.as_forward(networks.mnist_lenet()).split is None
