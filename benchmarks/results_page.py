@@ -67,7 +67,7 @@ SECTIONS = (
   Section(
     "contrast", "CIFAR-10, each image by its own mean and contrast",
     "Not in the paper: `--config.scaling=contrast`, as the authors of Deep SVDD prepare images; "
-    "otherwise DROCC as above, at the reduced protocol. It was tried since automobile and truck are "
+    "otherwise DROCC as above, at the reduced protocol. Tried since automobile and truck are "
     "upside down above, and first on them, looking at test AUROC.",
     ("tablecontrast.png",), command="python -m benchmarks.tables --table=contrast",
   ),
