@@ -16,7 +16,7 @@ from launch.reporting import progress
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = "--xla_backend_optimization_level=0"  # the same mathematics, compiled in half the time
-TIMEOUT = 150  # seconds; a job that hangs is killed
+TIMEOUT = 300  # seconds; a job that hangs is killed
 
 START = """
 import json, pathlib, sys
@@ -73,10 +73,10 @@ def others():
   network = dataclasses.replace(config.network, hidden=(16,))
   found = {"lf": dataclasses.replace(config, network=network, epochs=2, checkpoints=1)}
   config = neuralfp_digits.get_config()
-  training = dataclasses.replace(config.classifier.training, epochs=2)
+  training = dataclasses.replace(config.classifier.training, epochs=1)
   found["neuralfp"] = dataclasses.replace(
     config, classifier=dataclasses.replace(config.classifier, training=training),
-    fingerprint=dataclasses.replace(config.fingerprint, epochs=2), checkpoints=1,
+    fingerprint=dataclasses.replace(config.fingerprint, epochs=1), checkpoints=1,
   )
   return found
 """
@@ -167,7 +167,7 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path):
 
 
 def test_two_processes_train_the_other_algorithms(tmp_path):
-  """DROCC-LF, whose step is that of DROCC-OE, and the fingerprints: the numbers of one process."""
+  """DROCC-LF, whose step is that of DROCC-OE, and the fingerprints of a classifier trained so."""
   for code, _, error in job(TRAIN_OTHERS, tmp_path, devices=1):
     assert code == 0, error[-2000:]
   assert not (tmp_path / "1").exists()
@@ -177,8 +177,12 @@ def test_two_processes_train_the_other_algorithms(tmp_path):
     run.train(config, tmp_path / "alone" / name)
     want, got = arrays(tmp_path / "alone" / name), arrays(tmp_path / "0" / name)
     assert want.keys() == got.keys()
+    # Two trainings one after the other: what the first differs by moves the second.
+    tolerance = 1e-4 if name == "neuralfp" else 1e-5
     for key, value in want.items():
-      np.testing.assert_allclose(got[key], value, rtol=1e-5, atol=1e-5, err_msg=f"{name}, {key}")
+      np.testing.assert_allclose(
+        got[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{name}, {key}"
+      )
 
 
 def test_processes_fail_together(tmp_path):
