@@ -80,7 +80,7 @@ SECTIONS = (
   ),
   Section(
     "mnist_all", "MNIST with every baseline",
-    "The reduced protocol; deep baselines with our epochs and batches of that scale. The MLP on the "
+    "The reduced protocol; deep baselines with our epochs and batches of it. The MLP on the "
     "pixels is ahead of all of them in the mean; AnoGAN is near chance after so few epochs.",
     ("mnist_all.png",), command="python -m benchmarks.tables --table=mnist --methods=all",
   ),
