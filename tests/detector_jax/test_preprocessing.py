@@ -119,9 +119,10 @@ def test_contrast_of_each_image_is_its_own(rng):
 
 
 def test_an_image_without_contrast_is_not_blown_up():
-  flat = np.full((2, 4, 4, 1), 0.3, np.float32)
+  flat = np.full((2, 7, 9, 3), 0.1, np.float32)
+  flat += np.random.default_rng(0).uniform(0.0, 1e-7, flat.shape).astype(np.float32)  # rounding
   for x in (flat, jnp.asarray(flat), 0.0 * flat):
-    assert np.abs(contrast_normalised(x)).max() < 0.01
+    assert np.abs(contrast_normalised(x)).max() < 0.05
 
 
 def test_contrast_is_not_for_tables():
