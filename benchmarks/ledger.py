@@ -7,11 +7,11 @@ another table, commit or machine is not gone on with. More seeds or classes are.
 from collections.abc import Callable, Sequence
 import json
 import logging
-import os
 import pathlib
 from typing import Any
 
 from benchmarks import records
+from detector_jax import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +51,7 @@ class Ledger:
     if self._path is None:
       return
     lines = [self._facts, *([list(key), cell] for key, cell in self._cells.items())]
-    temporary = self._path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    os.replace(temporary, self._path)
+    atomic.write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _read(path: pathlib.Path, facts: Any) -> dict[tuple[str | int, ...], Cell]:

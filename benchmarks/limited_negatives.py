@@ -27,6 +27,7 @@ from benchmarks.baselines import binary_cross_entropy, deep_sad
 from benchmarks.records import TableRecord
 from configs import negatives_mnist, negatives_sine, negatives_speech
 from detector_jax import Standardizer, metrics
+from detector_jax.splits import calibration_rows
 from drocc_jax import recipe
 from launch import data
 from launch.data.splits import Labelled
@@ -101,7 +102,7 @@ def _baseline(
   make: Callable[..., Any], config: Config, splits: data.Splits
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
   """A baseline on the rows that ours trains on, with the network, epochs and batches of ours."""
-  rows, _ = recipe.calibration_rows(len(splits.x_train), config.calibration_size, config.seed)
+  rows, _ = calibration_rows(splits.x_train, config.calibration_size, config.seed)
   x, negatives = splits.x_train[rows], splits.negatives
   assert negatives is not None
   preprocessing = Standardizer.fit(

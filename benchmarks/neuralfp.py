@@ -138,7 +138,7 @@ def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   run.train(config, workdir)
   network, params = neuralfp.classifier_of(config, workdir)
   splits = data.load(config.data)
-  rows = recipe.split_rows(len(splits.x_train), config.held_out, config.fpr, seed).train
+  rows = recipe.split_rows(splits.x_train, config.held_out, config.fpr, seed).train
   assert splits.y_train is not None
   assert splits.x_test is not None
   assert splits.class_test is not None

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad, training
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, batching, health
+from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from launch.methods.drocc import Config, prepare, validation_of
 
@@ -82,7 +83,7 @@ def train(
   Raises:
     HealthError: training diverged.
   """
-  rows, held_out = recipe.calibration_rows(len(x_train), config.calibration_size, config.seed)
+  rows, held_out = calibration_rows(x_train, config.calibration_size, config.seed)
   prepared = prepare(config, x_train[rows], negatives)
   init_key, train_key = recipe.keys(config.seed)
   state = prepared.init(init_key)

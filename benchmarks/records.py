@@ -16,6 +16,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from detector_jax import atomic
+
 PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn", "torch")
 
 
@@ -146,9 +148,7 @@ def write(path: pathlib.Path, records: Sequence[Record], **facts: Any) -> None:
     **facts,
     "records": [dataclasses.asdict(record) for record in records],
   }
-  temporary = path.with_suffix(".tmp")
-  temporary.write_text(json.dumps(content, indent=1) + "\n")
-  os.replace(temporary, path)
+  atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def show(records: Sequence[Record]) -> None:

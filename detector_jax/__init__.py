@@ -1,8 +1,8 @@
 """The Detector: preprocess -> score -> p-value -> decision, whatever method trained it."""
 
-from detector_jax.artifact import ArtifactError, load
+from detector_jax.artifact import ArtifactError
 from detector_jax.calibration import Calibration, conformal_threshold, p_values
-from detector_jax.detector import Detector
+from detector_jax.detector import Detector, load
 from detector_jax.health import HealthError
 from detector_jax.monitor import Monitor
 from detector_jax.preprocessing import Standardizer

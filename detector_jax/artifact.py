@@ -9,122 +9,38 @@ the number of calibration records left open. Another process needs jax, numpy an
 neither the network's code nor Flax. docs/detector_folder.md has the format field by field.
 """
 
-import contextlib
-import dataclasses
+from collections.abc import Sequence
 import hashlib
-import importlib.metadata
 import io
 import json
+import math
 import os
 import pathlib
-import platform
-import shutil
-import tempfile
+import stat
+import types
 from typing import Any
 import zipfile
 
 import jax
-import jax.export  # pylint: disable=unused-import
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax import atomic, processes
+from detector_jax.program import ExportedProgram, ProgramError, flatten
+
 FORMAT = "detector_jax"
-VERSION = 1
-PLATFORMS = ("cpu", "cuda", "tpu")
+VERSION = 2  # 1 has no input_offset; what needs none is written as 1
 FILES = ("arrays.npz", "program.bin")
-PACKAGES = ("jax", "jaxlib", "numpy", "flax", "drocc-jax")
 LABELS = {"0": "typical", "1": "anomalous"}
 PROBE_BATCHES = (1, 7)
 PARITY = 1e-6
 PARITY_ELSEWHERE = 1e-3  # accelerators multiply matrices in lower precision
+MOST_ROWS = 2**20
+LONGEST_DESCRIPTION = 2**26
 
 
 class ArtifactError(ValueError):
   """A folder that is not a whole detector of this format; the message says what is wrong."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExportedProgram:
-  """A program read back from its serialised form; compared by identity.
-
-  Attributes:
-    serialized: the bytes of ``program.bin``.
-    versions: of the libraries that made it, by name.
-    exported: the program in them.
-  """
-
-  serialized: bytes
-  versions: dict[str, str]
-  exported: jax.export.Exported
-
-  @classmethod
-  def read(cls, serialized: bytes, versions: dict[str, str]) -> "ExportedProgram":
-    """Deserialises a program; what is raised for bytes that are none may be anything."""
-    return cls(serialized, versions, jax.export.deserialize(bytearray(serialized)))
-
-  @classmethod
-  def of(cls, detector: Any) -> "ExportedProgram":
-    """The program of a detector: exported, or as it was read."""
-    if isinstance(detector.program, ExportedProgram):
-      return detector.program
-    exported = export(detector)
-    return cls(bytes(exported.serialize()), _versions(), exported)
-
-  @property
-  def outputs(self) -> dict[str, dict[str, Any]]:
-    """``{name: {"dtype", "shape"}}`` of what the program returns; "batch" stands for any size."""
-    tree: Any = self.exported.out_tree
-    found = tree.unflatten(self.exported.out_avals)
-    return {
-      name: {
-        "dtype": str(aval.dtype),
-        "shape": [size if isinstance(size, int) else str(size) for size in aval.shape],
-      }
-      for name, aval in found.items()
-    }
-
-  def __call__(self, arrays: dict[str, Any], x: jax.Array) -> dict[str, jax.Array]:
-    """As ``detector.Program``; ``arrays`` is the flat ``{name: array}`` of ``arrays.npz``."""
-    return self.exported.call(arrays, x)
-
-  def __reduce__(self) -> Any:
-    return ExportedProgram.read, (self.serialized, self.versions)
-
-
-def _versions() -> dict[str, str]:
-  """Versions of Python and of those ``PACKAGES`` that are installed."""
-  result = {"python": platform.python_version()}
-  for name in PACKAGES:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-      result[name] = importlib.metadata.version(name)
-  return result
-
-
-def flatten(arrays: dict[str, Any]) -> dict[str, np.ndarray]:
-  """``{name: array}`` of a pytree's leaves, e.g. ``variables/params/Dense_0/bias``."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(arrays)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-    for path, leaf in leaves
-  }
-
-
-def export(detector: Any) -> jax.export.Exported:
-  """Exports a detector's program, with batch size and calibration length symbolic."""
-  treedef: Any = jax.tree.structure(detector.arrays)
-  names = list(flatten(detector.arrays))
-
-  def program(flat: dict[str, jax.Array], x: jax.Array) -> dict[str, jax.Array]:
-    return detector.program(treedef.unflatten([flat[name] for name in names]), x)
-
-  batch, one_more = jax.export.symbolic_shape("batch, one_more")
-  records = one_more - 1  # a symbolic dimension is at least 1, an uncalibrated detector has none
-  shapes = {
-    name: jax.ShapeDtypeStruct((records,) if name == "calibration" else array.shape, array.dtype)
-    for name, array in flatten(detector.arrays).items()
-  }
-  x = jax.ShapeDtypeStruct((batch, *detector.input_shape), jnp.float32)
-  return jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, x)
 
 
 def save(detector: Any, folder: str | os.PathLike[str]) -> None:
@@ -154,26 +70,9 @@ def save(detector: Any, folder: str | os.PathLike[str]) -> None:
 
 def _replace(detector: Any, folder: pathlib.Path) -> None:
   """Writes a folder beside its place, checks it and moves it there."""
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-  try:
-    temporary.chmod(0o755)
+  with atomic.written_beside(folder, folder=True) as temporary:
     _write(detector, temporary)
-    check_parity(detector, load(temporary))
-    old = None
-    if folder.exists():
-      old = temporary.with_name(temporary.name + "-old")
-      os.replace(folder, old)
-    try:
-      os.replace(temporary, folder)
-    except OSError:
-      if old is not None:
-        os.replace(old, folder)
-      raise
-    if old is not None:
-      shutil.rmtree(old, ignore_errors=True)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+    check_parity(detector, types.SimpleNamespace(**read(temporary)))
 
 
 def _is_replaceable(folder: pathlib.Path) -> bool:
@@ -201,7 +100,7 @@ def _write(detector: Any, folder: pathlib.Path) -> None:
     (folder / name).write_bytes(data)
   description = {
     "format": FORMAT,
-    "version": VERSION,
+    "version": 1 if detector.input_offset is None else VERSION,
     "metadata": detector.metadata,
     "input_shape": list(detector.input_shape),
     "input_dtype": "float32",
@@ -212,7 +111,9 @@ def _write(detector: Any, folder: pathlib.Path) -> None:
     "fpr": detector.fpr,
     "calibration_records": int(detector.arrays["calibration"].shape[0]),
     "batch_size": detector.batch_size,
+    "confidence": detector.confidence,
     "input_range": detector.input_range,
+    "input_offset": detector.input_offset,
     "platforms": list(program.exported.platforms),
     "versions": program.versions,
     "sha256": {name: _checksum(data) for name, data in content.items()},
@@ -276,22 +177,22 @@ def probe(detector: Any) -> np.ndarray:
   return x.astype(np.float32)
 
 
-def load(folder: str | os.PathLike[str]) -> Any:
-  """Reads back a ``Detector`` that any estimator or run saved.
+def read(folder: str | os.PathLike[str]) -> dict[str, Any]:
+  """The parts of a ``Detector`` that any estimator or run saved, by the names of its fields.
+
+  Nothing of the folder is run, and no array is read before its size is known.
 
   Raises:
-    ArtifactError: not a detector, a newer format, or files that are missing, cut or changed.
+    ArtifactError: not a detector, a newer format, files that are missing, cut or changed, or values
+      that no detector has.
+    RuntimeError: this process was forked from one that had used JAX.
   """
-  from detector_jax.detector import Detector  # pylint: disable=import-outside-toplevel
-
+  processes.claim()
   folder = pathlib.Path(folder)
   description = read_description(folder)
   content = {}
   for name in FILES:
-    try:
-      content[name] = (folder / name).read_bytes()
-    except OSError as error:
-      raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}.") from error
+    content[name] = _read_file(folder, name)
     if _checksum(content[name]) != description["sha256"].get(name):
       raise ArtifactError(
         f"{folder / name} is damaged: its checksum is not the one in detector.json. Save the "
@@ -299,20 +200,35 @@ def load(folder: str | os.PathLike[str]) -> Any:
       )
   program = _read_program(folder, content["program.bin"], description)
   try:
-    with np.load(io.BytesIO(content["arrays.npz"]), allow_pickle=False) as archive:
-      arrays = {name: jnp.asarray(archive[name]) for name in archive.files}
-    return Detector(
-      arrays=arrays,
-      program=program,
-      fpr=description["fpr"],
-      threshold=float(description["threshold"]),
-      input_shape=tuple(description["input_shape"]),
-      metadata_json=json.dumps(description["metadata"], sort_keys=True),
-      batch_size=int(description["batch_size"]),
-      input_range=_pair(description.get("input_range")),
-    )
+    parts = _checked(description)
+    arrays = _read_arrays(content["arrays.npz"])
+    _check_calibration(arrays, parts, description)
+    program.check_interface(arrays, parts["input_shape"])
+  except ProgramError as error:
+    raise ArtifactError(f"{folder / 'program.bin'} is no detector's: it {error}.") from error
   except (LookupError, TypeError, ValueError, OverflowError, zipfile.BadZipFile) as error:
     raise ArtifactError(f"{folder} is not a readable detector: {_in_one_line(error)}.") from error
+  on_device = {name: jnp.asarray(array) for name, array in arrays.items()}
+  return {"arrays": on_device, "program": program, **parts}
+
+
+def _read_file(folder: pathlib.Path, name: str, most: int | None = None) -> bytes:
+  """The bytes of a plain file that lies in the folder."""
+  path = folder / name
+  try:
+    if not path.resolve(strict=True).is_relative_to(folder.resolve()):
+      raise ArtifactError(f"{path} is a link that leaves the folder; put the file there.")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+      facts = os.fstat(descriptor)
+      if not stat.S_ISREG(facts.st_mode):
+        raise ArtifactError(f"{path} is no plain file; save the detector again.")
+      if most is not None and facts.st_size > most:
+        raise ArtifactError(f"{path} has {facts.st_size:,} bytes; it describes no detector.")
+      return file.read()
+  except (OSError, RuntimeError) as error:
+    reason = getattr(error, "strerror", None) or str(error)
+    raise ArtifactError(f"{path} cannot be read: {reason}.") from error
 
 
 def _read_program(
@@ -322,19 +238,127 @@ def _read_program(
   versions = versions if isinstance(versions, dict) else {}
   try:
     return ExportedProgram.read(serialized, versions)
-  except Exception as error:  # pylint: disable=broad-except  # whatever its parser trips over
+  except ProgramError as error:
+    raise ArtifactError(f"{folder / 'program.bin'} is no detector's: it {error}.") from error
+  except Exception as error:  # whatever its parser trips over
     raise ArtifactError(
       f"{folder / 'program.bin'}, written by jax {versions.get('jax', 'of another time')}, cannot "
       f"be read by jax {jax.__version__}: {_in_one_line(error)}."
     ) from error
 
 
+def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
+  """The arrays of an .npz; each is as large as its bytes in the file, and none is unpacked."""
+  arrays = {}
+  with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > len(data):
+      raise ValueError("arrays.npz unpacks to more than its size")
+    for member in members:
+      if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{member.filename} of arrays.npz is compressed")
+      with archive.open(member) as file:
+        shape, dtype = _header(file)
+        declared = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject:
+          raise ValueError("Object arrays cannot be loaded")
+        if declared != member.file_size - file.tell():
+          raise ValueError(f"{member.filename} of arrays.npz declares another size than it has")
+        file.seek(0)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+      arrays[member.filename.removesuffix(".npy")] = array
+  return arrays
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and type of the array that a .npy stream begins."""
+  version = np.lib.format.read_magic(file)
+  if version == (1, 0):
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+  else:
+    shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+  return shape, dtype
+
+
 def _in_one_line(error: Exception) -> str:
   return " ".join(str(error).split()).rstrip(".")
 
 
-def _pair(values: Any) -> tuple[float, float] | None:
-  return None if values is None else (float(values[0]), float(values[1]))
+def _number(value: Any) -> bool:
+  """Whether a value of JSON is a finite number; true and false are none."""
+  return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _numbers(values: Any, length: int) -> bool:
+  return isinstance(values, list) and len(values) == length and all(map(_number, values))
+
+
+def _checked(description: dict[str, Any]) -> dict[str, Any]:
+  """The fields of a Detector that are described; a ValueError names one that none can have."""
+
+  def require(condition: bool, name: str, wanted: str) -> None:
+    if not condition:
+      raise ValueError(f"{name} must be {wanted}, and is {str(description.get(name))[:60]}")
+
+  metadata, shape = description["metadata"], description["input_shape"]
+  require(isinstance(metadata, dict), "metadata", "an object")
+  sizes = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+  require(sizes and len(shape) > 0, "input_shape", "a list of sizes >= 1")
+  rows = description["batch_size"]
+  require(type(rows) is int and 1 <= rows <= MOST_ROWS, "batch_size", f"in 1 to {MOST_ROWS}")
+  require(_number(description["threshold"]), "threshold", "a finite number")
+  for name in ("fpr", "confidence"):
+    rate = description.get(name)
+    require(rate is None or (_number(rate) and 0 < rate < 1), name, "null or in (0, 1)")
+  span, offset = description.get("input_range"), description.get("input_offset")
+  fine = span is None or (_numbers(span, 2) and span[0] <= span[1])
+  require(fine, "input_range", "null or a smallest and a largest value")
+  fine = offset is None or _numbers(offset, shape[-1])
+  require(fine, "input_offset", f"null or {shape[-1]} numbers")
+  _check_metadata(metadata, shape)
+  return {
+    "fpr": None if description["fpr"] is None else float(description["fpr"]),
+    "confidence": description.get("confidence"),
+    "threshold": float(description["threshold"]),
+    "input_shape": tuple(shape),
+    "metadata_json": json.dumps(metadata, sort_keys=True),
+    "batch_size": rows,
+    "input_range": None if span is None else (float(span[0]), float(span[1])),
+    "input_offset": None if offset is None else tuple(map(float, offset)),
+  }
+
+
+def _check_metadata(metadata: dict[str, Any], shape: Sequence[int]) -> None:
+  """Raises a ValueError where facts that scoring uses have another form than it expects."""
+  for name, length in (("feature_names", shape[0] if len(shape) == 1 else None), ("layers", None)):
+    values = metadata.get(name)
+    fine = values is None or (
+      isinstance(values, list)
+      and all(isinstance(value, str) for value in values)
+      and length in (None, len(values))
+    )
+    if not fine:
+      raise ValueError(f"{name} of its metadata are no names, one for each")
+  constants = metadata.get("constants", [])
+  fine = isinstance(constants, list) and all(
+    _numbers(pair, 2) and pair[0] in range(shape[-1]) for pair in constants
+  )
+  if not fine:
+    raise ValueError("constants of its metadata are no pairs of a column and its value")
+
+
+def _check_calibration(
+  arrays: dict[str, np.ndarray], parts: dict[str, Any], description: dict[str, Any]
+) -> None:
+  scores = arrays["calibration"]
+  if scores.ndim != 1 or scores.dtype != np.float32 or not np.isfinite(scores).all():
+    raise ValueError("its calibration scores are no finite float32 numbers")
+  if (np.diff(scores) < 0).any():
+    raise ValueError("its calibration scores are not in ascending order")
+  if description["calibration_records"] != len(scores):
+    raise ValueError("its description has another number of calibration records than its arrays")
+  if parts["fpr"] is not None and not len(scores):
+    raise ValueError("it states a false-positive rate without calibration records")
 
 
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -344,17 +368,19 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     ArtifactError: missing, not JSON, of another kind, of a newer version, or changed.
   """
   path = pathlib.Path(folder) / "detector.json"
+  if not path.is_symlink() and not path.exists():
+    raise ArtifactError(f"{folder} is not a detector folder: {path.name} is missing.")
   try:
-    description = json.loads(path.read_text())
-  except OSError as error:
-    raise ArtifactError(f"{folder} is not a detector folder: {path.name} is missing.") from error
+    description = json.loads(_read_file(pathlib.Path(folder), path.name, LONGEST_DESCRIPTION))
+  except ArtifactError:
+    raise
   except (ValueError, RecursionError) as error:
     raise ArtifactError(f"{path} is damaged: it is not JSON.") from error
   if not isinstance(description, dict) or description.get("format") != FORMAT:
     raise ArtifactError(f"{path} does not describe a {FORMAT} detector.")
-  if not isinstance(description.get("version"), int) or description["version"] > VERSION:
+  if type(description.get("version")) is not int or not 1 <= description["version"] <= VERSION:
     raise ArtifactError(
-      f"{path} has format version {description.get('version')}; this release reads up to "
+      f"{path} has format version {description.get('version')}; this release reads 1 to "
       f"{VERSION}. Update the package."
     )
   if not isinstance(description.get("sha256"), dict):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
+import numbers
 from typing import Any
 
 import jax
@@ -58,6 +59,19 @@ class Mean:
   def value(self) -> jax.Array:
     """The mean, 0 of nothing."""
     return self.total / jnp.maximum(self.count, 1.0)
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+  """A setting that counts something.
+
+  Raises:
+    ValueError: it is no whole number, or below ``least``.
+  """
+  if not isinstance(value, numbers.Integral):
+    raise ValueError(f"{name} must be a whole number, got {value!r}.")
+  if int(value) < least:
+    raise ValueError(f"{name} must be >= {least}, got {value!r}.")
+  return int(value)
 
 
 def padded_length(length: int) -> int:

@@ -10,46 +10,98 @@ import math
 
 import jax
 import numpy as np
+from scipy import special
 
 
-def records_needed(fpr: float) -> int:
-  """Smallest number of calibration records for which a threshold at ``fpr`` exists."""
-  return math.ceil(1.0 / fpr - 1e-9) - 1
+def check_rate(fpr: float, confidence: float | None = None) -> None:
+  """Raises a ValueError where a rate or a confidence is out of its range."""
+  if not 0.0 < fpr < 1.0:
+    raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
+  if confidence is not None and not 0.0 < confidence < 1.0:
+    raise ValueError(f"confidence must be in (0, 1), or None, got {confidence!r}.")
 
 
-def conformal_threshold(scores: np.ndarray, fpr: float) -> float:
-  r"""Threshold whose expected false-positive rate is at most ``fpr``.
+def records_needed(fpr: float, confidence: float | None = None) -> int:
+  """Smallest number of calibration records for which a threshold at ``fpr`` exists.
 
-  The ``k``-th smallest of ``n`` calibration scores with :math:`k = \lceil (n + 1)(1 - a) \rceil`;
-  the decision is ``score > threshold``, strict. The expected rate on fresh typical records, over
-  draws of both, is :math:`(n + 1 - k) / (n + 1) \le a` when scores have no ties, and less with
-  ties: 4.95 % for n = 100 and a = 0.05, where the plain 95 % quantile gives 5.88 %.
+  In expectation ``1 / fpr - 1`` (99 at 1 %); with a confidence ``log(1 - confidence) /
+  log(1 - fpr)`` (299 at 1 % and 95 %), each rounded up.
+  """
+  if confidence is None:
+    return math.ceil(1.0 / fpr - 1e-9) - 1
+  return math.ceil(math.log1p(-confidence) / math.log1p(-fpr) - 1e-9)
+
+
+def check_records(n: int, fpr: float, confidence: float | None = None) -> None:
+  """Raises a ValueError where ``n`` calibration records cannot defend a rate; says how many can."""
+  check_rate(fpr, confidence)
+  needed = records_needed(fpr, confidence)
+  if n >= needed:
+    return
+  sure, best = "", f"1/{n + 1}"
+  if confidence is not None:
+    sure, best = f" with {100 * confidence:g} % confidence", f"{attainable_fpr(n, confidence):.3g}"
+  raise ValueError(
+    f"A false-positive rate of {fpr:g}{sure} needs at least {needed} different calibration "
+    f"records, got {n}; give more held-out typical records or ask for {best}."
+  )
+
+
+def attainable_fpr(n: int, confidence: float | None = None) -> float:
+  """Smallest false-positive rate that ``n`` calibration records can defend."""
+  if confidence is None:
+    return 1.0 / (n + 1)
+  return -math.expm1(math.log1p(-confidence) / n) * (1.0 + 1e-9) if n else 1.0
+
+
+def conformal_threshold(scores: np.ndarray, fpr: float, confidence: float | None = None) -> float:
+  r"""Threshold whose false-positive rate is at most ``fpr``, in expectation or with confidence.
+
+  The ``k``-th smallest of ``n`` calibration scores; the decision is ``score > threshold``, strict.
+  The rate on fresh typical records, given the calibration records, is a draw from
+  :math:`\mathrm{Beta}(n + 1 - k, k)` when scores have no ties, and less with ties. Without a
+  confidence :math:`k = \lceil (n + 1)(1 - a) \rceil`, so that its *mean* over calibration draws,
+  :math:`(n + 1 - k) / (n + 1)`, is at most ``a``: 4.95 % for n = 100 and a = 0.05, where the plain
+  95 % quantile gives 5.88 %. One draw may realise more. With a confidence ``k`` is the smallest for
+  which the rate is at most ``a`` in that share of calibration draws.
 
   Args:
     scores: ``[n]`` scores of held-out typical records.
     fpr: ``a`` in (0, 1).
+    confidence: in (0, 1), or None for the rate in expectation.
 
   Raises:
-    ValueError: ``fpr`` is out of its range, a score is NaN, or ``n < 1 / fpr - 1``, too few
-      records to defend that rate.
+    ValueError: a setting out of its range, a score is NaN, or too few records to defend that rate
+      (see ``records_needed``).
 
   References:
     Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005), inductive
-    conformal prediction.
+    conformal prediction; Vovk, Conditional validity of inductive conformal predictors (2012),
+    Proposition 2a.
   """
-  if not 0.0 < fpr < 1.0:
-    raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
+  check_rate(fpr, confidence)
   scores = np.asarray(scores, np.float64)
   if np.isnan(scores).any():
     raise ValueError("Calibration scores hold NaN.")
   n = scores.size
-  if n < records_needed(fpr):
-    raise ValueError(
-      f"A false-positive rate of {fpr:g} needs at least {records_needed(fpr)} calibration "
-      f"records, got {n}; give more held-out typical records or ask for 1/{n + 1}."
-    )
-  k = math.ceil((n + 1) * (1.0 - fpr) - 1e-9)
+  check_records(n, fpr, confidence)
+  if confidence is None:
+    k = math.ceil((n + 1) * (1.0 - fpr) - 1e-9)
+  else:
+    ranks = np.arange(1, n + 1)
+    held = special.betainc(n + 1 - ranks, ranks, fpr) >= confidence * (1.0 - 1e-12)
+    k = int(ranks[held][0]) if held.any() else n
   return float(np.sort(scores)[k - 1])
+
+
+def stated(fpr: float | None, confidence: float | None) -> str:
+  """A detector's rate in words: what holds, and over what."""
+  if fpr is None:
+    return "no stated rate"
+  rate = f"at most {100 * fpr:.4g} % false alarms"
+  if confidence is None:
+    return f"{rate} in expectation over calibration draws"
+  return f"{rate} with {100 * confidence:g} % confidence"
 
 
 def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -71,7 +123,9 @@ def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(
-  jax.tree_util.register_dataclass, data_fields=["scores"], meta_fields=["fpr", "threshold"]
+  jax.tree_util.register_dataclass,
+  data_fields=["scores"],
+  meta_fields=["fpr", "threshold", "confidence"],
 )
 @dataclasses.dataclass(frozen=True)
 class Calibration:
@@ -82,17 +136,21 @@ class Calibration:
       none.
     fpr: stated false-positive rate, or None where the threshold has none to state.
     threshold: records with a score strictly above are anomalous.
+    confidence: share of calibration draws in which the rate holds, or None where it holds in
+      expectation over them.
   """
 
   scores: np.ndarray
   fpr: float | None
   threshold: float
+  confidence: float | None = None
 
   @classmethod
-  def of(cls, scores: np.ndarray, fpr: float) -> "Calibration":
+  def of(cls, scores: np.ndarray, fpr: float, confidence: float | None = None) -> "Calibration":
     """Calibrates at ``fpr``; see ``conformal_threshold`` for what it raises."""
     scores = np.sort(np.asarray(scores, np.float32))
-    return cls(scores, float(fpr), conformal_threshold(scores, fpr))
+    threshold = conformal_threshold(scores, fpr, confidence)
+    return cls(scores, float(fpr), threshold, None if confidence is None else float(confidence))
 
   @classmethod
   def none(cls, threshold: float) -> "Calibration":

@@ -14,34 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import artifact, batching, health
-from detector_jax.calibration import Calibration
+from detector_jax import artifact, batching, health, processes, splits, table
+from detector_jax.calibration import Calibration, stated
+from detector_jax.preprocessing import shifted
+from detector_jax.program import Program
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-  """``(arrays, x) -> {"score", "p_value", ...}``, pure, comparable and hashable.
-
-  Attributes:
-    score_fn: ``(variables, x) -> [batch]`` on preprocessed inputs; higher = more anomalous. A
-      frozen dataclass with ``__call__`` serves best: equal ones share their compilation.
-    report_fn: ``(variables, x, threshold) -> {name: [batch, ...]}``, what else the method has to
-      say of a record, or None.
-  """
-
-  score_fn: Callable[[Any, jax.Array], jax.Array]
-  report_fn: Callable[[Any, jax.Array, jax.Array], dict[str, jax.Array]] | None = None
-
-  def __call__(self, arrays: dict[str, Any], x: jax.Array) -> dict[str, jax.Array]:
-    """Scores raw ``x`` ``[batch, ...]``; ``arrays`` as in ``Detector``."""
-    variables, z = arrays["variables"], arrays["preprocessing"](x)
-    score = self.score_fn(variables, z)
-    calibration = arrays["calibration"]
-    above = jnp.sum(calibration[None, :] >= score[:, None], axis=1, dtype=jnp.float32)
-    result = {"score": score, "p_value": (1.0 + above) / (1.0 + calibration.shape[0])}
-    if self.report_fn is not None:
-      result |= self.report_fn(variables, z, arrays["threshold"])
-    return result
+@functools.lru_cache(maxsize=64)
+def _read_facts(metadata_json: str) -> dict[str, Any]:
+  """The metadata, read once; nobody may change them."""
+  return json.loads(metadata_json)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -65,6 +47,8 @@ def _report(program: Callable[..., Any], arrays: Any, x: jax.Array) -> dict[str,
     "metadata_json",
     "batch_size",
     "input_range",
+    "input_offset",
+    "confidence",
   ],
 )
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +66,9 @@ class Detector:
     batch_size: rows scored at a time, padded to this one shape.
     input_range: smallest and largest value of the training records where records of quite another
       range are to be refused (bytes where a network was trained on [0, 1]), or None.
+    input_offset: of each raw column or channel, subtracted in float64 before the program sees the
+      record in float32; None where nothing is.
+    confidence: see ``Calibration``.
   """
 
   arrays: dict[str, Any]
@@ -92,6 +79,8 @@ class Detector:
   metadata_json: str = "{}"
   batch_size: int = 1024
   input_range: tuple[float, float] | None = None
+  input_offset: tuple[float, ...] | None = None
+  confidence: float | None = None
 
   @classmethod
   def create(
@@ -113,7 +102,8 @@ class Detector:
       score_fn: ``(variables, x [batch, ...]) -> [batch]``, higher = more anomalous, x
         preprocessed; hashable.
       variables: pytree of arrays.
-      preprocessing: a pytree of arrays that can be called on raw inputs, e.g. ``Standardizer``.
+      preprocessing: a pytree of arrays that can be called on raw inputs, e.g. ``Standardizer``; its
+        ``offset``, where it has one, is subtracted on the host.
       input_shape: shape of one raw record.
       threshold: the method's own boundary.
       metadata: JSON-serialisable facts that travel with the detector.
@@ -121,6 +111,7 @@ class Detector:
       input_range: see ``Detector``.
       batch_size: rows scored at a time; None takes up to 1,024, fewer of large records.
     """
+    processes.claim()
     arrays = {
       "variables": variables,
       "preprocessing": preprocessing,
@@ -137,6 +128,7 @@ class Detector:
       json.dumps(metadata or {}, sort_keys=True),
       batch_size=batch_size or int(np.clip(2**21 // size, 16, 1024)),
       input_range=input_range,
+      input_offset=getattr(preprocessing, "offset", None),
     )
 
   @property
@@ -150,32 +142,95 @@ class Detector:
     return dataclasses.replace(self, metadata_json=told)
 
   @property
+  def feature_names(self) -> tuple[str, ...] | None:
+    """Names of the columns that the detector was trained on, None where they had none."""
+    names = _read_facts(self.metadata_json).get("feature_names")
+    return tuple(names) if names else None
+
+  @property
   def calibration(self) -> Calibration:
     """Held-out scores, stated rate and threshold."""
-    return Calibration(np.asarray(self.arrays["calibration"]), self.fpr, self.threshold)
+    scores = np.asarray(self.arrays["calibration"])
+    return Calibration(scores, self.fpr, self.threshold, self.confidence)
 
-  def score(self, x: np.ndarray) -> np.ndarray:
+  @property
+  def rate(self) -> str:
+    """The stated false-alarm rate in words, and over what it holds."""
+    return stated(self.fpr, self.confidence)
+
+  def score(self, x: Any, *, warn: bool = True) -> np.ndarray:
     """Scores records; higher = more anomalous.
 
     Args:
-      x: ``[n, ...]`` raw records with n >= 1.
+      x: ``[n, ...]`` raw records with n >= 1: an array, a frame of pandas or polars, a pyarrow
+        table or a sequence of dicts. Columns with names are matched to those of training by name.
+      warn: whether to log what ``constants_changed`` finds.
 
     Returns:
       float32 ``[n]``. The score of a record does not depend on which others came with it.
 
     Raises:
-      ValueError: a shape or range that the detector was not trained on, or values that are not
-        finite.
+      ValueError: a shape or range that the detector was not trained on, a column that is missing,
+        or values that are not finite.
       HealthError: a score that is not finite although the record is.
+      RuntimeError: this process was forked from one that had used JAX.
     """
-    x = self._checked(x)
+    raw = self.records(x)
+    if warn and (differs := self.constants_changed(raw)) is not None:
+      changed = int(differs.any(axis=1).sum())
+      health.warn([self.constants_finding(differs.sum(axis=0), changed, len(raw))])
+    x = self._checked(raw)
     scores = batching.in_batches(
       lambda rows: _score(self.program, self.arrays, rows), x, self.batch_size
     )
     self._check_scores(x, scores)
     return scores
 
-  def report(self, x: np.ndarray) -> dict[str, np.ndarray]:
+  def records(self, x: Any) -> np.ndarray:
+    """Records ``[n, ...]`` as numbers with columns in the order of training; see ``score``."""
+    return table.records(x, self.feature_names)
+
+  def constants_changed(self, x: Any) -> np.ndarray | None:
+    """Which records differ in columns that were constant in training.
+
+    Such columns were dropped, so that no score shows the change.
+
+    Args:
+      x: as for ``score``.
+
+    Returns:
+      bool ``[n, constants]``, True where a record differs; None where no column was dropped.
+    """
+    constants = _read_facts(self.metadata_json).get("constants")
+    x = self.records(x)
+    if not constants or x.shape[1:] != self.input_shape:
+      return None
+    columns, values = [int(column) for column, _ in constants], np.array(constants)[:, 1]
+    return np.abs(x[:, columns] - values) > 1e-6 * np.abs(values)
+
+  def constants_finding(self, counts: np.ndarray, changed: int, total: int) -> health.Finding:
+    """What ``constants_changed`` comes to.
+
+    Args:
+      counts: ``[constants]`` records that differ, by column.
+      changed: records that differ in any.
+      total: all records.
+    """
+    names = self.feature_names
+    told = [
+      f"{repr(names[column]) if names else column} (always {value:g} in training) in {count:,}"
+      for (column, value), count in zip(self.metadata["constants"], counts.tolist(), strict=True)
+      if count
+    ]
+    more = f", and {len(told) - 5} more columns" if len(told) > 5 else ""
+    return health.Finding.of(
+      "share of records that differ in columns dropped as constant", changed / total, not changed,
+      f"Of {total:,} records {changed:,} differ in a column that was constant in training and that "
+      f"the detector does not look at: {', '.join(told[:5])}{more}. Train again with records in "
+      "which it varies.",
+    )  # fmt: skip
+
+  def report(self, x: Any) -> dict[str, np.ndarray]:
     """All that the detector's program says of records ``[n, ...]``.
 
     Returns:
@@ -185,7 +240,7 @@ class Detector:
     Raises:
       ValueError: as ``score``.
     """
-    x = self._checked(x)
+    x = self._checked(self.records(x))
     return batching.in_batches(
       lambda rows: _report(self.program, self.arrays, rows), x, self.batch_size
     )
@@ -204,7 +259,7 @@ class Detector:
       f"The score of row {row} is {scores[row]}{where}; look at the network and at the record."
     )
 
-  def p_value(self, x: np.ndarray) -> np.ndarray:
+  def p_value(self, x: Any) -> np.ndarray:
     """Conformal p-values ``[n]`` of records ``[n, ...]``; small means anomalous.
 
     Raises:
@@ -212,7 +267,7 @@ class Detector:
     """
     return self.calibration.p_value(self.score(x))
 
-  def predict(self, x: np.ndarray) -> np.ndarray:
+  def predict(self, x: Any) -> np.ndarray:
     """int64 ``[n]``: 1 for records whose score is above the threshold (anomalous), else 0."""
     return (self.score(x) > np.float32(self.threshold)).astype(np.int64)
 
@@ -222,42 +277,55 @@ class Detector:
     Scores of one record in batches of different sizes agree to float32 rounding.
 
     Raises:
-      ValueError: ``batch_size`` is below 1.
+      ValueError: ``batch_size`` is out of its range.
     """
-    if batch_size < 1:
-      raise ValueError(f"batch_size must be >= 1, got {batch_size!r}.")
-    return dataclasses.replace(self, batch_size=int(batch_size))
+    rows = batching.whole("batch_size", batch_size)
+    if rows > artifact.MOST_ROWS:
+      raise ValueError(f"batch_size must be <= {artifact.MOST_ROWS}, got {batch_size!r}.")
+    return dataclasses.replace(self, batch_size=rows)
 
-  def calibrate(self, x_typical: np.ndarray, fpr: float) -> "Detector":
+  def calibrate(self, x_typical: Any, fpr: float, confidence: float | None = None) -> "Detector":
     """A copy with its threshold at a stated false-positive rate.
 
     Args:
-      x_typical: ``[n, ...]`` raw typical records that training did not see.
-      fpr: in (0, 1).
+      x_typical: ``[n, ...]`` raw typical records that training did not see. Equal records count
+        once: copies tell nothing more of how fresh records score.
+      fpr: in (0, 1); holds in expectation over draws of these records.
+      confidence: in (0, 1): the share of such draws in which ``fpr`` is to hold, or None.
 
     Raises:
       ValueError: too few records for that rate (the message says how many are needed).
       HealthError: scores that are not finite or all the same.
     """
-    return self.calibrate_scores(self.score(x_typical), fpr)
+    x = self.records(x_typical)
+    return self.calibrate_scores(self.score(x[splits.distinct(x)]), fpr, confidence)
 
-  def calibrate_scores(self, scores: np.ndarray, fpr: float) -> "Detector":
-    """As ``calibrate``, from the scores ``[n]`` of the records, which need not be in memory."""
+  def calibrate_scores(
+    self, scores: np.ndarray, fpr: float, confidence: float | None = None
+  ) -> "Detector":
+    """As ``calibrate``, from scores ``[n]`` of different records, which need not be in memory."""
     health.check_scores(scores)
-    calibration = Calibration.of(scores, fpr)
+    calibration = Calibration.of(scores, fpr, confidence)
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}
     if "threshold" in arrays:  # not in a folder that an earlier release wrote
       arrays["threshold"] = jnp.asarray(calibration.threshold, jnp.float32)
     return dataclasses.replace(
-      self, arrays=arrays, fpr=calibration.fpr, threshold=calibration.threshold
-    )
+      self, arrays=arrays, fpr=calibration.fpr, threshold=calibration.threshold,
+      confidence=calibration.confidence,
+    )  # fmt: skip
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the detector as one folder, see ``artifact``; replaces a detector that is there."""
     artifact.save(self, folder)
 
+  @classmethod
+  def load(cls, folder: str | os.PathLike[str]) -> "Detector":
+    """Reads back what any estimator or run saved; see ``artifact.read``."""
+    return cls(**artifact.read(folder))
+
   def _checked(self, x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x)
+    """Records as the program takes them: less the offset, float32."""
+    processes.claim()
     if x.dtype == object or x.dtype.kind not in "buif":
       raise ValueError(f"Records must be numbers, got an array of {x.dtype}.")
     if x.shape[1:] != self.input_shape or x.ndim == 0:
@@ -265,10 +333,13 @@ class Detector:
       raise ValueError(f"The detector was trained on [{wanted}], got {list(x.shape)}.")
     if not len(x):
       raise ValueError("There are no records to score.")
-    check_finite(x)
+    table.check_finite(x, self.feature_names)
     if self.input_range is not None:
       _check_range(x, *self.input_range)
-    return np.asarray(x, np.float32)
+    return shifted(x, self.input_offset)
+
+
+load = Detector.load
 
 
 def _check_range(x: np.ndarray, low: float, high: float) -> None:
@@ -279,24 +350,4 @@ def _check_range(x: np.ndarray, low: float, high: float) -> None:
     raise ValueError(
       f"Records range from {smallest:g} to {largest:g}, training records from {low:g} to {high:g}: "
       "give them in the units of training (divide bytes by 255)."
-    )
-
-
-def check_finite(x: np.ndarray) -> None:
-  """Raises a ValueError naming row and column of the first NaN or infinity in ``x`` ``[n, ...]``.
-
-  Values that float32 cannot hold count as infinite.
-  """
-  if x.dtype.kind != "f":
-    return
-  with np.errstate(over="ignore"):
-    finite = np.isfinite(np.asarray(x, np.float32))
-  if not finite.all():
-    place = np.argwhere(~finite)[0]
-    value = x[tuple(place)]
-    name = "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"{value:g}"
-    where = f"row {place[0]}" + (f", column {place[-1]}" if x.ndim > 1 else "")
-    raise ValueError(
-      f"Input contains {name} at {where} ({int((~finite).sum())} such values in all); impute or "
-      "remove them."
     )

@@ -1,5 +1,6 @@
 """Preprocessing with the statistics of the training data."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import logging
@@ -9,11 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax import health
+
 logger = logging.getLogger(__name__)
 
-SCALING_CHOICES = ("standard", "contrast", "none")
+SCALING_CHOICES = ("standard", "moments", "contrast", "none")
 CONSTANT_CHOICES = ("drop", "clip")
 LARGEST, SMALLEST = 1e18, 1e-30
+CONSTANT = 1e-12  # spread of a constant column, over its largest value, in float64
+FAR = 1e3  # a center so many deviations from 0 is subtracted before the cast to float32
+TRIMMED, FENCE = 0.01, 2.0  # see ``robust_range``
+QUANTILE_ROWS = 100_000
+EXTREME = 20.0  # see ``extreme_values``
 
 
 def contrast_normalised(x: Any) -> Any:
@@ -34,24 +42,67 @@ def contrast_normalised(x: Any) -> Any:
   return centred / maximum(contrast, floor)
 
 
+def robust_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Where the values of each column lie, but for the few that are farthest out.
+
+  Of ``n`` values the ``k`` smallest and the ``k`` largest are left out, ``k`` 1 % of them, and of
+  few values three (one in ten at most).
+
+  Args:
+    x: ``[n, columns]`` float64; of more than 100,000 rows as many, evenly spread, are looked at.
+
+  Returns:
+    Smallest and largest of the others, each ``[columns]``.
+  """
+  x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
+  n = len(x)
+  k = max(int(np.ceil(TRIMMED * n)), min(3, n // 10)) if n >= 10 else 0
+  ordered = np.partition(x, sorted({k, n - 1 - k}), axis=0)
+  return ordered[k], ordered[n - 1 - k]
+
+
+def _moments(x: np.ndarray, robust: bool) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and deviation of each column of ``x`` ``[n, columns]``, in float64.
+
+  With ``robust`` values beyond twice the span of ``robust_range`` on either side count as lying
+  there (11.6 deviations from the mean of a normal column), so that a few glitches do not set the
+  scale. A column that is constant but for those few has no other scale, and keeps them.
+  """
+  if robust:
+    low, high = robust_range(x)
+    span = np.where(high > low, high - low, np.inf)
+    low, high = low - FENCE * span, high + FENCE * span
+    if (x.min(axis=0) < low).any() or (x.max(axis=0) > high).any():
+      x = np.clip(x, low, high)
+  return x.mean(axis=0), x.std(axis=0)
+
+
+def listed(columns: np.ndarray, names: Sequence[str] | None, most: int = 10) -> str:
+  """Columns for a message, by name where they have one and by number where not."""
+  shown = [repr(names[i]) if names is not None else str(i) for i in columns[:most].tolist()]
+  return ", ".join(shown) + (f", ... ({len(columns)} in all)" if len(columns) > most else "")
+
+
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["center", "scale", "kept"],
-  meta_fields=["clip", "contrast"],
+  meta_fields=["clip", "contrast", "offset"],
 )
 @dataclasses.dataclass(frozen=True)
 class Standardizer:
-  """``clip((x - center) / scale)``, per feature or per channel.
+  """``clip((x - offset - center) / scale)``, per feature or per channel.
 
   A feature that is constant in the training data has no scale, and any change in it would become
   huge (values of 1e4 on Arrhythmia): it is dropped, or kept in its own units and clipped.
 
   Attributes:
-    center: mean, ``[kept features]``, or ``[channels]`` for inputs with more axes.
+    center: mean less the offset, ``[kept features]``, or ``[channels]`` for inputs with more axes.
     scale: standard deviation, same shape; 1 for a constant feature that is kept.
     kept: int32 numbers of the features that are kept, or None for all.
     clip: results are clipped to [-clip, clip], in standard deviations.
     contrast: whether each record is normalised by ``contrast_normalised`` before.
+    offset: of each raw feature or channel, which ``shifted`` subtracts in float64 before float32
+      loses the digits that differ (Unix seconds, pascals); None where there is none to subtract.
   """
 
   center: jax.Array
@@ -59,6 +110,7 @@ class Standardizer:
   kept: jax.Array | None
   clip: float = 20.0
   contrast: bool = False
+  offset: tuple[float, ...] | None = None
 
   @classmethod
   def fit(
@@ -68,18 +120,22 @@ class Standardizer:
     scaling: str = "standard",
     constant: str = "drop",
     clip: float = 20.0,
+    names: Sequence[str] | None = None,
   ) -> "Standardizer":
     """Statistics of ``x``, computed in float64.
 
     Args:
       x: ``[n, features]``: per feature; ``[n, ..., channels]``: per channel.
-      scaling: "standard" (zero mean, unit variance), "contrast" (each image or series by its own
-        mean and contrast first, see ``contrast_normalised``) or "none" (raw values, for inputs
-        whose distances mean something already).
-      constant: "drop" or "clip", what becomes of features with a standard deviation below 1e-6
-        of their largest value (or below 1e-30, where float32 ends). Channels of images and series
-        are never dropped.
+      scaling: "standard" (zero mean, unit variance, where a few values far from all others do not
+        set the scale, see ``robust_range``), "moments" (the plain mean and deviation, as the paper
+        has them), "contrast" (each image or series by its own mean and contrast first, see
+        ``contrast_normalised``) or "none" (raw values, for inputs whose distances mean something
+        already).
+      constant: "drop" or "clip", what becomes of features that have one value, or a standard
+        deviation below 1e-12 of their largest value (5e-7 where ``x`` is float32; or below 1e-30,
+        where float32 ends). Channels of images and series are never dropped.
       clip: in standard deviations, > 0; raw values are not clipped.
+      names: of the features, for messages.
 
     Raises:
       ValueError: no feature varies, an unknown ``scaling`` or ``constant``, ``clip <= 0``, a
@@ -91,49 +147,68 @@ class Standardizer:
       raise ValueError(f"constant must be one of {CONSTANT_CHOICES}, got {constant!r}.")
     if not clip > 0:
       raise ValueError(f"clip must be > 0, got {clip!r}.")
-    contrast = scaling == "contrast"
-    if contrast and np.ndim(x) < 3:
+    if scaling == "contrast" and np.ndim(x) < 3:
       raise ValueError(
         "scaling 'contrast' is for images and series, whose values have one unit; these records "
         "are rows of features: take 'standard'."
       )
-    x = np.asarray(x, np.float64)
-    axes = tuple(range(x.ndim - 1))
-    largest = np.abs(x).max(axis=axes)
+    x = np.asarray(x)
+    tolerance = max(CONSTANT, 4.0 * np.finfo(x.dtype).eps) if x.dtype.kind == "f" else CONSTANT
+    rows, flat = x.ndim == 2, x.astype(np.float64, copy=False).reshape(-1, x.shape[-1])
+    largest = np.abs(flat).max(axis=0)
     if largest.max(initial=0.0) > LARGEST:
       column = int(largest.argmax())
       raise ValueError(
-        f"Column {column} holds {largest[column]:.3g}; values beyond {LARGEST:g} overflow float32. "
-        "Rescale or remove it."
+        f"Column {listed(np.array([column]), names)} holds {largest[column]:.3g}; values beyond "
+        f"{LARGEST:g} overflow float32. Rescale or remove it."
       )
-    if contrast:
-      x = contrast_normalised(x)
-      largest = np.abs(x).max(axis=axes)
-    center, scale = x.mean(axis=axes), x.std(axis=axes)
-    varies = scale > np.maximum(1e-6 * largest, SMALLEST)
+    if scaling == "contrast":
+      flat = contrast_normalised(x.astype(np.float64, copy=False)).reshape(flat.shape)
+      largest = np.abs(flat).max(axis=0)
+    center, scale = _moments(flat, robust=scaling == "standard")
+    varies = (np.ptp(flat, axis=0) > 0) & (scale > np.maximum(tolerance * largest, SMALLEST))
     if not varies.any():
       raise ValueError(
         "Every feature is constant over the training rows; there is nothing to learn from."
       )
+    offset = None
+    if scaling in ("standard", "moments"):
+      far = varies & (np.abs(center) > FAR * scale)
+      if far.any():
+        shift = np.where(far, center, 0.0)
+        offset, center = tuple(shift.tolist()), center - shift
     kept = None
     if not varies.all():
-      names = ", ".join(map(str, np.flatnonzero(~varies)[:10]))
-      more = ", ..." if (~varies).sum() > 10 else ""
-      if constant == "drop" and x.ndim == 2:
-        logger.warning("Dropped %d constant features: %s%s.", (~varies).sum(), names, more)
+      columns = np.flatnonzero(~varies)
+      text = f"{len(columns)} constant features: {listed(columns, names)}"
+      if constant == "drop" and rows:
+        logger.warning("Dropped %s.", text)
         kept = jnp.asarray(np.flatnonzero(varies), jnp.int32)
         center, scale = center[varies], scale[varies]
       else:
-        logger.warning("Clipped %d constant features: %s%s.", (~varies).sum(), names, more)
+        logger.warning("Clipped %s.", text)
         scale = np.where(varies, scale, 1.0)
     if scaling == "none":
       center, scale, clip = np.zeros_like(center), np.ones_like(scale), np.inf
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
-    return cls(as_float32(center), as_float32(scale), kept, float(clip), contrast)
+    contrast = scaling == "contrast"
+    return cls(as_float32(center), as_float32(scale), kept, float(clip), contrast, offset)
+
+  def shifted(self, x: np.ndarray) -> np.ndarray:
+    """Raw records ``[n, ...]`` less the offset, as float32: what ``__call__`` takes."""
+    return shifted(x, self.offset)
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps raw ``[batch, ...]`` to standardised float32 ``[batch, ...]``."""
-    x = jnp.asarray(x, jnp.float32)
+    """Standardises records.
+
+    Args:
+      x: ``[batch, ...]``: a NumPy array of raw records, or what ``shifted`` made of them as an
+        array of JAX.
+
+    Returns:
+      float32 ``[batch, ...]``.
+    """
+    x = jnp.asarray(self.shifted(x) if isinstance(x, np.ndarray) else x, jnp.float32)
     if self.kept is not None:
       x = jnp.take(x, self.kept, axis=-1)
     if self.contrast:
@@ -141,6 +216,46 @@ class Standardizer:
     per_feature = (1,) * (x.ndim - 1) + (-1,)
     center, scale = self.center.reshape(per_feature), self.scale.reshape(per_feature)
     return jnp.clip((x - center) / scale, -self.clip, self.clip)
+
+
+def shifted(x: np.ndarray, offset: Sequence[float] | None) -> np.ndarray:
+  """Raw records ``[n, ..., columns]`` less their offset, subtracted in float64; float32."""
+  if offset is None:
+    return np.asarray(x, np.float32)
+  return (np.asarray(x, np.float64) - np.asarray(offset, np.float64)).astype(np.float32)
+
+
+def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.Finding:
+  """Whether a column holds values so far from all others that they must be errors or sentinels.
+
+  Args:
+    x: ``[n, ...]`` raw training records; the last axis is that of columns or channels.
+    names: of the columns.
+
+  Returns:
+    The number of columns with a value beyond 20 times the span of ``robust_range``; where a column
+    has no span, beyond 1,000 times its usual value and its smallest change.
+  """
+  flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+  low, high = robust_range(flat)
+  usual = 0.5 * (low + high)
+  distance = np.maximum(flat.max(axis=0) - high, low - flat.min(axis=0))
+  limit = EXTREME * (high - low)
+  for i in np.flatnonzero((high == low) & (distance > 0)).tolist():
+    changes = np.abs(flat[:, i] - usual[i])
+    limit[i] = 1000.0 * max(abs(usual[i]), float(changes[changes > 0].min()))
+  found = np.flatnonzero(distance > limit)
+  told = []
+  for i in found[:5].tolist():
+    worst = float(flat[np.abs(flat[:, i] - usual[i]).argmax(), i])
+    name = listed(np.array([i]), names)
+    told.append(f"{name} holds {worst:g}, nearly all others lie in [{low[i]:g}, {high[i]:g}]")
+  more = f"; and {len(found) - 5} more columns" if len(found) > 5 else ""
+  return health.Finding.of(
+    "columns with values far from all others", len(found), not len(found),
+    f"Column {'; column '.join(told)}{more}. Is it an error, or a code for a missing value? Remove "
+    "such records, or write what is meant.",
+  )  # fmt: skip
 
 
 @jax.tree_util.register_static

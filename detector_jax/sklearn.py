@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from detector_jax import artifact
+from detector_jax import artifact, processes, table
 from detector_jax import detector as detector_lib
 
 
@@ -25,6 +25,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     offset_: ``decision_function = score_samples - offset_``.
     n_features_in_: number of features of ``[n, features]``; length of the first axis of a record
       with more axes.
+    feature_names_in_: names of the columns, where ``fit`` saw some. Records with names are then
+      matched by name, in any order, after ``load`` too.
   """
 
   detector_: detector_lib.Detector
@@ -52,18 +54,19 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     check_is_fitted(self, "detector_")
     return self.detector_.p_value(self._validated(X, reset=False))
 
-  def calibrate(self, X: Any, fpr: float) -> Self:  # pylint: disable=invalid-name
+  def calibrate(self, X: Any, fpr: float, confidence: float | None = None) -> Self:  # pylint: disable=invalid-name
     """Sets the threshold at a stated false-positive rate, from held-out typical records.
 
     Args:
-      X: ``[n, ...]`` typical records that ``fit`` did not see.
-      fpr: in (0, 1).
+      X: ``[n, ...]`` typical records that ``fit`` did not see; equal ones count once.
+      fpr: in (0, 1); holds in expectation over draws of these records.
+      confidence: in (0, 1): the share of such draws in which ``fpr`` is to hold, or None.
 
     Raises:
       ValueError: too few records for that rate.
     """
     check_is_fitted(self, "detector_")
-    self.detector_ = self.detector_.calibrate(self._validated(X, reset=False), fpr)
+    self.detector_ = self.detector_.calibrate(self._validated(X, reset=False), fpr, confidence)
     return self
 
   @property
@@ -87,7 +90,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     Raises:
       ArtifactError: not a detector, or one that another class saved.
     """
-    detector = artifact.load(folder)
+    detector = detector_lib.load(folder)
     facts = detector.metadata.get("estimator", {})
     if facts.get("class") != cls.__name__:
       raise artifact.ArtifactError(
@@ -101,30 +104,61 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
   def _set_detector(self, detector: detector_lib.Detector) -> None:
     self.detector_ = detector
     self.n_features_in_ = detector.input_shape[0]
+    if (names := detector.feature_names) is not None:
+      self.feature_names_in_ = np.asarray(names, object)
 
   def _facts(self) -> dict[str, Any]:
-    """Class and parameters, for the detector's metadata."""
-    params = {name: value for name, value in self.get_params(deep=False).items() if _is_json(value)}
-    return {"class": type(self).__name__, "params": params}
+    """Class and parameters, for the detector's metadata; scalars of NumPy as Python's."""
+    params = {name: plain(value) for name, value in self.get_params(deep=False).items()}
+    known = {name: value for name, value in params.items() if _is_json(value)}
+    return {"class": type(self).__name__, "params": known}
+
+  def _names(self) -> tuple[str, ...] | None:
+    """Names of the training columns, None where they had none."""
+    names = getattr(self, "feature_names_in_", None)
+    return None if names is None else tuple(names.tolist())
 
   def _validated(self, X: Any, *, reset: bool) -> np.ndarray:  # pylint: disable=invalid-name
     """Checks records, with the column of a bad value named; float64 or float32 ``[n, ...]``."""
-    X = validate_data(
-      self,
-      X,
-      reset=reset,
-      allow_nd=True,
+    processes.claim()
+    least = 2 if reset else 1
+    names = table.names_of(X)
+    if names is None or (not reset and self._names() is None):
+      if isinstance(X, np.ma.MaskedArray) or (names is not None and not hasattr(X, "columns")):
+        X = table.records(X)  # scikit-learn knows neither masks nor dicts
+      X = validate_data(
+        self,
+        X,
+        reset=reset,
+        allow_nd=True,
+        ensure_all_finite=False,
+        dtype=[np.float64, np.float32],
+        ensure_min_samples=least,
+      )
+      table.check_finite(X, self._names())
+      return X
+    x = check_array(
+      table.records(X, None if reset else self._names()),
       ensure_all_finite=False,
       dtype=[np.float64, np.float32],
-      ensure_min_samples=2 if reset else 1,
+      ensure_min_samples=least,
+      estimator=self,
     )
-    detector_lib.check_finite(X)
-    return X
+    if reset:
+      self.feature_names_in_ = np.asarray(names, object)
+      self.n_features_in_ = len(names)
+    table.check_finite(x, self._names())
+    return x
 
   def __sklearn_tags__(self) -> Any:
     tags = super().__sklearn_tags__()
     tags.input_tags.three_d_array = True
     return tags
+
+
+def plain(value: Any) -> Any:
+  """A scalar of NumPy as Python's; anything else as it is."""
+  return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_json(value: Any) -> bool:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from detector_jax import epoch_loop
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, whole
 from drocc_jax import networks, projections, update, wide_search
 from drocc_jax.search import SearchInfo, search
 from drocc_jax.update import Term
@@ -120,16 +120,16 @@ class Config:
       require(self.mu >= 0, "mu", ">= 0", self.mu)
     if self.step_size is not None:
       require(self.step_size > 0, "step_size", "> 0", self.step_size)
-    require(self.num_steps >= 0, "num_steps", ">= 0", self.num_steps)
-    require(self.project_every >= 1, "project_every", ">= 1", self.project_every)
+    whole("num_steps", self.num_steps, 0)
+    whole("project_every", self.project_every)
+    whole("warmup_steps", self.warmup_steps, 0)
+    whole("total_steps", self.total_steps, 0)
     if self.noise_scale is not None:
       require(self.noise_scale > 0, "noise_scale", "> 0", self.noise_scale)
-    require(self.warmup_steps >= 0, "warmup_steps", ">= 0", self.warmup_steps)
     require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}", self.optimizer)
     require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
     require(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
     require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
-    require(self.total_steps >= 0, "total_steps", ">= 0", self.total_steps)
     require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
     require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
     known = tuple(networks.PRECISIONS)

@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from detector_jax import epoch_loop
+from detector_jax import batching, epoch_loop
 from drocc_jax import networks
 
 
@@ -41,8 +41,7 @@ def of(network: nn.Module, members: int) -> Network:
   Raises:
     ValueError: ``members`` is below 1.
   """
-  if members < 1:
-    raise ValueError(f"members must be >= 1, got {members!r}.")
+  members = batching.whole("members", members)
   return network if members == 1 else Ensemble(network, members)
 
 

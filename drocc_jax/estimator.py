@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from detector_jax import health
-from detector_jax.sklearn import DetectorEstimator
+from detector_jax.sklearn import DetectorEstimator, plain
+from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 
 AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
@@ -49,14 +50,19 @@ class DROCC(DetectorEstimator):
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.
     precision: "float32", or "bf16" in the search; see ``drocc.Config``.
-    scaling: "standard" (unit variance), "contrast" (images and series by their own contrast first)
-      or "none" (raw values).
+    scaling: "standard" (unit variance, by a scale that a few far values do not set), "moments"
+      (the plain mean and deviation), "contrast" (images and series by their own contrast first) or
+      "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
-    fpr: false-positive rate of the threshold, from held-out rows; "auto": 5 %, or the smallest
-      that the held-out rows can defend.
-    calibration_size: share of the rows held out for that, at most 1,000 rows. 0 trains on all
-      rows; the threshold is then the network's own boundary, and there are no p-values.
+    fpr: false-positive rate of the threshold, from held-out rows, in expectation over draws of
+      these; "auto": 5 %, or the smallest that the held-out rows can defend. A rate that cannot be
+      defended is refused before training.
+    confidence: in (0, 1), the share of draws of held-out rows in which ``fpr`` is to hold; None
+      states it in expectation.
+    calibration_size: share of the different rows held out for that, at most 1,000 rows, and more
+      (up to half) where ``fpr`` needs them. 0 trains on all rows; the threshold is then the
+      network's own boundary, and there are no p-values.
     random_state: seed, RandomState or None. The same seed gives the same bits.
 
   Attributes:
@@ -99,6 +105,7 @@ class DROCC(DetectorEstimator):
     constant: str = "drop",
     clip: float = 20.0,
     fpr: float | str = "auto",
+    confidence: float | None = None,
     calibration_size: float = 0.2,
     random_state: Any = None,
   ):
@@ -124,39 +131,47 @@ class DROCC(DetectorEstimator):
     self.constant = constant
     self.clip = clip
     self.fpr = fpr
+    self.confidence = confidence
     self.calibration_size = calibration_size
     self.random_state = random_state
 
-  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
     """Trains on typical records.
 
     Args:
       X: ``[n, features]``, ``[n, time, channels]`` or ``[n, height, width, channels]``, n >= 2.
+        Columns may have names, see ``feature_names_in_``.
       y: ignored.
+      groups: ``[n]`` labels of what records belong to (patients, machines, recordings): records of
+        one group are never both trained on and held out for the threshold. Equal records never are.
 
     Raises:
       ValueError: data or a setting that cannot be used; the message names it.
       HealthError: training diverged, or its scores are constant or upside down.
     """
     del y
-    return self._train(self._validated(X, reset=True), None)
+    return self._train(self._validated(X, reset=True), None, groups)
 
-  def _train(self, x: np.ndarray, negatives: np.ndarray | None) -> Self:
+  def _train(self, x: np.ndarray, negatives: np.ndarray | None, groups: Any) -> Self:
     """Trains on typical records ``[n, ...]`` and, where there are any, given negatives."""
     config = self._config()
-    seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-    rows, held_out = recipe.calibration_rows(len(x), self.calibration_size, seed)
+    fpr, names = self._or_none("fpr"), self._names()
+    seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
+    rows, held_out = calibration_rows(
+      x, self.calibration_size, seed, fpr=fpr, confidence=self.confidence, groups=groups
+    )
     prepared = recipe.prepare(
       x[rows],
       config,
       negatives=negatives,
       network=self._or_none("network"),
-      members=self.members,
-      batch_size=self.batch_size,
+      members=plain(self.members),
+      batch_size=plain(self.batch_size),
       epochs=self._or_none("epochs"),
       scaling=self.scaling,
       constant=self.constant,
-      clip=self.clip,
+      clip=plain(self.clip),
+      names=names,
     )
     init_key, train_key = recipe.keys(seed)
     state, info = prepared.program.train_epochs(
@@ -173,6 +188,7 @@ class DROCC(DetectorEstimator):
       "training_records": len(rows),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
+      "feature_names": names,
     }
     self._set_detector(
       recipe.finish(
@@ -181,9 +197,10 @@ class DROCC(DetectorEstimator):
         prepared.preprocessing,
         x[rows],
         x[held_out],
-        self._or_none("fpr"),
+        fpr,
         metadata,
         prepared.program.examine,
+        plain(self.confidence),
       )
     )
     return self
@@ -193,7 +210,10 @@ class DROCC(DetectorEstimator):
     fields = {field.name for field in dataclasses.fields(self._algorithm.Config)}
     named = fields & self.get_params(deep=False).keys()
     return self._algorithm.Config(
-      **{name: self._or_none(name) if name in AUTOMATIC else getattr(self, name) for name in named}
+      **{
+        name: self._or_none(name) if name in AUTOMATIC else plain(getattr(self, name))
+        for name in named
+      }
     )
 
   def _or_none(self, name: str) -> Any:
@@ -203,4 +223,4 @@ class DROCC(DetectorEstimator):
       if value != "auto":
         raise ValueError(f'{name} must be "auto" or no string, got {value!r}.')
       return None
-    return value
+    return plain(value)

@@ -58,6 +58,7 @@ class DROCCOE(DROCC):
     constant: str = "drop",
     clip: float = 20.0,
     fpr: float | str = "auto",
+    confidence: float | None = None,
     calibration_size: float = 0.2,
     random_state: Any = None,
   ):
@@ -84,17 +85,19 @@ class DROCCOE(DROCC):
       constant=constant,
       clip=clip,
       fpr=fpr,
+      confidence=confidence,
       calibration_size=calibration_size,
       random_state=random_state,
     )
     self.nu = nu
 
-  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
     """Trains on typical records and given negatives.
 
     Args:
       X: ``[n, features]``, ``[n, time, channels]`` or ``[n, height, width, channels]``.
       y: ``[n]``, +1 for a typical record and -1 for a negative; at least 2 and 1 of them.
+      groups: ``[n]``, see ``DROCC.fit``; those of negatives count for nothing.
 
     Raises:
       ValueError: data, labels or a setting that cannot be used; the message names it.
@@ -103,7 +106,8 @@ class DROCCOE(DROCC):
     x = self._validated(X, reset=True)
     typical = self._typical(y, len(x))
     _check_apart(x[typical], x[~typical])
-    return self._train(x[typical], x[~typical])
+    groups = None if groups is None else np.asarray(groups)[typical]
+    return self._train(x[typical], x[~typical], groups)
 
   def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:  # pylint: disable=invalid-name
     """``fit(X, y).predict(X)``."""
@@ -194,6 +198,7 @@ class DROCCLF(DROCCOE):
     constant: str = "drop",
     clip: float = 20.0,
     fpr: float | str = "auto",
+    confidence: float | None = None,
     calibration_size: float = 0.2,
     random_state: Any = None,
   ):
@@ -221,6 +226,7 @@ class DROCCLF(DROCCOE):
       constant=constant,
       clip=clip,
       fpr=fpr,
+      confidence=confidence,
       calibration_size=calibration_size,
       random_state=random_state,
     )

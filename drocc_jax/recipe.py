@@ -3,7 +3,7 @@
 The estimator and the launcher share these; the train steps know nothing of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -15,14 +15,13 @@ from scipy import stats
 
 from detector_jax import batching, epoch_loop, health
 from detector_jax.detector import Detector
-from detector_jax.preprocessing import Identity, Standardizer
+from detector_jax.preprocessing import Identity, Standardizer, extreme_values
+from detector_jax.splits import attainable_fpr
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks
 
 TRAIN_STEPS = 1500
 DENSE_MU, VECTOR_RADIUS = 10.0, 0.8
 DENSE_PIXELS = 64 * 64
-AUTO_FPR = 0.05
-CALIBRATION_CAP = 1000
 EXAMINED = 128
 
 
@@ -152,37 +151,9 @@ class NegativeLogit:
     return -ensemble.logits(self.network, params, stats, x)
 
 
-def calibration_rows(num_rows: int, size: float, key: int) -> tuple[np.ndarray, np.ndarray]:
-  """Splits row numbers into training and calibration rows at random.
-
-  Args:
-    num_rows: ``n``.
-    size: share held out, in [0, 1); at least one row when above 0, at most 1,000.
-    key: seed of the split.
-
-  Returns:
-    Sorted training rows and sorted calibration rows.
-
-  Raises:
-    ValueError: ``size`` is out of its range or leaves no row to train on.
-  """
-  if not 0.0 <= size < 1.0:
-    raise ValueError(f"calibration_size must be in [0, 1), got {size!r}.")
-  held_out = min(int(np.ceil(size * num_rows)), CALIBRATION_CAP)
-  if num_rows - held_out < 1:
-    raise ValueError(f"calibration_size={size} of {num_rows} rows leaves none to train on.")
-  order = np.random.default_rng(key).permutation(num_rows)
-  return np.sort(order[held_out:]), np.sort(order[:held_out])
-
-
-def attainable_fpr(num_rows: int) -> float:
-  """5 %, or the smallest false-positive rate that so few calibration rows can defend."""
-  return max(AUTO_FPR, 1.0 / (num_rows + 1))
-
-
 def standardise(preprocessing: Standardizer, x: np.ndarray) -> np.ndarray:
   """Preprocesses records ``[n, ...]`` to NumPy float32 ``[n, ...]``."""
-  x = np.asarray(x, np.float32)
+  x = preprocessing.shifted(x)
   rows_at_once = int(np.clip(2**21 // x[0].size, 16, 1024))
   return batching.in_batches(lambda rows: _apply(preprocessing, rows), x, rows_at_once)
 
@@ -201,6 +172,7 @@ def finish(
   fpr: float | None,
   metadata: dict[str, Any],
   examine: Callable[..., Any] | None = None,
+  confidence: float | None = None,
 ) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
@@ -212,18 +184,24 @@ def finish(
     x_calibration: ``[m, ...]`` raw held-out typical records; with none the threshold is the
       network's own boundary, logit 0.
     fpr: false-positive rate of the threshold; None takes ``attainable_fpr``.
-    metadata: facts that travel with the detector; what its checks came to joins them as "health".
+    metadata: facts that travel with the detector, "feature_names" among them where there are any;
+      what its checks came to joins them as "health", columns dropped as constant as "constants".
     examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too.
+    confidence: see ``calibration.conformal_threshold``.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
     ValueError: too few calibration records for ``fpr``.
   """
+  if preprocessing.kept is not None:
+    dropped = np.setdiff1d(np.arange(x.shape[1]), np.asarray(preprocessing.kept))
+    metadata = {**metadata, "constants": [[int(i), float(x[0, i])] for i in dropped]}
   detector = Detector.create(
     NegativeLogit(network), state.average, preprocessing, x.shape[1:], metadata=metadata
   )
   typical = x_calibration if len(x_calibration) >= 20 else x
-  findings = check_health(detector, detector.score(typical[:1000]), typical)
+  findings = [extreme_values(x, metadata.get("feature_names"))]
+  findings += check_health(detector, detector.score(typical[:1000], warn=False), typical)
   if examine is not None:
     findings += examined(examine, state, standardise(preprocessing, typical))
   health.warn(findings)
@@ -232,9 +210,9 @@ def finish(
     if fpr is not None:
       raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
     return detector
-  return detector.calibrate(
-    x_calibration, attainable_fpr(len(x_calibration)) if fpr is None else fpr
-  )
+  if fpr is None:
+    fpr = attainable_fpr(len(x_calibration), confidence)
+  return detector.calibrate(x_calibration, fpr, confidence)
 
 
 def check_health(
@@ -260,6 +238,8 @@ def check_health(
     arrays={**detector.arrays, "preprocessing": Identity()},
     input_shape=z.shape[1:],
     input_range=None,
+    input_offset=None,
+    metadata_json="{}",
   )
   return [health.check_not_inverted(scores, far.score(_far_points(z)))]
 
@@ -336,6 +316,7 @@ def prepare(
   scaling: str = "standard",
   constant: str = "drop",
   clip: float = 20.0,
+  names: Sequence[str] | None = None,
 ) -> Prepared:
   """Standardises the training rows and settles what is not set.
 
@@ -348,9 +329,10 @@ def prepare(
     members: networks to train, see ``ensemble``.
     batch_size: examples per step; smaller data sets are one batch.
     epochs: None takes as many as make about 1,500 steps.
-    scaling: "standard", "contrast" or "none", see ``Standardizer.fit``.
+    scaling: "standard", "moments", "contrast" or "none", see ``Standardizer.fit``.
     constant: what becomes of constant features, see ``Standardizer.fit``.
     clip: in standard deviations, see ``Standardizer.fit``.
+    names: of the features, for messages.
 
   Raises:
     ValueError: a setting is out of its range, the data cannot be standardised, or negatives are
@@ -360,12 +342,12 @@ def prepare(
   empty = negatives is not None and not len(negatives)
   if empty or (negatives is None) == isinstance(config, drocc_oe.Config):
     raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
-  if batch_size < 1:
-    raise ValueError(f"batch_size must be >= 1, got {batch_size!r}.")
-  if epochs is not None and epochs < 1:
-    raise ValueError(f"epochs must be >= 1, got {epochs!r}.")
+  batch_size = batching.whole("batch_size", batch_size)
+  epochs = None if epochs is None else batching.whole("epochs", epochs)
   known = x if negatives is None else np.concatenate([x, negatives])
-  preprocessing = Standardizer.fit(known, scaling=scaling, constant=constant, clip=clip)
+  preprocessing = Standardizer.fit(
+    known, scaling=scaling, constant=constant, clip=clip, names=names
+  )
   z = standardise(preprocessing, x)
   given = None if negatives is None else standardise(preprocessing, negatives)
   rows = epoch_loop.put(z, negatives=given)

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from detector_jax import epoch_loop, health
-from detector_jax.sklearn import DetectorEstimator
+from detector_jax.sklearn import DetectorEstimator, plain
 from fingerprint_jax import recipe, train
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,8 @@ class NeuralFP(DetectorEstimator):
       innermost submodules; or a function ``x -> {name: activation}`` (``(variables, x) -> ...``
       where there are variables).
     variables: its trained variables, ``{"params": ...}`` and the like, or the parameters alone.
-    fpr: false-positive rate of the whole rule, in (0, 1).
+    fpr: false-positive rate of the whole rule, in (0, 1), in expectation over draws of the
+      held-out records.
     layers: names of the layers to use; None takes all.
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
     apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
@@ -80,8 +81,9 @@ class NeuralFP(DetectorEstimator):
     epochs: over the training records; "auto": as many as make about 1,500 steps.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0.
-    calibration_size: share of the records held out, at most 6,000: half tell how errors are
-      distributed, half set the threshold.
+    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
+    calibration_size: share of the different records held out, at most 6,000: half tell how errors
+      are distributed, half set the threshold.
     random_state: seed, RandomState or None. The same seed gives the same numbers.
 
   Attributes:
@@ -108,6 +110,7 @@ class NeuralFP(DetectorEstimator):
     epochs: int | str = "auto",
     batch_size: int = 256,
     learning_rate: float = 5e-3,
+    confidence: float | None = None,
     calibration_size: float = 0.2,
     random_state: Any = None,
   ):
@@ -122,15 +125,18 @@ class NeuralFP(DetectorEstimator):
     self.epochs = epochs
     self.batch_size = batch_size
     self.learning_rate = learning_rate
+    self.confidence = confidence
     self.calibration_size = calibration_size
     self.random_state = random_state
 
-  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
     """Learns the fingerprints from the network's own training records.
 
     Args:
       X: ``[n, ...]`` records as the network takes them.
       y: ignored.
+      groups: ``[n]`` labels of what records belong to: records of one group have one role. Equal
+        records have, too.
 
     Raises:
       ValueError: network, variables, records or a setting that cannot be used; the message names
@@ -148,9 +154,14 @@ class NeuralFP(DetectorEstimator):
     if isinstance(self.layers, str):
       raise ValueError(f"layers must be a sequence of names, got {self.layers!r}; give a tuple.")
     x = np.asarray(x, np.float32)
-    seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-    rows = recipe.split_rows(len(x), self.calibration_size, self.fpr, seed)
-    config = train.Config(self._epochs(len(rows.train)), self.batch_size, self.learning_rate)
+    seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
+    fpr, confidence = plain(self.fpr), plain(self.confidence)
+    rows = recipe.split_rows(
+      x, self.calibration_size, fpr, seed, confidence=confidence, groups=groups
+    )
+    config = train.Config(
+      self._epochs(len(rows.train)), plain(self.batch_size), plain(self.learning_rate)
+    )
     init_key, train_key = jax.random.split(jax.random.key(seed))
     prepared = recipe.prepare(
       self.network,
@@ -171,8 +182,13 @@ class NeuralFP(DetectorEstimator):
       x[rows.train],
       x[rows.reference],
       x[rows.calibration],
-      self.fpr,
-      {"estimator": self._facts(), "training_records": len(rows.train)},
+      fpr,
+      {
+        "estimator": self._facts(),
+        "training_records": len(rows.train),
+        "feature_names": self._names(),
+      },
+      confidence,
     )
     self._set_detector(detector)
     return self
@@ -202,7 +218,7 @@ class NeuralFP(DetectorEstimator):
 
   def _epochs(self, num_rows: int) -> int:
     if self.epochs != "auto":
-      return int(self.epochs)
+      return plain(self.epochs)
     per_epoch = epoch_loop.steps_per_epoch(num_rows, max(1, min(self.batch_size, num_rows)))
     return max(1, round(TRAIN_STEPS / per_epoch))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, calibration, epoch_loop, health
+from detector_jax import batching, calibration, epoch_loop, health, splits
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
 from fingerprint_jax import autoencoders, fingerprint, one_out, taps, train
@@ -42,38 +42,55 @@ class Rows:
   calibration: np.ndarray
 
 
-def split_rows(num_rows: int, size: float, fpr: float, seed: int) -> Rows:
+def split_rows(
+  x: np.ndarray,
+  size: float,
+  fpr: float,
+  seed: int,
+  *,
+  confidence: float | None = None,
+  groups: np.ndarray | None = None,
+) -> Rows:
   """Splits the records at random; half of those held out are the reference.
 
+  Equal records, and those of one group, have one role; of equal ones one is held out, and the
+  others do nothing.
+
   Args:
-    num_rows: ``n``.
-    size: share held out, in (0, 1), at most 6,000 records.
+    x: ``[n, ...]`` records.
+    size: share of the different records held out, in (0, 1), at most 6,000.
     fpr: false-positive rate that the calibration records must be able to defend.
     seed: of the split.
+    confidence: see ``calibration.conformal_threshold``.
+    groups: ``[n]`` labels of records that must not be divided, or None.
 
   Raises:
     ValueError: a setting out of its range, or too few records for ``fpr``; says how many it takes.
   """
   if not 0.0 < size < 1.0:
     raise ValueError(f"calibration_size must be in (0, 1), got {size!r}.")
-  if not 0.0 < fpr < 1.0:
-    raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
-  held_out = min(int(np.ceil(size * num_rows)), HELD_OUT_CAP)
-  if held_out >= num_rows:
+  calibration.check_rate(fpr, confidence)
+  ids, first = splits.group_rows(x, groups), splits.distinct(x)
+  held_out = min(int(np.ceil(size * len(first))), HELD_OUT_CAP)
+  if held_out >= len(first):
     raise ValueError(
-      f"calibration_size={size:g} of {num_rows} records leaves none to train on; hold out fewer."
+      f"calibration_size={size:g} of {len(first)} different records leaves none to train on; hold "
+      "out fewer."
     )
-  needed = max(calibration.records_needed(fpr), 2 * one_out.TAIL_RECORDS)
-  if held_out // 2 < needed:
+  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
+  middle = held_out // 2
+  parts = splits.divide(ids[first], [middle, held_out - middle], seed)
+  reference, calibrating = (np.sort(first[part]) for part in parts[:2])
+  if min(len(reference), len(calibrating)) < needed:
     raise ValueError(
       f"A false-positive rate of {fpr:g} needs {2 * needed} held-out records (half tell how errors "
-      f"are distributed, half set the threshold), but calibration_size={size:g} of {num_rows} "
-      f"records is {held_out}: give more records, or ask for a larger fpr."
+      f"are distributed, half set the threshold), no two of them equal, but "
+      f"calibration_size={size:g} of {len(first)} different records, at most {HELD_OUT_CAP:,}, is "
+      f"{len(reference) + len(calibrating)}: give more records, or ask for a larger fpr."
     )
-  order = np.random.default_rng(seed).permutation(num_rows)
-  middle = held_out // 2
-  reference, calibrating, training = np.split(order, [middle, held_out])
-  return Rows(np.sort(training), np.sort(reference), np.sort(calibrating))
+  held = np.concatenate([reference, calibrating])
+  training = np.flatnonzero(~np.isin(ids, ids[held]))
+  return Rows(training, reference, calibrating)
 
 
 @dataclasses.dataclass
@@ -175,6 +192,7 @@ def finish(
   x_calibration: np.ndarray,
   fpr: float,
   metadata: Mapping[str, Any],
+  confidence: float | None = None,
 ) -> Detector:
   """Weights, reference distribution and threshold: the Detector.
 
@@ -186,6 +204,7 @@ def finish(
     x_calibration: ``[m, ...]`` held-out records that set the threshold.
     fpr: false-positive rate of the whole rule.
     metadata: facts that travel with the detector.
+    confidence: see ``calibration.conformal_threshold``.
 
   Raises:
     ValueError: too few records for ``fpr``, or a layer whose errors are all alike.
@@ -228,7 +247,7 @@ def finish(
     input_range=(float(sample.min()), float(sample.max())),
     batch_size=BATCH_SIZE,
   )
-  return detector.calibrate(x_calibration, fpr)
+  return detector.calibrate(x_calibration, fpr, confidence)
 
 
 def num_parameters(prepared: Prepared) -> int:

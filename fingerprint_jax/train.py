@@ -37,10 +37,8 @@ class Config:
 
   def validate(self) -> None:
     """Raises a ValueError that names a setting out of its range."""
-    if self.epochs < 1:
-      raise ValueError(f"epochs must be >= 1, got {self.epochs!r}.")
-    if self.batch_size < 1:
-      raise ValueError(f"batch_size must be >= 1, got {self.batch_size!r}.")
+    batching.whole("epochs", self.epochs)
+    batching.whole("batch_size", self.batch_size)
     if not 0.0 < self.learning_rate < np.inf:
       raise ValueError(f"learning_rate must be > 0, got {self.learning_rate!r}.")
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from launch import evaluation
 from launch import flags as common
+from launch.reporting import evaluated
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 
@@ -21,10 +22,14 @@ def main() -> None:
   table = Table("metric", "value", "95 % interval", title=f"{workdir}, last epoch")
   ends = {**result["intervals"]["metrics"], **result["intervals"]["decision"]}
   for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
-    table.add_row(name, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
+    if value is not None:
+      title = evaluated.METRICS.get(name, name)
+      table.add_row(title, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
   console = Console()
   console.print(table)
-  for finding in result["detector"].get("health", []):
+  if note := evaluated.note(result):
+    print(f"note:    {note}")
+  for finding in result["health"]:
     verdict = "passed" if finding["passed"] else f"WARNING: {finding['message']}"
     print(f"health:  {finding['check']} {finding['value']:.4g}, {verdict}")
   if sources := result.get("sources"):

@@ -1,19 +1,20 @@
 """Evaluates the Detector of a run on its test set, knowing nothing of the method."""
 
+import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
 import detector_jax
-from detector_jax import metrics
+from detector_jax import atomic, metrics
 from launch import data, run
 from launch.data import streaming
 from launch.reporting import evaluated, intervals
 
+RATES = {"realised_fpr": 0, "recall": 1}  # shares of typical and of anomalous records flagged
 PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn")
 
 
@@ -25,8 +26,9 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
 
   Returns:
     What ``metrics.json`` holds: every metric, label counts, realised false-positive rate,
-    bootstrap intervals, configuration and versions; where the test set has sources, ``sources``,
-    see ``by_source``.
+    intervals, health, configuration and versions; where the test set has sources, ``sources``, see
+    ``by_source``. Ranking metrics need typical and anomalous records: of a test set of one kind
+    ``metrics`` is empty, and ``decision`` has the share of that kind that is flagged.
 
   Raises:
     ValueError: the run is not finished, or its test set has no labels.
@@ -37,33 +39,52 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
   x_test, labels = splits.labelled_test()
   scores = streaming.score(detector, x_test)
   flagged = scores > np.float32(detector.threshold)
+  both = np.unique(labels).size == 2
+  rates = {
+    name: float(flagged[labels == label].mean())
+    for name, label in RATES.items()
+    if (labels == label).any()
+  }
   result = {
-    "metrics": metrics.summary(labels, scores),
+    "metrics": metrics.summary(labels, scores) if both else {},
     "decision": {
       "threshold": detector.threshold,
       "stated_fpr": detector.fpr,
-      "realised_fpr": float(flagged[labels == 0].mean()),
-      "recall": float(flagged[labels == 1].mean()),
+      "confidence": detector.confidence,
+      "stated": detector.rate,
+      **rates,
     },
     "labels": {"typical": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
     "epoch": "last",
     "detector": detector.metadata,
+    "health": [*detector.metadata.get("health", []), *_changes(detector, x_test)],
     "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
   }
-  if splits.sources is not None:
+  if splits.sources is not None and both:
     result["sources"] = by_source(labels, scores, flagged, splits.sources)
   result["intervals"] = intervals_of(labels, scores, detector.threshold, splits.sources)
-  temporary = workdir / "metrics.tmp"
-  temporary.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
-  os.replace(temporary, workdir / "metrics.json")
+  text = json.dumps(result, indent=2, sort_keys=True) + "\n"
+  atomic.write_text(workdir / "metrics.json", text)
   evaluated.write(workdir, evaluated.Evaluated(splits, scores, detector, result))
   return result
+
+
+def _changes(detector: detector_jax.Detector, x: Any) -> list[dict[str, Any]]:
+  """What there is to say of columns that were constant in training."""
+  differs = detector.constants_changed(x) if isinstance(x, np.ndarray) else None
+  if differs is None:
+    return []
+  changed = int(differs.any(axis=1).sum())
+  return [dataclasses.asdict(detector.constants_finding(differs.sum(axis=0), changed, len(x)))]
 
 
 def intervals_of(
   labels: np.ndarray, scores: np.ndarray, threshold: float, sources: np.ndarray | None
 ) -> dict[str, Any]:
-  """Bootstrap intervals of everything measured; see ``intervals.bootstrap``.
+  """Intervals of everything measured.
+
+  Those of the rates at the threshold are exact, see ``intervals.exact``; the others of bootstrap
+  draws, see ``intervals.bootstrap``.
 
   Args:
     labels: ``[n]``, 1 = anomalous.
@@ -75,8 +96,16 @@ def intervals_of(
     ``level``, ``draws`` and ``seed``; ``metrics`` and ``decision``, name -> ``[low, high]``; with
     sources, ``sources``, source -> name -> ``[low, high]``, by the names of ``by_source``.
   """
-  ends = intervals.bootstrap(labels, scores, threshold)
-  decision = {name: ends.pop(name) for name in ("realised_fpr", "recall")}
+  flagged = scores > np.float32(threshold)
+  decision = {
+    name: intervals.exact(int(flagged[labels == label].sum()), int((labels == label).sum()))
+    for name, label in RATES.items()
+    if (labels == label).any()
+  }
+  ends: dict[str, list[float]] = {}
+  if len(decision) == len(RATES):
+    ends = intervals.bootstrap(labels, scores, threshold)
+    ends = {name: values for name, values in ends.items() if name not in RATES}
   result: dict[str, Any] = {
     "level": intervals.LEVEL,
     "draws": intervals.DRAWS,
@@ -84,7 +113,7 @@ def intervals_of(
     "metrics": ends,
     "decision": decision,
   }
-  if sources is not None:
+  if sources is not None and ends:
     result["sources"] = {}
     for source in dict.fromkeys(sources[labels == 1].tolist()):
       rows = (labels == 0) | (sources == source)

@@ -2,18 +2,10 @@
 
 import dataclasses
 import pathlib
-from typing import Any
-
-import numpy as np
 
 import detector_jax
 from detector_jax import artifact
-from detector_jax.detector import Program
-from detector_jax.preprocessing import Identity, Standardizer
-from drocc_jax import ensemble, recipe
-from fingerprint_jax import autoencoders, fingerprint, one_out, taps, views
 from launch import evaluation, onnx_model, run
-from launch.methods import drocc, neuralfp
 
 FORMATS = ("folder", "onnx")
 
@@ -81,65 +73,12 @@ def live(workdir: pathlib.Path) -> detector_jax.Detector:
     ValueError: the run is not finished or has no detector, or scores otherwise than its folder.
   """
   config, loaded = run.read_config(workdir), evaluation.load_detector(workdir)
-  if isinstance(config, neuralfp.Config):
-    program, variables = _neuralfp(config, workdir, loaded)
-    preprocessing: Any = Identity()
-  else:
-    program, variables, preprocessing = _drocc(config, loaded)
+  program, variables, preprocessing = run.method_of(config).rebuild(config, workdir, loaded)
   arrays = {name: loaded.arrays[name] for name in ("calibration", "threshold")}
   arrays |= {"variables": variables, "preprocessing": preprocessing}
   detector = dataclasses.replace(loaded, arrays=arrays, program=program)
   artifact.check_parity(detector, loaded)
   return detector
-
-
-def _drocc(config: drocc.Config, loaded: detector_jax.Detector) -> tuple[Program, Any, Any]:
-  center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
-  kept = loaded.arrays.get("preprocessing/kept")
-  clip = np.inf if config.scaling == "none" else config.clip
-  shape = loaded.input_shape if kept is None else kept.shape
-  member = config.network.make() or recipe.network_of(config.drocc, shape)
-  network = ensemble.of(member, config.members)
-  variables = {"stats": {}, **_below(loaded, "variables")}
-  score = recipe.NegativeLogit(network)
-  contrast = config.scaling == "contrast"
-  return Program(score), variables, Standardizer(center, scale, kept, clip, contrast)
-
-
-def _neuralfp(
-  config: neuralfp.Config, workdir: pathlib.Path, loaded: detector_jax.Detector
-) -> tuple[Program, Any]:
-  network, params = neuralfp.classifier_of(config, workdir)
-  tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
-  shapes = fingerprint.shapes_of_targets(tapped)
-  modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
-  prints = fingerprint.Fingerprint(tapped, modules, config.two_sided)
-  seen, weights, learned = {}, {}, {}
-  for name in tapped.layers:
-    seen[name] = views.View(**_below(loaded, f"variables/views/{name}"))
-    weights[name] = loaded.arrays[f"variables/weights/{name}"]
-    learned[name] = _below(loaded, f"variables/params/{name}")
-  variables = {
-    "network": _below(loaded, "variables/network"),
-    "views": seen,
-    "params": learned,
-    "weights": weights,
-    "reference": one_out.Reference(**_below(loaded, "variables/reference")),
-  }
-  return Program(prints, fingerprint.Report(prints)), variables
-
-
-def _below(loaded: detector_jax.Detector, prefix: str) -> dict[str, Any]:
-  """The nested dict whose leaves are the arrays ``prefix/A/B/...``."""
-  result: dict[str, Any] = {}
-  for name, array in loaded.arrays.items():
-    if name.startswith(prefix + "/"):
-      *path, last = name.removeprefix(prefix + "/").split("/")
-      place = result
-      for key in path:
-        place = place.setdefault(key, {})
-      place[last] = array
-  return result
 
 
 def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tuple[str, str]]:
@@ -154,10 +93,7 @@ def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tup
   if detector.fpr is None:
     rate = f"none; anomalous above {detector.threshold:.4g}, which no held-out record defends"
   else:
-    rate = (
-      f"at most {100 * detector.fpr:.4g} % false alarms above {detector.threshold:.4g}, from "
-      f"{records:,} held-out records"
-    )
+    rate = f"{detector.rate}, above {detector.threshold:.4g}; from {records:,} held-out records"
   return [
     ("detector", f"{output}, {_readable(size)}"),
     ("input", f"float32 [{shape}]{values}"),

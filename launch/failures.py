@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 import json
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import epoch_loop
+from detector_jax import atomic, epoch_loop
 from drocc_jax import ensemble, networks
 from drocc_jax import recipe as drocc_recipe
 from fingerprint_jax import train as fingerprint_train
@@ -196,7 +195,5 @@ def _finite(tree: Any) -> list[bool]:
 
 def write(workdir: pathlib.Path, told: dict[str, Any]) -> pathlib.Path:
   """Writes ``failure.json``, whole or not at all; returns its path."""
-  path, temporary = workdir / FILE, workdir / f"{FILE}.tmp"
-  temporary.write_text(json.dumps(told, indent=2) + "\n")
-  os.replace(temporary, path)
-  return path
+  atomic.write_text(workdir / FILE, json.dumps(told, indent=2) + "\n")
+  return workdir / FILE

@@ -25,14 +25,19 @@ from launch import stopping
 _DEVICE = flags.DEFINE_enum(
   "device", "auto", ["auto", "cpu", "gpu", "tpu"], "Where to compute; auto takes what JAX finds."
 )
+_CLOSED: set[str] = set()  # standard streams that were not open when the command began
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "Show the traceback of an error.")
 
 
 def config_flag(name: str = "config") -> Any:
   """Defines ``--config=FILE`` with ``--config.FIELD=VALUE`` overrides."""
-  return config_flags.DEFINE_config_file(
-    name, None, "Configuration file; override a field with --config.FIELD=VALUE."
-  )
+  try:
+    return config_flags.DEFINE_config_file(
+      name, None, "Configuration file; override a field with --config.FIELD=VALUE."
+    )
+  except flags.Error as error:  # it looks into every --flagfile
+    _stop(f"--flagfile: {str(error).rpartition('] ')[2]}.", 2)
+    raise AssertionError from error
 
 
 def _set_value(path: str, config: Any, value: Any, **options: Any) -> None:
@@ -78,7 +83,28 @@ def run(main: Callable[[], None]) -> None:
       _stop("interrupted.", 130)
 
   logging.set_verbosity(logging.WARNING)
+  _reopen_closed()
   app.run(guarded, flags_parser=parse)
+
+
+def _reopen_closed() -> None:
+  """Opens the standard streams that the shell closed, so that no other file takes their place."""
+  for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    if getattr(sys, name) is not None:
+      continue
+    _CLOSED.add({"stdin": "standard input", "stdout": "standard output"}.get(name, name))
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    if descriptor != number:
+      os.dup2(descriptor, number)
+      os.close(descriptor)
+    setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def require_open(stream: str) -> None:
+  """Raises a ValueError where "standard input" or "standard output" was closed by the shell."""
+  if stream in _CLOSED:
+    sign = "<" if stream.endswith("input") else ">"
+    raise ValueError(f"The {stream} is closed; give it a file with {sign}, or a pipe.")
 
 
 def require(**values: Any) -> None:
@@ -94,6 +120,10 @@ def parse(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
     _check_config()
     return rest
+  except SystemExit:  # of --help and its kin, which absl ends with 1
+    _leave(0)
+  except BrokenPipeError:
+    _leave(0)
   except flags.Error as error:
     message = str(error)
     if "Traceback" in message:  # of get_config(); its last line says what is wrong
@@ -111,6 +141,10 @@ def parse(argv: list[str]) -> list[str]:
 def _stop(message: str, code: int) -> None:
   message = " ".join(message.split())
   print(f"error: {message}", file=sys.stderr)
+  _leave(code)
+
+
+def _leave(code: int) -> None:
   try:
     sys.stdout.flush()
   except OSError:  # it is full or gone, and would be flushed again at the end

@@ -7,9 +7,7 @@ primitives that it lacks, or converts to what onnxruntime cannot run, are replac
 
 from collections.abc import Callable
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -19,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import detector_jax
-from detector_jax import artifact
+from detector_jax import artifact, atomic
 
 OUTPUTS = ("score", "p_value")
 PARITY = 1e-4
@@ -29,7 +27,8 @@ CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
   """Writes ``x [batch, ...] -> score [batch], p_value [batch]`` as one file, or nothing.
 
-  The model is run by onnxruntime before it is moved to its place.
+  ``x`` is float32, or float64 where the detector has an ``input_offset``, which the model subtracts
+  first. The model is run by onnxruntime before it is moved to its place.
 
   Args:
     detector: a live one, not one that was loaded; its program must be traceable.
@@ -58,18 +57,32 @@ def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
     raise ValueError(
       f"This detector cannot be converted to ONNX ({reason}); take --format=folder."
     ) from error
+  if detector.input_offset is not None:
+    _take_raw_records(model, np.asarray(detector.input_offset, np.float64))
   for name, value in _facts(detector).items():
     model.metadata_props.add(key=name, value=value)
   serialized = model.SerializeToString()
   _check_parity(detector, runtime.InferenceSession(serialized, providers=["CPUExecutionProvider"]))
-  handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(serialized)
-    pathlib.Path(temporary).chmod(0o644)
-    os.replace(temporary, path)
-  finally:
-    pathlib.Path(temporary).unlink(missing_ok=True)
+  with atomic.written_beside(path) as temporary:
+    temporary.write_bytes(serialized)
+
+
+def _take_raw_records(model: Any, offset: np.ndarray) -> None:
+  """Makes the input float64 and subtracts the offset there, as ``Detector`` does on the host."""
+  from onnx import TensorProto, helper, numpy_helper  # comes with jax2onnx
+
+  graph = model.graph
+  (x,) = graph.input
+  x.type.tensor_type.elem_type = TensorProto.DOUBLE
+  for node in graph.node:
+    node.input[:] = [f"{x.name}_shifted" if name == x.name else name for name in node.input]
+  graph.initializer.append(numpy_helper.from_array(offset, f"{x.name}_offset"))
+  first = [
+    helper.make_node("Sub", [x.name, f"{x.name}_offset"], [f"{x.name}_centred"]),
+    helper.make_node("Cast", [f"{x.name}_centred"], [f"{x.name}_shifted"], to=TensorProto.FLOAT),
+  ]
+  for place, node in enumerate(first):
+    graph.node.insert(place, node)
 
 
 def _packages() -> tuple[Any, Any]:
@@ -92,16 +105,21 @@ def _facts(detector: detector_jax.Detector) -> dict[str, str]:
     "threshold": json.dumps(detector.threshold),
     "fpr": json.dumps(detector.fpr),
     "calibration_records": str(detector.calibration.scores.size),
+    "confidence": json.dumps(detector.confidence),
     "input_range": json.dumps(detector.input_range),
+    "feature_names": json.dumps(detector.feature_names),
     "metadata": detector.metadata_json,
   }
 
 
 def _check_parity(detector: detector_jax.Detector, session: Any) -> None:
   records = artifact.probe(detector)
+  raw = records
+  if detector.input_offset is not None:
+    raw = records.astype(np.float64) + np.asarray(detector.input_offset)
   for size in artifact.PROBE_BATCHES:
     want = artifact.scores_of(detector, records[:size])
-    got, _ = session.run(list(OUTPUTS), {"x": records[:size]})
+    got, _ = session.run(list(OUTPUTS), {"x": raw[:size]})
     allowed = PARITY * float(np.abs(want).max())
     if not np.allclose(want, got, rtol=0.0, atol=allowed, equal_nan=True):
       raise ValueError(

@@ -32,7 +32,9 @@ def train(config: Any, workdir: pathlib.Path) -> pathlib.Path:
     workdirs.check(workdir, config)
     if (workdir / "members" / "config.json").exists():
       raise ValueError(f"{workdir} holds a sweep: choose another --workdir.")
-    return method.train(config, workdir)
+    folder = method.train(config, workdir)
+    workdirs.check_there(workdir)
+    return folder
 
 
 def method_of(config: Any) -> Method:

@@ -15,7 +15,8 @@ from absl import flags
 import detector_jax
 from launch import flags as common
 from launch import scoring
-from launch.data.scoring import check_writable
+from launch.data.formats import HEADERS
+from launch.data.scoring import STANDARD_INPUT, check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")
@@ -31,6 +32,9 @@ _ON_BAD_ROW = flags.DEFINE_enum(
 _CHUNK_SIZE = flags.DEFINE_integer(
   "chunk_size", 0, "Rows scored at a time; 0: by their size. Changes no score.", lower_bound=0
 )
+_HEADER = flags.DEFINE_enum(
+  "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
+)
 
 
 def main() -> None:
@@ -38,6 +42,8 @@ def main() -> None:
   common.require(input=_INPUT.value, output=_OUTPUT.value)
   if bool(_WORKDIR.value) == bool(_DETECTOR.value):
     raise ValueError("Give either --workdir or --detector.")
+  if _INPUT.value == STANDARD_INPUT:
+    common.require_open("standard input")
   check_writable(_OUTPUT.value)
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   if _WORKDIR.value:
@@ -47,8 +53,9 @@ def main() -> None:
   tally = scoring.score_input(
     detector, _INPUT.value, _OUTPUT.value,
     label=_LABEL.value, on_bad_row=_ON_BAD_ROW.value, chunk_size=_CHUNK_SIZE.value,
+    header=_HEADER.value,
   )  # fmt: skip
-  scoring.tell(tally, _OUTPUT.value, _ON_BAD_ROW.value)
+  scoring.tell(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 
 
 def _finished(workdir: pathlib.Path) -> detector_jax.Detector:

@@ -30,6 +30,8 @@ class Tally:
     bad: rows that cannot be scored.
     first_bad: what is wrong with the first of them, and where.
     done: share of the input that is read, None where nobody knows.
+    changed: rows that differ in a column that was constant in training.
+    changes: ``[constants]`` such rows by column.
     seconds: from the first byte read to the last written.
   """
 
@@ -38,6 +40,8 @@ class Tally:
   bad: int = 0
   first_bad: str = ""
   done: float | None = None
+  changed: int = 0
+  changes: np.ndarray | None = None
   seconds: float = 0.0
 
 
@@ -49,6 +53,7 @@ def score_input(
   label: str | None = None,
   on_bad_row: str = "fail",
   chunk_size: int = 0,
+  header: str = "auto",
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -63,6 +68,7 @@ def score_input(
       its values empty.
     chunk_size: rows scored at a time, rounded up to whole batches of the detector; 0: about
       4 million values.
+    header: whether a CSV input has one: "auto", "yes" or "no".
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
@@ -70,13 +76,14 @@ def score_input(
   """
   _check_apart(source, output)
   size = rows_per_chunk(detector, chunk_size)
-  pieces = read_pieces(source, label, detector.metadata.get("feature_names"), size)
+  pieces = read_pieces(source, label, detector.feature_names, size, header)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
     for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
       columns = _columns(detector, rows, x)
+      _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       writer.write(_arranged(columns, rows, written, end, on_bad_row))
@@ -115,7 +122,7 @@ def _check_apart(source: str, output: str | os.PathLike[str]) -> None:
 def _good(
   pieces: Iterable[Piece], on_bad_row: str, tally: Tally
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Numbers ``[n]`` and float32 records ``[n, ...]`` of the rows that can be scored."""
+  """Numbers ``[n]`` and records ``[n, ...]`` of the rows that can be scored."""
   for piece in pieces:
     wrong: np.ndarray = np.any(unfit(piece.x).reshape(len(piece.x), -1), axis=1)
     if wrong.any() and not tally.bad:
@@ -128,7 +135,7 @@ def _good(
     tally.done = piece.done
     kept = np.flatnonzero(~wrong)
     x = piece.x if len(kept) == len(wrong) else piece.x[kept]
-    yield piece.start + kept, np.asarray(x, np.float32)
+    yield piece.start + kept, np.asarray(x)
 
 
 def _chunks(
@@ -151,6 +158,14 @@ def _chunks(
     yield rows, x
 
 
+def _count_changes(detector: detector_jax.Detector, x: np.ndarray, tally: Tally) -> None:
+  differs = detector.constants_changed(x)
+  if differs is not None:
+    tally.changed += int(differs.any(axis=1).sum())
+    counts = differs.sum(axis=0)
+    tally.changes = counts if tally.changes is None else tally.changes + counts
+
+
 def _columns(
   detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -164,7 +179,7 @@ def _columns(
 
 def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.ndarray]:
   """What is said of records ``[n, ...]``: name -> ``[n]``."""
-  scores = detector.score(x)
+  scores = detector.score(x, warn=False)
   columns = {"score": scores.astype(np.float64)}
   if detector.calibration.scores.size:
     columns["p_value"] = detector.calibration.p_value(scores)
@@ -193,12 +208,15 @@ def _arranged(
   return arranged
 
 
-def tell(tally: Tally, output: str, on_bad_row: str) -> None:
+def tell(detector: detector_jax.Detector, tally: Tally, output: str, on_bad_row: str) -> None:
   """Prints what was found; what was left out and how fast it went on standard error."""
   print(f"{tally.anomalous} of {tally.rows - tally.bad} records are anomalous: {output}")
   if tally.bad:
     verb = "left out" if on_bad_row == "skip" else "left empty"
     print(f"{tally.bad:,} bad rows were {verb}; the first: {tally.first_bad}.", file=sys.stderr)
+  if tally.changes is not None:
+    rows = tally.rows - tally.bad
+    detector_jax.health.warn([detector.constants_finding(tally.changes, tally.changed, rows)])
   rate = tally.rows / tally.seconds
   print(
     f"{tally.rows:,} rows in {tally.seconds:.1f} s, {rate:,.0f} rows per second.", file=sys.stderr

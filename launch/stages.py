@@ -12,7 +12,7 @@ import numpy as np
 
 from detector_jax import health
 from launch import checkpoints as store
-from launch import devices, failures, stopping
+from launch import devices, failures, stopping, workdirs
 from launch.reporting import progress
 
 LISTENING = 10.0  # seconds of training between two looks at the signals
@@ -63,6 +63,7 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
     Stopped: by a signal.
   """
   check_checkpoints(checkpoints)
+  claimed = (workdir / "config.json").is_file()
   every = max(1, stage.epochs // checkpoints)
   with _checkpoints(workdir, stage.name) as saved:
     found = None if saved is None else saved.newest(state)
@@ -77,6 +78,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
       while epoch < stage.epochs:
         due, start = min(epoch - epoch % every + every, stage.epochs), failures.on_host(state)
         state, values, last = _train(stage, state, epoch, due, signalled)
+        if claimed:
+          workdirs.check_there(workdir)
         _check(stage, values, state, (start, epoch, last), workdir)
         if last == due:  # so that a run which was stopped logs what the others do
           scalars(last, values)

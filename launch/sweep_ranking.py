@@ -8,6 +8,7 @@ import numpy as np
 from sklearn import neighbors
 
 from detector_jax import batching
+from detector_jax import splits as row_splits
 from drocc_jax import recipe
 from launch import data
 
@@ -43,10 +44,17 @@ def labelled(splits: data.Splits) -> bool:
   return splits.validation is not None and both_classes(splits.validation.y)
 
 
-def halves(held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def halves(
+  held_out: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
   """Held-out row numbers as two halves at random: one ranks, the other calibrates the best.
 
   A threshold from rows that helped to choose the model would promise too low a false-alarm rate.
+
+  Args:
+    held_out: ``[n]`` row numbers of records of which no two are equal.
+    seed: of the draw.
+    groups: ``[n]`` labels of records that must not be divided, or None.
 
   Raises:
     ValueError: fewer than 4 rows.
@@ -56,9 +64,9 @@ def halves(held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
       f"Without a labelled validation set held-out typical records rank the models, and there are "
       f"{len(held_out)}, too few: raise calibration_size."
     )
-  order = np.random.default_rng([seed, 1]).permutation(len(held_out))
-  middle = len(held_out) // 2
-  return held_out[np.sort(order[:middle])], held_out[np.sort(order[middle:])]
+  ids = row_splits.group_rows(np.arange(len(held_out)), groups)
+  first, rest = row_splits.divide(ids, [len(held_out) // 2], [seed, 1])
+  return held_out[np.sort(first)], held_out[np.sort(rest)]
 
 
 def make(

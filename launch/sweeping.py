@@ -13,16 +13,15 @@ in place of checkpoints and scalars.
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
-import shutil
 from typing import Any, ClassVar
 import zipfile
 
 import jax
 import numpy as np
 
-from detector_jax import calibration, epoch_loop, health, metrics
+from detector_jax import atomic, calibration, epoch_loop, health, metrics
+from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from launch import data, run, sweep_ranking, sweep_training, workdirs
 from launch.methods import drocc as method
@@ -131,19 +130,23 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
 def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
   splits = data.load(config.data)
-  rows, held_out = recipe.calibration_rows(
-    len(splits.x_train), config.calibration_size, config.seed
-  )
+  labelled = sweep_ranking.labelled(splits)
+  rows, held_out = calibration_rows(
+    splits.x_train, config.calibration_size, config.seed,
+    fpr=config.fpr if labelled else None, confidence=config.confidence, groups=splits.groups,
+  )  # fmt: skip
   given = method.negatives_for(config, splits)
   x = splits.x_train[rows]
-  prepared = method.prepare(config, x, given)
-  labelled = sweep_ranking.labelled(splits)
-  rows_of = sweep_ranking.halves(held_out, config.seed) if not labelled else (held_out, held_out)
-  ranking_rows, calibration_rows = rows_of
+  prepared = method.prepare(config, x, given, splits.feature_names)
+  rows_of = (held_out, held_out)
+  if not labelled:
+    groups = None if splits.groups is None else splits.groups[held_out]
+    rows_of = sweep_ranking.halves(held_out, config.seed, groups)
+  ranking_rows, threshold_rows = rows_of
   if config.fpr is not None:
-    calibration.conformal_threshold(np.zeros(len(calibration_rows)), config.fpr)
+    calibration.check_records(len(threshold_rows), config.fpr, config.confidence)
   ranking = sweep_ranking.make(splits, prepared, splits.x_train[ranking_rows], config.seed)
-  return Experiment(config, splits, prepared, x, splits.x_train[calibration_rows], ranking)
+  return Experiment(config, splits, prepared, x, splits.x_train[threshold_rows], ranking)
 
 
 def members_of(config: method.Config, prepared: recipe.Prepared, axes: Axes) -> list[Member]:
@@ -257,7 +260,7 @@ def _finish(experiment: Experiment, state: Any, metadata: dict[str, Any]) -> Any
   prepared = experiment.prepared
   return recipe.finish(
     prepared.network, state, prepared.preprocessing, experiment.x, experiment.x_calibration,
-    experiment.config.fpr, metadata,
+    experiment.config.fpr, metadata, confidence=experiment.config.confidence,
   )  # fmt: skip
 
 
@@ -278,16 +281,11 @@ def keep_member(folder: pathlib.Path, variables: Any, record: dict[str, Any]) ->
     variables: pytree of arrays that it scores with.
     record: JSON-serialisable facts.
   """
-  temporary = folder.with_name(f".{folder.name}.tmp")
-  shutil.rmtree(temporary, ignore_errors=True)
-  temporary.mkdir(parents=True)
   leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-  np.savez(
-    temporary / "variables.npz",
-    **{jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves},
-  )
-  (temporary / "member.json").write_text(json.dumps(record, indent=2) + "\n")
-  os.replace(temporary, folder)
+  arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+  with atomic.written_beside(folder, folder=True) as temporary:
+    np.savez(temporary / "variables.npz", **arrays)
+    (temporary / "member.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 def read_member(folder: pathlib.Path) -> dict[str, Any]:
@@ -322,12 +320,9 @@ def _write(workdir: pathlib.Path, result: dict[str, Any]) -> None:
   """Writes ``sweep.json``, ``sweep.csv`` and ``sweep.png``, each whole."""
   texts = {"sweep.json": json.dumps(result, indent=2) + "\n", "sweep.csv": sweeps.csv_of(result)}
   for name, text in texts.items():
-    temporary = workdir / f"{name}.tmp"
-    temporary.write_text(text)
-    os.replace(temporary, workdir / name)
-  temporary = workdir / "sweep.tmp.png"
-  sweeps.figure(result).savefig(temporary, dpi=144)
-  os.replace(temporary, workdir / "sweep.png")
+    atomic.write_text(workdir / name, text)
+  with atomic.written_beside(workdir / "sweep.png") as temporary:
+    sweeps.figure(result).savefig(temporary, dpi=144, format="png")
 
 
 def _export(

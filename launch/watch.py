@@ -32,6 +32,8 @@ def main() -> None:
   """Writes a line for every line of standard input."""
   if bool(_WORKDIR.value) == bool(_DETECTOR.value):
     raise ValueError("Give either --workdir or --detector.")
+  common.require_open("standard input")
+  common.require_open("standard output")
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   if _WORKDIR.value:
     detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
@@ -41,7 +43,9 @@ def main() -> None:
     detector, fpr=_FPR.value, false_alarm_rate=_FALSE_ALARM_RATE.value,
     state=pathlib.Path(_STATE.value).expanduser() if _STATE.value else None,
   )  # fmt: skip
-  watching.tell(watching.watch(watcher, sys.stdin.buffer, watching.write_line, _ON_BAD_ROW.value))
+  lines = sys.stdin.buffer
+  tally = watching.watch(watcher, lines, watching.write_line, _ON_BAD_ROW.value)
+  watching.tell(watcher, tally)
 
 
 if __name__ == "__main__":

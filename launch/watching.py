@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterable
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 import detector_jax
-from detector_jax import monitor
+from detector_jax import atomic, health, monitor, table
 from detector_jax.calibration import conformal_threshold
-from launch.data.formats import listed
 from launch.data.pieces import unfit
+
+logger = logging.getLogger(__name__)
 
 ON_BAD_ROW = ("fail", "skip", "nan")
 FALSE_ALARM_RATE = 0.01
@@ -51,11 +54,14 @@ class Watcher:
     detector: calibrated.
     fpr: false-positive rate of the decision; None takes the detector's threshold.
     false_alarm_rate: of the monitor, in (0, 1); None takes that of the saved state, else 1 %.
-    state: file of the monitor's state, read where it exists; None keeps none.
+    state: file of the monitor's state, read where it exists; None keeps none. It is locked, by a
+      file beside it, as long as the process lives or until ``close``.
 
   Raises:
     ValueError: the detector is not calibrated, or not for that ``fpr``; or a state that is
-      damaged, or of another detector, calibration or ``false_alarm_rate``.
+      damaged, of another detector, calibration or ``false_alarm_rate``, or that another process
+      keeps.
+    OSError: the state's folder cannot be written.
   """
 
   def __init__(
@@ -71,14 +77,30 @@ class Watcher:
     self.monitor = monitor.Monitor(rate)
     self.state = self.monitor.init(calibration)
     self._detector = detector.with_batch_size(1)
-    self._names = detector.metadata.get("feature_names")
+    self._names = detector.feature_names
+    self._all_matched = False
+    self._changed = self._taken = 0
+    self._changes: np.ndarray | None = None
     self._threshold = np.float32(
       detector.threshold if fpr is None else conformal_threshold(calibration, fpr)
     )
     self._path = state
     self._checksum = hashlib.sha256(calibration.astype("<f4").tobytes()).hexdigest()
+    self._lock = None if state is None else _locked(state)
     if state is not None and state.exists():
       self._resume(state, false_alarm_rate)
+
+  def close(self) -> None:
+    """Lets the state go."""
+    if self._lock is not None:
+      self._lock.close()
+      self._lock = None
+
+  def changes(self) -> health.Finding | None:
+    """How many of the records differ in columns that were constant in training, if any were."""
+    if self._changes is None:
+      return None
+    return self._detector.constants_finding(self._changes, self._changed, self._taken)
 
   def told(self) -> dict[str, Any]:
     """What is said of a record that cannot be scored: nothing new."""
@@ -109,9 +131,13 @@ class Watcher:
     """
     x = self._record(line)
     try:
-      score = self._detector.score(x[None])
+      score = self._detector.score(x[None], warn=False)
     except ValueError as error:
       raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
+    if (differs := self._detector.constants_changed(x[None])) is not None:
+      self._changes = differs[0] + (0 if self._changes is None else self._changes)
+      self._changed += bool(differs.any())
+      self._taken += 1
     p_value = float(self._detector.calibration.p_value(score)[0])
     self.state, reading = self.monitor.update(self.state, score)
     return {
@@ -129,19 +155,14 @@ class Watcher:
       return
     saved = json.loads(self.monitor.dumps(self.state))
     content = {"calibration": self._checksum, "monitor": saved}
-    temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
     try:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      temporary.write_text(json.dumps(content) + "\n")
-      os.replace(temporary, self._path)
+      with atomic.written_beside(self._path) as temporary:
+        temporary.write_text(json.dumps(content) + "\n")
     except OSError as error:
       raise OSError(
         f"The state cannot be written to {self._path}: {error.strerror}; what was there is as it "
         "was."
       ) from error
-    finally:
-      with contextlib.suppress(OSError):  # its folder may be no folder
-        temporary.unlink(missing_ok=True)
 
   def _resume(self, path: pathlib.Path, false_alarm_rate: float | None) -> None:
     try:
@@ -189,10 +210,41 @@ class Watcher:
   def _by_name(self, values: dict[str, Any]) -> list[Any]:
     if not self._names:
       raise ValueError("is an object, and the detector knows no feature names: give a list")
-    lacking = [name for name in self._names if name not in values]
-    if lacking:
-      raise ValueError(f"lacks {listed(lacking)}")
-    return [values[name] for name in self._names]
+    names = list(values)
+    try:
+      places = table.match(names, self._names, "the record", extra=not self._all_matched)
+    except ValueError as error:
+      raise ValueError(str(error).removeprefix("the record ").rstrip(".")) from error
+    self._all_matched = True
+    return [values[names[place]] for place in places]
+
+
+def _locked(state: pathlib.Path) -> TextIO:
+  """The open lock of a state, which the system lets go however the process ends."""
+  path = state.with_name(f".{state.name}.lock")
+  try:
+    state.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+")
+  except OSError as error:
+    raise OSError(f"The state cannot be written to {state}: {error.strerror}.") from error
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    lock.seek(0)
+    holder = lock.read(20).strip()
+    lock.close()
+    raise ValueError(
+      f"{state} is kept by another launch.watch, process {holder or 'unknown'}: give each stream a "
+      "--state of its own, or stop the other."
+    ) from None
+  except OSError as error:
+    logger.warning("%s cannot be locked (%s): let no other stream use it.", state, error.strerror)
+    return lock
+  with contextlib.suppress(OSError):
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+  return lock
 
 
 def watch(
@@ -201,7 +253,7 @@ def watch(
   write: Callable[[str], None],
   on_bad_row: str = "fail",
 ) -> Tally:
-  """Says of every line of a stream what ``Watcher.take`` does; saves the state at the end.
+  """Says of every line of a stream what ``Watcher.take`` does; saves its state and lets it go.
 
   Ctrl-C and a reader that has gone away end it as the end of the stream does.
 
@@ -247,6 +299,8 @@ def watch(
       watcher.save()
     except KeyboardInterrupt:  # it came while the stream ended
       watcher.save()
+    finally:
+      watcher.close()
   return tally
 
 
@@ -262,8 +316,10 @@ def write_line(text: str) -> None:
     raise OSError(f"Standard output cannot be written: {error.strerror}.") from error
 
 
-def tell(tally: Tally) -> None:
+def tell(watcher: Watcher, tally: Tally) -> None:
   """Prints a summary on standard error."""
+  if (finding := watcher.changes()) is not None:
+    health.warn([finding])
   if tally.bad:
     print(f"{tally.bad} bad lines; the first: {tally.first_bad}.", file=sys.stderr)
   alarm = "no alarm" if tally.alarm is None else f"alarm at line {tally.alarm}"

@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 
+from detector_jax import atomic
 from launch import devices, flags
 from launch.data import Splits, manifest
 
@@ -135,6 +136,7 @@ def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> N
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     _lock(workdir)
+    atomic.remove_leftovers(workdir / "detector")
     _write(workdir / "config.json", values)
     if records is not None:
       _write(workdir / "data.json", records)
@@ -144,10 +146,17 @@ def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> N
     raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
 
 
+def check_there(workdir: pathlib.Path) -> None:
+  """Raises an OSError where a workdir that was claimed has been removed since."""
+  if devices.primary() and not (workdir / "config.json").is_file():
+    raise OSError(
+      f"The workdir {workdir} was removed while it was trained in: rerun the same command to train "
+      "anew."
+    )
+
+
 def _write(path: pathlib.Path, values: dict[str, Any]) -> None:
-  temporary = path.with_suffix(".tmp")
-  temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-  os.replace(temporary, path)
+  atomic.write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def _check_records(workdir: pathlib.Path, records: dict[str, Any]) -> None:

@@ -53,6 +53,11 @@ class DataConfig:
     test: file of test records for "files"; empty: none.
     label: label column (or array, in .npz and .mat) for "files": name, or number from 0; 1 =
       anomalous. Empty: none, or the array ``y`` if there is one.
+    group: column (or array, in .npz and .mat) for "files" that says what each training record
+      belongs to (a patient, a machine, a recording; text or numbers): records of one group are
+      never divided into training and calibration. Empty: none; equal records never are.
+    header: whether a .csv of "files" begins with names: "yes", "no", or "auto", which takes a first
+      line of numbers alone for a record unless they are 0, 1, 2, ..., and says so.
     ood: for an image set, the names of out-of-distribution sets: "mnist", "fashion_mnist",
       "cifar10" or "svhn_cropped". Their test parts, greyed and resized to the typical set's shape,
       are the anomalies, and all classes of the typical set are typical. Empty: one class is
@@ -81,6 +86,8 @@ class DataConfig:
   train: str = ""
   test: str = ""
   label: str = ""
+  group: str = ""
+  header: str = "auto"
   ood: tuple[str, ...] = ()
   unseen: tuple[int, ...] = ()
   negatives: tuple[int, ...] = ()
@@ -147,7 +154,10 @@ def _load(config: DataConfig) -> Splits:
     case "files":
       if not config.train:
         raise DataError("The data set 'files' needs a file to train on: set train.")
-      return files.load_files(config.train, config.test or None, config.label or None)
+      return files.load_files(
+        config.train, config.test or None, config.label or None,
+        group=config.group or None, header=config.header,
+      )  # fmt: skip
     case "thyroid" | "arrhythmia" | "abalone":
       return _real(config)
     case name if name in IMAGE_SETS:

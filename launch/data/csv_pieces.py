@@ -19,15 +19,23 @@ from launch.data.pieces import Piece, problem, selected, unfit
 
 BLOCK_BYTES = 2**23
 LONGEST_LINE = 2**26
+LONGEST_RECORD = 2**16  # of a record that goes over several lines
 LINE_END = re.compile(rb"\r\n|\n|\r")
+LINES = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 
 def csv_pieces(
-  stream: BinaryIO, name: str, size: int, label: str | None, trained: Sequence[str] | None
+  stream: BinaryIO,
+  name: str,
+  size: int,
+  label: str | None,
+  trained: Sequence[str] | None,
+  header: str = "auto",
 ) -> Iterator[Piece]:
   """Yields the records of a CSV stream in pieces of about 8 MiB of text.
 
-  Every record is one line: a line end inside quotes ends a record too.
+  A quoted field may hold line ends, up to 64 KiB of text; a quote that is not closed within that
+  spoils its line alone.
 
   Args:
     stream: binary.
@@ -35,6 +43,7 @@ def csv_pieces(
     size: of the stream in bytes, 0 where nobody knows.
     label: a column to leave out, by name or number.
     trained: names of the columns that are wanted, see ``pieces.selected``.
+    header: whether the input has one, see ``formats.header``.
 
   Raises:
     DataError: no records, a header that cannot be used, or a column is missing.
@@ -44,7 +53,8 @@ def csv_pieces(
   while not first.strip() and (more := next(blocks, b"")):
     first += more
   reader = csv.reader(io.TextIOWrapper(io.BytesIO(first), "utf-8", newline=""))
-  names, named = formats.header(name, next((fields for fields in reader if fields), []))
+  fields = next((fields for fields in reader if fields), [])
+  names, named = formats.header(name, fields, header, trained)
   lines = _Lines(name, names, selected(name, names, named, label, trained))
   line, start = 1, 0
   if named:
@@ -70,6 +80,8 @@ def _blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
       data += stream.read(1)
     data = rest + data
     cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+    if b'"' in data[:cut]:
+      cut = _last_record(data[:cut])
     if cut:
       yield data[:cut]
     rest = data[cut:]
@@ -106,7 +118,7 @@ class _Lines:
       )
     except pa.ArrowInvalid:
       table = None
-    # A quoted line end would make one row of two lines, unless the block ended just there.
+    # A line with an odd number of quotes goes on in the next, which the fast reader does not know.
     if table is None or (b'"' in block and len(table) != sum(1 for _ in self._records(block))):
       values = [self._values(fields) for _, fields in self._records(block)]
       return np.array(values, np.float64).reshape(-1, len(wanted))
@@ -121,7 +133,7 @@ class _Lines:
     if len(fields) != len(self.names):
       return f"{place} has {len(fields)} fields where the first has {len(self.names)}"
     for i in self.columns:
-      value = _number(fields[i])
+      value = formats.number(fields[i])
       if np.isnan(value) and fields[i].strip() not in formats.MISSING:
         return f"{place} holds text, {fields[i][:40]!r} in column {self.names[i]!r}"
       if unfit(value):
@@ -131,24 +143,60 @@ class _Lines:
   def _values(self, fields: list[str] | None) -> list[float]:
     if fields is None or len(fields) != len(self.names):
       return [np.nan] * len(self.columns)
-    return [_number(fields[i]) for i in self.columns]
+    return [formats.number(fields[i]) for i in self.columns]
 
   def _records(self, block: bytes) -> Iterator[tuple[int, list[str] | None]]:
-    """Number from 0 and fields of each line that is not blank; None where it is no CSV alone."""
-    lines = io.TextIOWrapper(io.BytesIO(block), "utf-8", errors="replace", newline="")
-    for number, line in enumerate(lines):
+    """First line, from 0, and fields of each record that is not blank; None where it is no CSV."""
+    lines = LINES.findall(block.decode("utf-8", errors="replace"))
+    for start, count, _ in _spans(lines):
       try:
-        fields = next(csv.reader([line], strict=True), [])
+        fields = next(csv.reader(lines[start : start + count], strict=True), [])
       except csv.Error:
-        yield number, None
+        yield start, None
       else:
         if fields:
-          yield number, fields
+          yield start, fields
 
 
-def _number(field: str) -> float:
-  """The number that a field holds, NaN where it holds none."""
-  try:
-    return float(field) if field.isascii() and "_" not in field else np.nan
-  except ValueError:
-    return np.nan
+def _last_record(data: bytes) -> int:
+  """Where the last record of whole lines ends; what follows goes on in lines to come."""
+  lines = LINES.findall(data.decode("latin-1"))
+  if all(line.count('"') % 2 == 0 for line in lines):
+    return len(data)
+  for start, _, whole in _spans(lines):
+    if not whole:
+      return sum(map(len, lines[:start]))
+  return len(data)
+
+
+def _spans(lines: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+  """First line, number of lines, and whether it has an end, of each record.
+
+  Where a quote is not closed by the last line or within ``LONGEST_RECORD`` the line that opens it
+  is a record of its own, without an end in the former case.
+  """
+  start = 0
+  while start < len(lines):
+    count, text, opened = 0, 0, True
+    while opened and start + count < len(lines) and text <= LONGEST_RECORD:
+      opened = _leaves_open(lines[start + count], opened and count > 0)
+      text += len(lines[start + count])
+      count += 1
+    whole = not opened or text > LONGEST_RECORD
+    count = 1 if opened else count
+    yield start, count, whole
+    start += count
+
+
+def _leaves_open(line: str, opened: bool) -> bool:
+  """Whether a quoted field goes on in the next line; a quote opens one at its beginning alone."""
+  if '"' not in line:
+    return opened
+  begins = not opened
+  for letter in line:
+    if letter == '"' and (opened or begins):
+      opened = not opened
+      begins = True  # a doubled quote opens it again
+    else:
+      begins = letter == "," and not opened
+  return opened

@@ -11,11 +11,11 @@ import numpy as np
 
 from launch.data.formats import (
   READERS,
+  Columns,
   DataError,
   Table,
   checked_path,
   damage_named,
-  listed,
   place,
 )
 from launch.data.splits import Splits
@@ -25,12 +25,19 @@ __all__ = ("DataError", "Table", "load_files", "read_table")
 Path = str | os.PathLike[str]
 
 
-def read_table(path: Path, label: str | None = None, *, label_required: bool = True) -> Table:
+def read_table(
+  path: Path,
+  label: str | None = None,
+  *,
+  label_required: bool = True,
+  group: str | None = None,
+  header: str = "auto",
+  trained: tuple[str, ...] | None = None,
+) -> Table:
   """Reads records, and labels where there are any.
 
-  - .csv: comma-separated, UTF-8. If every field of the first line is a number (or missing), there
-    is no header: a header of bare numbers would be read as a record.
-  - .parquet: numeric columns; an index that pandas stored without a name is left out.
+  - .csv: comma-separated, UTF-8. What its first line is taken for, see ``formats.header``.
+  - .parquet: numeric columns; those that pandas stored as an index are left out.
   - .npy: ``[n, d]``, or more axes when there is no label column. Never unpickled.
   - .npz and .mat: records in an array ``x`` or ``X`` ``[n, ...]``. Never unpickled.
 
@@ -39,6 +46,10 @@ def read_table(path: Path, label: str | None = None, *, label_required: bool = T
     label: .csv, .parquet and .npy: name or number (from 0; -1 is the last) of the label column,
       None if there is none. .npz and .mat: name of the label array; None means ``y``, if there.
     label_required: whether a ``label`` that the file does not have is an error.
+    group: name or number of the column (or name of the array) that says what each record belongs
+      to, text or numbers; None if there is none.
+    header: whether a .csv has one: "auto", "yes" or "no".
+    trained: names of the columns that are wanted where the file names its own, in any order.
 
   Raises:
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
@@ -46,24 +57,35 @@ def read_table(path: Path, label: str | None = None, *, label_required: bool = T
   """
   path = checked_path(path, READERS)
   ending = path.suffix.lower()
+  columns = Columns(label or None, group or None, label_required, header, trained)
   with damage_named(path, ending):
-    table = READERS[ending](path, label or None, label_required)
+    table = READERS[ending](path, columns)
   _check_records(path, table)
   return dataclasses.replace(table, labels=_checked_labels(path, table, label or "y"))
 
 
-def load_files(train: Path, test: Path | None = None, label: str | None = None) -> Splits:
+def load_files(
+  train: Path,
+  test: Path | None = None,
+  label: str | None = None,
+  *,
+  group: str | None = None,
+  header: str = "auto",
+) -> Splits:
   """Training and, if given, test records from files.
 
   Test columns are matched to the training columns by name where both files have names, in any
-  order, and by their number otherwise. Training records that are labelled anomalous become the
-  ``negatives``: DROCC-OE and DROCC-LF learn from them, the other methods leave them aside.
+  order, and by their number otherwise; see ``detector_jax.table``. Training records that are
+  labelled anomalous become the ``negatives``: DROCC-OE and DROCC-LF learn from them, the other
+  methods leave them aside.
 
   Args:
     train: typical records, with or without labels.
     test: records to test on, with or without labels; None or "": none.
     label: as in ``read_table``; at least one of the files must have it. A number is looked up in
       both, so where only the test file has labels, they must be beyond the training columns.
+    group: of the training records, as in ``read_table``; a test file need not have it.
+    header: as in ``read_table``.
 
   Returns:
     Splits; ``y_test`` is None when the test file has no labels.
@@ -72,25 +94,33 @@ def load_files(train: Path, test: Path | None = None, label: str | None = None) 
     DataError: a file that cannot be used (see ``read_table``), columns that differ, or no typical
       training record.
   """
-  learned = read_table(train, label, label_required=not test)
-  x_train, negatives = learned.x, None
+  learned = read_table(train, label, label_required=not test, group=group, header=header)
+  x_train, groups, negatives = learned.x, learned.groups, None
   if learned.labels is not None and (learned.labels == 1).any():
     x_train, negatives = x_train[learned.labels == 0], x_train[learned.labels == 1]
+    groups = None if groups is None else groups[learned.labels == 0]
     if not len(x_train):
       raise DataError(
         f"All {len(negatives)} records of {train} are labelled 1; give typical ones (0)."
       )
   name = f"{pathlib.Path(train).name}, {len(x_train)} typical records"
+  names = learned.names if learned.named else None
   if not test:
-    return Splits(x_train, feature_names=learned.names, description=name, negatives=negatives)
-  tested = read_table(test, label, label_required=learned.labels is None)
+    return Splits(
+      x_train, feature_names=names, description=name, negatives=negatives, groups=groups
+    )
+  tested = read_table(
+    test, label, label_required=learned.labels is None, header=header, trained=names
+  )
+  _check_shape(train, learned, test, tested)
   return Splits(
     x_train,
-    _matched(train, learned, test, tested),
+    tested.x,
     tested.labels,
-    learned.names,
+    names,
     description=f"{name}; tested on {pathlib.Path(test).name}, {len(tested.x)} records",
     negatives=negatives,
+    groups=groups,
   )
 
 
@@ -129,24 +159,13 @@ def _checked_labels(path: pathlib.Path, table: Table, name: str) -> np.ndarray |
   return labels.astype(np.int64)
 
 
-def _matched(train: Path, learned: Table, test: Path, tested: Table) -> np.ndarray:
-  """Test records with their columns in the order of the training columns."""
-  if learned.named and tested.named and learned.names and tested.names:
-    columns = {name: number for number, name in enumerate(tested.names)}
-    lacking = [name for name in learned.names if name not in columns]
-    extra = sorted(set(columns) - set(learned.names), key=tested.names.index)
-    if lacking or extra:
-      parts = [f"{verb} {listed(p)}" for verb, p in (("lacks", lacking), ("adds", extra)) if p]
-      raise DataError(
-        f"{test} must have the columns of {train}, but {' and '.join(parts)}; make them agree."
-      )
-    return tested.x[:, [columns[name] for name in learned.names]]
+def _check_shape(train: Path, learned: Table, test: Path, tested: Table) -> None:
+  """Raises a DataError where test records are not of the size of training records."""
   have, need = tested.x.shape[1:], learned.x.shape[1:]
   if have != need:
     raise DataError(
       f"{test} has records of {_size(have)} where {train} has {_size(need)}; make them agree."
     )
-  return tested.x
 
 
 def _size(shape: tuple[int, ...]) -> str:

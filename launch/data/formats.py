@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import contextlib
 import csv
 import dataclasses
+import logging
 import os
 import pathlib
 from typing import Any
@@ -17,12 +18,13 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 import scipy.io
 
+from detector_jax.table import listed
+from launch.data.columns import Chosen, Columns, DataError
+
+logger = logging.getLogger(__name__)
+
 MISSING = frozenset(arrow_csv.ConvertOptions().null_values)
-LISTED = 20
-
-
-class DataError(ValueError):
-  """Data that cannot be used; the message says why and what to do, in one sentence."""
+HEADERS = ("auto", "yes", "no")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,20 +37,14 @@ class Table:
     names: names of the columns of ``x``; columns without a name have their number in the file.
       None for records of more axes than one.
     named: whether the file names its columns.
+    groups: ``[n]`` labels of what each record belongs to, or None.
   """
 
   x: np.ndarray
   labels: np.ndarray | None
   names: tuple[str, ...] | None
   named: bool
-
-
-def listed(names: Sequence[str]) -> str:
-  """Names for a message, the first 20 of them."""
-  if not names:
-    return "nothing"
-  more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
-  return ", ".join(map(repr, names[:LISTED])) + more
+  groups: np.ndarray | None = None
 
 
 def place(path: pathlib.Path, table: Table, row: int) -> str:
@@ -103,20 +99,43 @@ def damage_named(name: object, ending: str) -> Iterator[None]:
     ) from error
 
 
-def header(name: object, first: Sequence[str]) -> tuple[list[str], bool]:
+def header(
+  name: object,
+  first: Sequence[str],
+  choice: str = "auto",
+  trained: Sequence[str] | None = None,
+) -> tuple[list[str], bool]:
   """Names of the columns of a CSV input, and whether it names them itself.
 
   Args:
     name: of the input, for messages.
-    first: fields of its first record; a header unless every one is a number or missing.
+    first: fields of its first record.
+    choice: "yes" takes them for a header, "no" for a record. "auto" takes them for a header unless
+      every one is a number or missing; numbers are one too where they are 0, 1, 2, ..., as pandas
+      numbers columns, or the names that a detector was trained on.
+    trained: those names, or None.
 
   Raises:
-    DataError: there are no fields, or a column has no name or that of another.
+    DataError: there are no fields, another choice, or a column has no name or that of another.
   """
   if not first:
     raise DataError(f"{name} is empty; write it again.")
-  named = not all(_is_number(field) for field in first)
-  names = [field.strip() if named else str(i) for i, field in enumerate(first)]
+  if choice not in HEADERS:
+    raise DataError(f"header must be one of {', '.join(HEADERS)}; got {choice!r}.")
+  fields = [field.strip() for field in first]
+  named = choice == "yes"
+  if choice == "auto":
+    numbers = all(is_number(field) for field in first)
+    counted = fields == [str(i) for i in range(len(fields))]
+    named = not numbers or counted or (trained is not None and set(trained) <= set(fields))
+    if numbers and not (trained is not None and named):
+      shown = ",".join(fields[:4]) + (",..." if len(fields) > 4 else "")
+      logger.warning(
+        "The first line of %s, %s, holds numbers alone and is taken for a %s; set the header to "
+        "%s if that is wrong.",
+        name, shown, "header" if named else "record", "no" if named else "yes",
+      )  # fmt: skip
+  names = fields if named else [str(i) for i in range(len(fields))]
   if "" in names:
     raise DataError(
       f"Column {names.index('')} of {name} has no name in the header; name it, or remove it if it "
@@ -126,41 +145,58 @@ def header(name: object, first: Sequence[str]) -> tuple[list[str], bool]:
   return names, named
 
 
-def read_csv(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads comma-separated UTF-8 text, with a header unless every first field is a number."""
+def read_csv(path: pathlib.Path, columns: Columns) -> Table:
+  """Reads comma-separated UTF-8 text; see ``header`` for what its first line is taken for."""
   line, first = next(_lines(path), (0, []))
-  names, named = header(path, first)
+  names, named = header(path, first, columns.header)
+  chosen = columns.of(path, names, named)
+  types = dict.fromkeys(names, pa.string()) | {names[i]: pa.float64() for i in chosen.numeric}
   try:
     table = arrow_csv.read_csv(
       path,
       arrow_csv.ReadOptions(column_names=names, skip_rows=line if named else line - 1),
-      convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.float64())),
+      convert_options=arrow_csv.ConvertOptions(column_types=types),
     )
   except pa.ArrowInvalid:
-    _explain(path, names, named)
+    _explain(path, names, named, chosen.numeric)
     raise
-  values = np.stack([column.to_numpy() for column in table.columns], axis=1)
-  return _split_label(path, values, names, named, label, required)
+  return _from_columns(table, names, named, chosen)
 
 
-def read_parquet(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads numeric columns; an index that pandas stored without a name is left out."""
+def read_parquet(path: pathlib.Path, columns: Columns) -> Table:
+  """Reads numeric columns; those that pandas stored as an index are left out."""
   with parquet.ParquetFile(path) as file:
     table = file.read()
   names = parquet_names(path, table.schema)
-  check_numeric(path, table.schema, names)
-  columns = [table[name].cast(pa.float64(), safe=False).to_numpy() for name in names]
-  return _split_label(path, np.stack(columns, axis=1), names, True, label, required)
+  chosen = columns.of(path, names, True)
+  check_numeric(path, table.schema, [names[i] for i in sorted(chosen.numeric)])
+  return _from_columns(table.select(names), names, True, chosen)
+
+
+def _from_columns(table: pa.Table, names: list[str], named: bool, chosen: Chosen) -> Table:
+  """Features, labels and groups of the columns of a table."""
+  kept, label, group = chosen
+
+  def numbers(i: int) -> np.ndarray:
+    return table.column(i).cast(pa.float64(), safe=False).to_numpy()
+
+  x = np.stack([numbers(i) for i in kept], axis=1) if kept else np.zeros((len(table), 0))
+  labels = None if label is None else numbers(label)
+  groups = None if group is None else np.asarray(table.column(group).to_pylist(), object)
+  return Table(x, labels, tuple(names[i] for i in kept), named, groups)
 
 
 def parquet_names(path: pathlib.Path, schema: pa.Schema) -> list[str]:
-  """Names of the columns of a .parquet file, without an index that pandas stored.
+  """Names of the columns of a .parquet file, without those that pandas stored as an index.
 
   Raises:
     DataError: there are none, or two are the same.
   """
   _check_unique(path, schema.names)
-  names = [name for name in schema.names if not name.startswith("__index_level_")]
+  index = {name for name in schema.names if name.startswith("__index_level_")}
+  stored = schema.pandas_metadata or {}
+  index |= {name for name in stored.get("index_columns", []) if isinstance(name, str)}
+  names = [name for name in schema.names if name not in index]
   if not names:
     raise DataError(f"{path} has no columns; write it again.")
   return names
@@ -178,14 +214,17 @@ def check_numeric(path: pathlib.Path, schema: pa.Schema, names: Sequence[str]) -
       )
 
 
-def read_npy(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads one array, without unpickling; ``[n, d]`` may hold a label column."""
+def read_npy(path: pathlib.Path, columns: Columns) -> Table:
+  """Reads one array, without unpickling; ``[n, d]`` may hold columns of labels and groups."""
   with open(path, "rb") as file:
     values = _numeric(f"{path} holds", np.lib.format.read_array(file, allow_pickle=False))
   if values.ndim == 2:
     names = [str(i) for i in range(values.shape[1])]
-    return _split_label(path, values, names, False, label, required)
-  if label and required:
+    kept, label, group = columns.of(path, names, False)
+    labels, groups = (None if i is None else values[:, i] for i in (label, group))
+    x = values if len(kept) == len(names) else values[:, kept]
+    return Table(x, labels, tuple(names[i] for i in kept), False, groups)
+  if (columns.label and columns.required) or columns.group:
     raise DataError(
       f"{path} has shape {list(values.shape)}, and only [n, d] can hold a label column; save "
       "records x and labels y as .npz."
@@ -193,20 +232,20 @@ def read_npy(path: pathlib.Path, label: str | None, required: bool) -> Table:
   return Table(values, None, None, False)
 
 
-def read_npz(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads the arrays x or X, and y or ``label``, without unpickling."""
+def read_npz(path: pathlib.Path, columns: Columns) -> Table:
+  """Reads the arrays x or X, y or ``label``, and ``group``, without unpickling."""
   with open(path, "rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-    return _from_arrays(path, archive, archive.files, label, required)
+    return _from_arrays(path, archive, archive.files, columns)
 
 
-def read_mat(path: pathlib.Path, label: str | None, required: bool) -> Table:
-  """Reads the arrays x or X, and y or ``label``, of a MATLAB file up to version 7."""
+def read_mat(path: pathlib.Path, columns: Columns) -> Table:
+  """Reads the arrays x or X, y or ``label``, and ``group``, of a MATLAB file up to version 7."""
   try:
     arrays = scipy.io.loadmat(path)
   except NotImplementedError as error:
     raise DataError(f"{path} is a MATLAB 7.3 file; save it with the option -v7.") from error
   names = [name for name in arrays if not name.startswith("__")]
-  return _from_arrays(path, arrays, names, label, required)
+  return _from_arrays(path, arrays, names, columns)
 
 
 READERS = {
@@ -227,16 +266,24 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
         yield reader.line_num, fields
 
 
-def _is_number(field: str) -> bool:
-  """Whether a field is a number or stands for a missing one."""
+def number(field: str) -> float:
+  """The number that a field of a CSV input holds, NaN where it holds none.
+
+  Underscores and digits of other scripts are numbers to Python, and none in a CSV.
+  """
   try:
-    float(field)
+    return float(field) if field.isascii() and "_" not in field else np.nan
   except ValueError:
-    return field.strip() in MISSING
-  return True
+    return np.nan
 
 
-def _explain(path: pathlib.Path, names: list[str], named: bool) -> None:
+def is_number(field: str) -> bool:
+  """Whether a field is a number or stands for a missing one."""
+  text = field.strip()
+  return text in MISSING or text.lower().lstrip("+-") == "nan" or not np.isnan(number(field))
+
+
+def _explain(path: pathlib.Path, names: list[str], named: bool, numeric: list[int]) -> None:
   """Raises a DataError for the first line that cannot be a record, if there is one."""
   number = -1
   for number, (line, fields) in enumerate(_lines(path)):
@@ -247,8 +294,8 @@ def _explain(path: pathlib.Path, names: list[str], named: bool) -> None:
         f"Line {line} of {path} has {len(fields)} fields where the first has {len(names)}; repair "
         "the line."
       )
-    for name, field in zip(names, fields, strict=True):
-      if not _is_number(field):
+    for i, (name, field) in enumerate(zip(names, fields, strict=True)):
+      if i in numeric and not is_number(field):
         raise DataError(
           f"Column {name!r} of {path} holds text, {field[:40]!r} in line {line}; encode it as "
           "numbers (labels as 0 typical, 1 anomalous) or remove it."
@@ -258,20 +305,20 @@ def _explain(path: pathlib.Path, names: list[str], named: bool) -> None:
 
 
 def _from_arrays(
-  path: pathlib.Path,
-  arrays: Mapping[str, Any],
-  names: list[str],
-  label: str | None,
-  required: bool,
+  path: pathlib.Path, arrays: Mapping[str, Any], names: list[str], columns: Columns
 ) -> Table:
-  key = records_array(path, names, label if required else None)
-  label = label or "y"
+  key = records_array(path, names, columns.label if columns.required else None)
+  label, group = columns.label or "y", columns.group
   x = _numeric(f"Array {key!r} of {path} holds", arrays[key])
-  labels = None
+  labels = groups = None
   if label in names:
     labels = _numeric(f"Array {label!r} of {path} holds", arrays[label]).reshape(-1)
-  columns = tuple(str(i) for i in range(x.shape[1])) if x.ndim == 2 else None
-  return Table(x, labels, columns, False)
+  if group:
+    if group not in names:
+      raise DataError(f"{path} has no array {group!r} of groups; it has {listed(names)}.")
+    groups = np.asarray(arrays[group]).reshape(-1)
+  of_columns = tuple(str(i) for i in range(x.shape[1])) if x.ndim == 2 else None
+  return Table(x, labels, of_columns, False, groups)
 
 
 def records_array(path: pathlib.Path, names: Sequence[str], label: str | None) -> str:
@@ -298,41 +345,6 @@ def check_real(what: str, dtype: np.dtype) -> None:
   """Raises a DataError, which begins with ``what``, for values that are not real numbers."""
   if dtype.kind not in "buif":
     raise DataError(f"{what} {dtype}; save real numbers.")
-
-
-def _split_label(
-  path: pathlib.Path,
-  values: np.ndarray,
-  names: list[str],
-  named: bool,
-  label: str | None,
-  required: bool,
-) -> Table:
-  column = label_column(path, names, label, required)
-  if column is None:
-    return Table(values, None, tuple(names), named)
-  kept = tuple(names[:column] + names[column + 1 :])
-  return Table(np.delete(values, column, axis=1), values[:, column], kept, named)
-
-
-def label_column(
-  path: object, names: Sequence[str], label: str | None, required: bool = True
-) -> int | None:
-  """Number of the column that ``label`` names, by name or by number; None where there is none.
-
-  Raises:
-    DataError: there is none although ``label`` is given and ``required``.
-  """
-  if not label:
-    return None
-  if label in names:
-    return list(names).index(label)
-  number = int(label) if label.removeprefix("-").isdecimal() else len(names)
-  if -len(names) <= number < len(names):
-    return number % len(names)
-  if required:
-    raise DataError(f"{path} has no label column {label!r}; it has {listed(names)}.")
-  return None
 
 
 def _check_unique(path: object, names: Sequence[str]) -> None:

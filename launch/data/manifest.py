@@ -12,7 +12,8 @@ def of(splits: Splits) -> dict[str, Any]:
   """The manifest of an experiment's records, as JSON has it.
 
   Returns:
-    ``description``, and for each part there is ("train", "negatives", "validation", "test") its
+    ``description``, and for each part there is ("train", "negatives", "validation", "test",
+    "groups") its
     ``records``, the ``shape`` of one, and ``sha256`` of the bytes of records and labels (little-
     endian, in their order); ``anomalous`` too where the part is labelled.
   """
@@ -22,6 +23,7 @@ def of(splits: Splits) -> dict[str, Any]:
     "negatives": (splits.negatives, None),
     "validation": (None, None) if validation is None else (validation.x, validation.y),
     "test": (splits.x_test, splits.y_test),
+    "groups": (None if splits.groups is None else np.array(splits.groups, str), None),
   }
   found = {
     name: _part(x, y, labelled=name in ("validation", "test"))
@@ -45,7 +47,7 @@ def _part(x: np.ndarray, y: np.ndarray | None, labelled: bool) -> dict[str, Any]
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
   """The first part of two manifests that differs, in words; empty where none does."""
-  for name in ("train", "negatives", "validation", "test"):
+  for name in ("train", "negatives", "validation", "test", "groups"):
     then, here = before.get(name, {}), now.get(name, {})
     if then.get("sha256") != here.get("sha256"):
       count, other = then.get("records", 0), here.get("records", 0)

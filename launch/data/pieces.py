@@ -6,15 +6,12 @@ what is wrong with it and where: the line of a CSV input (from 1), the row of ot
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import logging
 from typing import Any
 
 import numpy as np
 
-from launch.data import formats
-from launch.data.formats import DataError, listed
-
-logger = logging.getLogger(__name__)
+from launch.data import columns
+from launch.data.columns import DataError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,20 +38,22 @@ def selected(
   label: str | None,
   trained: Sequence[str] | None,
 ) -> list[int]:
-  """Numbers of the columns that a detector was trained on, in its order."""
-  left_out = formats.label_column(name, names, label)
-  columns = {column: i for i, column in enumerate(names) if i != left_out}
-  if not named or not trained or all(column.isdigit() for column in trained):
-    if not columns:
-      raise DataError(f"{name} holds no columns beside the label.")
-    return list(columns.values())
-  lacking = [column for column in trained if column not in columns]
-  if lacking:
-    raise DataError(f"{name} lacks {listed(lacking)}, which the detector was trained on.")
-  extra = [column for column in columns if column not in set(trained)]
-  if extra:
-    logger.warning("Left out %s of %s: the detector was not trained on it.", listed(extra), name)
-  return [columns[column] for column in trained]
+  """Numbers of the columns that a detector was trained on, in its order.
+
+  Args:
+    name: of the input, for messages.
+    names: of its columns.
+    named: whether these are names, and not numbers.
+    label: a column to leave out, by name or number, or None.
+    trained: names of the training columns, or None; see ``detector_jax.table.match``.
+  """
+  left_out = columns.find_column(name, names, label, "label")
+  places = [i for i in range(len(names)) if i != left_out]
+  if not places:
+    raise DataError(f"{name} holds no columns beside the label.")
+  if not named:
+    return places
+  return [places[i] for i in columns.matched([names[i] for i in places], trained, name)]
 
 
 def problem(value: float) -> str:

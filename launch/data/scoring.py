@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from detector_jax import atomic
 from launch.data import formats
 from launch.data.csv_pieces import csv_pieces
 from launch.data.formats import DataError
@@ -34,11 +35,12 @@ def read_pieces(
   label: str | None = None,
   trained: Sequence[str] | None = None,
   rows: int = 2**16,
+  header: str = "auto",
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
-  - .csv, and "-" for standard input: as ``formats.read_csv`` reads it, where every record is one
-    line. A column that is not needed may hold anything.
+  - .csv, and "-" for standard input: as ``formats.read_csv`` reads it. A column that is not needed
+    may hold anything, line ends in quotes too.
   - .parquet: as ``formats.read_parquet``, batch by batch.
   - .npy: memory-mapped, each piece anew. .npz: unpacked as it is read. Only arrays in Fortran order
     in an .npz, and .mat, are read whole.
@@ -47,8 +49,9 @@ def read_pieces(
     source: a file, or "-".
     label: a column to leave out, by name or number; .npz and .mat: an array that must be there.
     trained: names of the columns that a detector was trained on: a file that names its columns is
-      searched for them, in any order. None, or numbers, which name nothing: all but the label.
+      searched for them, in any order, see ``detector_jax.table.match``. None: all but the label.
     rows: rows per piece; a CSV input has pieces of about 8 MiB.
+    header: whether a CSV input has one, see ``formats.header``.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
@@ -56,20 +59,16 @@ def read_pieces(
   if source == STANDARD_INPUT:
     name = "standard input"
     with formats.damage_named(name, ".csv"):
-      yield from csv_pieces(sys.stdin.buffer, name, 0, label, trained)
+      yield from csv_pieces(sys.stdin.buffer, name, 0, label, trained, header)
     return
   path = formats.checked_path(source, READERS)
   ending = path.suffix.lower()
   with formats.damage_named(path, ending):
-    yield from READERS[ending](path, label, trained, rows)
-
-
-def _csv_file(
-  path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
-) -> Iterator[Piece]:
-  del rows
-  with open(path, "rb") as file:
-    yield from csv_pieces(file, str(path), path.stat().st_size, label, trained)
+    if ending == ".csv":
+      with open(path, "rb") as file:
+        yield from csv_pieces(file, str(path), path.stat().st_size, label, trained, header)
+    else:
+      yield from ARRAYS[ending](path, label, trained, rows)
 
 
 def _piece(
@@ -171,7 +170,7 @@ def _mat(
   path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
 ) -> Iterator[Piece]:
   del trained, rows
-  x = formats.read_mat(path, label, True).x
+  x = formats.read_mat(path, formats.Columns(label)).x
   yield from _array_pieces(path, x.shape, iter([x]), None)
 
 
@@ -196,7 +195,8 @@ def _array_pieces(
     start += len(x)
 
 
-READERS = {".csv": _csv_file, ".parquet": _parquet, ".npy": _npy, ".npz": _npz, ".mat": _mat}
+ARRAYS = {".parquet": _parquet, ".npy": _npy, ".npz": _npz, ".mat": _mat}
+READERS = (".csv", *ARRAYS)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -232,7 +232,7 @@ class ScoreWriter:
   def __init__(self, path: str | os.PathLike[str]):
     check_writable(path)
     self._path = pathlib.Path(path).expanduser()
-    self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+    self._temporary = atomic.beside(self._path)
     self._writer: Any = None
 
   def __enter__(self) -> Self:
@@ -255,6 +255,7 @@ class ScoreWriter:
     with self._failure_named():
       if self._writer is None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.remove_leftovers(self._path)
         self._writer = WRITERS[self._path.suffix.lower()](self._temporary, table.schema)
       self._writer.write_table(table)
 

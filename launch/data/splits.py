@@ -49,6 +49,8 @@ class Splits:
       typical records alone leave them aside.
     validation: labelled records to choose settings and thresholds by, none of which trains or
       tests, or None.
+    groups: ``[n]`` labels of what each training record belongs to (a patient, a machine): records
+      of one group are never divided into training and calibration. Or None.
 
   Raises:
     ValueError: nothing to train on, or shapes that do not belong together.
@@ -65,6 +67,7 @@ class Splits:
   sources: np.ndarray | None = None
   negatives: np.ndarray | None = None
   validation: Labelled | None = None
+  groups: np.ndarray | None = None
 
   def __post_init__(self) -> None:
     if not len(self.x_train):
@@ -86,6 +89,10 @@ class Splits:
     if self.y_train is not None and len(self.y_train) != len(self.x_train):
       raise ValueError(
         f"There are {len(self.y_train)} classes for {len(self.x_train)} training records."
+      )
+    if self.groups is not None and len(self.groups) != len(self.x_train):
+      raise ValueError(
+        f"There are {len(self.groups)} groups for {len(self.x_train)} training records."
       )
     if self.class_test is not None and len(self.class_test) != tested:
       raise ValueError(f"There are {len(self.class_test)} classes for {tested} test records.")
@@ -313,6 +320,7 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
     y_test=of_test(split.y_test),
     description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
     y_train=None if split.y_train is None else split.y_train[train],
+    groups=None if split.groups is None else split.groups[train],
     class_test=of_test(split.class_test),
     sources=of_test(split.sources),
     negatives=None

@@ -273,6 +273,6 @@ def score(detector: Any, x: Any) -> np.ndarray:
     x: an array or ``Crops``, n >= 1.
   """
   if not isinstance(x, Crops):
-    return detector.score(x)
+    return detector.score(x, warn=False)
   size = detector.batch_size * -(-32 // detector.batch_size)
   return np.concatenate([detector.score(batch) for batch in x.batches(size)])

@@ -12,11 +12,11 @@ import pathlib
 import re
 import shutil
 import subprocess
-import tempfile
 import wave
 
 import numpy as np
 
+from detector_jax import atomic
 from launch.data import audio
 from launch.data.formats import DataError
 
@@ -225,14 +225,7 @@ def _read(path: pathlib.Path, count: int) -> np.ndarray | None:
 def _write(path: pathlib.Path, clips: np.ndarray) -> None:
   """Keeps the clips, whole or not at all; a folder that cannot be written to only costs time."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(".npz", f".{path.stem}-", path.parent)
-    try:
-      with os.fdopen(handle, "wb") as file:
-        np.savez(file, clips=clips)
-      os.replace(temporary, path)
-    except BaseException:
-      os.unlink(temporary)
-      raise
+    with atomic.written_beside(path) as temporary, temporary.open("wb") as file:
+      np.savez(file, clips=clips)
   except OSError as error:
     logger.warning("The spoken clips are not kept for the next time (%s).", error)

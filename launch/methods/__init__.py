@@ -32,19 +32,24 @@ class Method(NamedTuple):
     train: ``(config, workdir) -> folder`` of what was trained.
     detects: whether that is a Detector, which can be evaluated and can score.
     load: ``config -> Splits``, whose test records it is evaluated on.
+    rebuild: ``(config, workdir, loaded Detector) -> (Program, variables, preprocessing)`` that can
+      be traced anew; needs no data.
   """
 
   config: Any
   train: Callable[[Any, pathlib.Path], pathlib.Path]
   detects: bool = True
   load: Callable[[Any], data.Splits] = _load
+  rebuild: Callable[..., tuple[Any, Any, Any]] = drocc.rebuild
 
 
 METHODS: dict[str, Method] = {
   "drocc": Method(drocc.Config, drocc.train),
   "drocc_oe": Method(drocc.OEConfig, drocc.train),
   "drocc_lf": Method(drocc.LFConfig, drocc.train),
-  "drocc_streamed": Method(streamed.Config, streamed.train, load=streamed.load),
-  "neuralfp": Method(neuralfp.Config, neuralfp.train),
+  "drocc_streamed": Method(
+    streamed.Config, streamed.train, load=streamed.load, rebuild=streamed.rebuild
+  ),
+  "neuralfp": Method(neuralfp.Config, neuralfp.train, rebuild=neuralfp.rebuild),
   "classifier": Method(classifier.Config, classifier.train, detects=False),
 }

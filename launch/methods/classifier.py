@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import batching, epoch_loop
+from detector_jax import atomic, batching, epoch_loop
 from fingerprint_jax import classifiers, recipe
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
@@ -59,7 +58,9 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   splits = data.load(config.data)
   rows = np.arange(len(splits.x_train))
   if config.held_out:
-    rows = recipe.split_rows(len(rows), config.held_out, 0.5, config.seed).train
+    rows = recipe.split_rows(
+      splits.x_train, config.held_out, 0.5, config.seed, groups=splits.groups
+    ).train
   network = make(config.network, config.data.name)
   x, classes = classified(splits, rows)
   config.training.validate()
@@ -67,9 +68,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   params = fit(network, config.training, x, classes, config.seed, workdir, config.checkpoints, rows)
   result = {"test_accuracy": accuracy(network, params, splits), "training_records": len(x)}
   if devices.primary():
-    temporary = workdir / "metrics.tmp"
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, workdir / "metrics.json")
+    atomic.write_text(workdir / "metrics.json", json.dumps(result, indent=2) + "\n")
     print(f"test accuracy: {result['test_accuracy']}")
   return workdir / "checkpoints" / STAGE
 

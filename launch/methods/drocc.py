@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import epoch_loop
+from detector_jax import Detector, Standardizer, epoch_loop
+from detector_jax.program import Program, nested
+from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from launch import data, devices, failures, stages, workdirs
@@ -78,11 +80,14 @@ class Config:
     batch_size: examples per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
-    scaling: "standard", "contrast" or "none"; see ``Standardizer.fit``.
+    scaling: "standard", "moments", "contrast" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
     clip: of standardised features, in standard deviations.
-    calibration_size: share of the training rows held out for the threshold, at most 1,000 rows.
-    fpr: false-positive rate of the threshold; None takes 5 %, or what the held-out rows can defend.
+    calibration_size: share of the different training rows held out for the threshold, at most
+      1,000 rows, and more (up to half) where ``fpr`` needs them.
+    fpr: false-positive rate of the threshold, in expectation over draws of the held-out rows; None
+      takes 5 %, or what the held-out rows can defend.
+    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
@@ -103,6 +108,7 @@ class Config:
   clip: float = 20.0
   calibration_size: float = 0.2
   fpr: float | None = None
+  confidence: float | None = None
   checkpoints: int = 10
 
 
@@ -148,12 +154,13 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
   splits = data.load(config.data)
-  rows, held_out = recipe.calibration_rows(
-    len(splits.x_train), config.calibration_size, config.seed
-  )
+  rows, held_out = calibration_rows(
+    splits.x_train, config.calibration_size, config.seed,
+    fpr=config.fpr, confidence=config.confidence, groups=splits.groups,
+  )  # fmt: skip
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
   negatives = negatives_for(config, splits)
-  prepared = prepare(config, x, negatives)
+  prepared = prepare(config, x, negatives, splits.feature_names)
   workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
   stage = _stage(prepared, x_held_out, train_key, rows)
@@ -179,10 +186,26 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     config.fpr,
     metadata,
     prepared.program.examine,
+    config.confidence,
   )
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"
+
+
+def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Program, Any, Any]:
+  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+  del workdir
+  center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
+  kept = loaded.arrays.get("preprocessing/kept")
+  clip = np.inf if config.scaling == "none" else config.clip
+  shape = loaded.input_shape if kept is None else kept.shape
+  member = config.network.make() or recipe.network_of(config.drocc, shape)
+  network = ensemble.of(member, config.members)
+  variables = {"stats": {}, **nested(loaded.arrays, "variables")}
+  contrast = config.scaling == "contrast"
+  preprocessing = Standardizer(center, scale, kept, clip, contrast, loaded.input_offset)
+  return Program(recipe.NegativeLogit(network)), variables, preprocessing
 
 
 def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
@@ -207,7 +230,12 @@ def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
   return splits.negatives
 
 
-def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) -> recipe.Prepared:
+def prepare(
+  config: Config,
+  x: np.ndarray,
+  negatives: np.ndarray | None = None,
+  names: tuple[str, ...] | None = None,
+) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
   chosen = config.drocc
   if config.warmup_epochs:
@@ -218,7 +246,7 @@ def prepare(config: Config, x: np.ndarray, negatives: np.ndarray | None = None) 
   prepared = recipe.prepare(
     x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
     batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
-    constant=config.constant, clip=config.clip,
+    constant=config.constant, clip=config.clip, names=names,
   )  # fmt: skip
   if devices.chosen():
     train_epochs = _spread(

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fingerprint_jax import recipe, taps
+from detector_jax import Detector
+from detector_jax.preprocessing import Identity
+from detector_jax.program import Program, nested
+from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, taps, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
@@ -62,6 +65,7 @@ class Config:
   two_sided: bool = True
   held_out: float = 0.1
   fpr: float = 0.01
+  confidence: float | None = None
   seed: int = 0
   checkpoints: int = 5
 
@@ -72,7 +76,10 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   config.fingerprint.validate()
   config.classifier.training.validate()
   splits = data.load(config.data)
-  rows = recipe.split_rows(len(splits.x_train), config.held_out, config.fpr, config.seed)
+  rows = recipe.split_rows(
+    splits.x_train, config.held_out, config.fpr, config.seed,
+    confidence=config.confidence, groups=splits.groups,
+  )  # fmt: skip
   x, classes = classifier_method.classified(splits, rows.train)
   network, params = _given(config) if config.classifier.workdir else (_named(config), None)
   _check_layers(config, network, x.shape[1:])
@@ -110,11 +117,31 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       "fingerprint_parameters": recipe.num_parameters(prepared),
       "training_records": len(x),
       "calibration_records": len(calibration),
+      "feature_names": splits.feature_names,
     },
+    config.confidence,
   )  # fmt: skip
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"
+
+
+def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Program, Any, Any]:
+  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+  network, params = classifier_of(config, workdir)
+  tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
+  shapes = fingerprint.shapes_of_targets(tapped)
+  modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
+  prints = fingerprint.Fingerprint(tapped, modules, config.two_sided)
+  arrays = loaded.arrays
+  variables = {
+    "network": nested(arrays, "variables/network"),
+    "views": {n: views.View(**nested(arrays, f"variables/views/{n}")) for n in tapped.layers},
+    "params": {n: nested(arrays, f"variables/params/{n}") for n in tapped.layers},
+    "weights": {n: arrays[f"variables/weights/{n}"] for n in tapped.layers},
+    "reference": one_out.Reference(**nested(arrays, "variables/reference")),
+  }
+  return Program(prints, fingerprint.Report(prints)), variables, Identity()
 
 
 def _check_layers(config: Config, network: Any, shape: tuple[int, ...]) -> None:

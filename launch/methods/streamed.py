@@ -17,6 +17,9 @@ from detector_jax import health
 from detector_jax.batching import Batch
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
+from detector_jax.program import Program as Detects
+from detector_jax.program import nested
+from detector_jax.splits import attainable_fpr, calibration_rows
 from drocc_jax import drocc, mobilenet, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from launch import data, devices, failures, stages, workdirs
@@ -71,8 +74,9 @@ class Config:
     seed: of weights, orders, crops, noise and the held-out images.
     calibration_size: share of the typical training images held out for the threshold, at most
       1,000 images.
-    fpr: false-positive rate of the threshold; None takes 5 %, or what the held-out images can
-      defend.
+    fpr: false-positive rate of the threshold, in expectation over draws of the held-out images;
+      None takes 5 %, or what these can defend. Equal images are not looked for.
+    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
@@ -88,6 +92,7 @@ class Config:
   seed: int = 0
   calibration_size: float = 0.1
   fpr: float | None = None
+  confidence: float | None = None
   checkpoints: int = 40
 
 
@@ -189,7 +194,10 @@ def prepare(config: Config) -> Prepared:
       raise ValueError(f"{name} must be >= 1, got {getattr(config, name)!r}.")
   splits = load(config)
   images: Any = splits.x_train
-  rows, held_out = recipe.calibration_rows(len(images), config.calibration_size, config.seed)
+  rows, held_out = calibration_rows(
+    np.arange(len(images)), config.calibration_size, config.seed,
+    fpr=config.fpr, confidence=config.confidence,
+  )  # fmt: skip
   training = images.subset(rows)
   batch_size = min(config.batch_size, len(rows))
   stream = streaming.Stream(images.source, training.rows, batch_size, config.seed, config.data)
@@ -274,8 +282,18 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
       raise ValueError(f"fpr={config.fpr:g} needs held-out images: set calibration_size above 0.")
     return detector
   scores = scores if typical is held_out else streaming.score(detector, held_out)
-  fpr = recipe.attainable_fpr(len(held_out)) if config.fpr is None else config.fpr
-  return detector.calibrate_scores(scores, fpr)
+  confidence = config.confidence
+  fpr = attainable_fpr(len(held_out), confidence) if config.fpr is None else config.fpr
+  return detector.calibrate_scores(scores, fpr, confidence)
+
+
+def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Detects, Any, Any]:
+  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+  del workdir
+  center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
+  variables = {"stats": {}, **nested(loaded.arrays, "variables")}
+  score = recipe.NegativeLogit(config.network.make())
+  return Detects(score), variables, Standardizer(center, scale, None)
 
 
 def _metadata(config: Config, prepared: Prepared) -> dict[str, Any]:

@@ -22,6 +22,14 @@ METRICS = {
   "f1_drocc_released": "F1 as DROCC's released code has it",
   "recall_at_3fpr": "typical records kept where 3 % of anomalies pass",
   "recall_at_5fpr": "typical records kept where 5 % of anomalies pass",
+  "threshold": "threshold",
+  "stated_fpr": "stated false-alarm rate",
+  "confidence": "confidence of that rate",
+  "stated": "in words",
+  "realised_fpr": "typical records flagged at the threshold (false alarms)",
+  "recall": "anomalies found at the threshold",
+  "typical": "typical test records",
+  "anomalous": "anomalous test records",
 }
 
 
@@ -50,10 +58,23 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   _facts(page, evaluated)
   _metrics(page, evaluated.result)
   _sources(page, evaluated.result)
-  _health(page, detector.metadata.get("health", []))
+  _health(page, evaluated.result["health"])
   page.heading("Scores")
   histogram = figures.score_histogram(scores, labels, detector.threshold, splits.sources)
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
+  if evaluated.result["metrics"]:
+    _ranking(page, evaluated, labels)
+  if detector.metadata.get("layers"):
+    layers.add(page, splits, scores, detector)
+  extremes.add(page, splits, scores, detector)
+  _curves(page, workdir)
+  _configuration(page, evaluated.result)
+  return page.write()
+
+
+def _ranking(page: report.Report, evaluated: Evaluated, labels: np.ndarray) -> None:
+  """Curves that need typical and anomalous records."""
+  scores, detector = evaluated.scores, evaluated.detector
   auroc, precision = (evaluated.result["metrics"][name] for name in ("auroc", "ap_anomaly"))
   roc = figures.roc_curves({detector.metadata["method"]: [(labels, scores)]})
   page.figure("roc", roc, f"ROC curve, AUROC {auroc:.4f}.")
@@ -63,12 +84,6 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
     f"Precision-recall curve of the anomalies, average precision {precision:.4f}; the dashed line "
     "is their share of the test set.",
   )  # fmt: skip
-  if detector.metadata.get("layers"):
-    layers.add(page, splits, scores, detector)
-  extremes.add(page, splits, scores, detector)
-  _curves(page, workdir)
-  _configuration(page, evaluated.result)
-  return page.write()
 
 
 def _facts(page: report.Report, evaluated: Evaluated) -> None:
@@ -112,29 +127,41 @@ def _metrics(page: report.Report, result: Mapping[str, Any]) -> None:
   intervals, decision = result["intervals"], result["decision"]
   level = f"{100 * intervals['level']:.3g} %"
   page.heading("Metrics")
-  page.table(
-    ("metric", "value", f"{level} interval"),
-    [
+  if result["metrics"]:
+    rows = [
       (METRICS.get(name, name), f"{value:.4f}", _interval(intervals["metrics"][name]))
       for name, value in result["metrics"].items()
-    ],
-  )
-  stated = decision["stated_fpr"]
-  realised, recall = (
-    f"{decision[name]:.4f} ({level} interval {_interval(intervals['decision'][name])})"
+    ]
+    page.table(("metric", "value", f"{level} interval"), rows)
+  else:
+    page.text(note(result))
+  told = [
+    f"{METRICS[name]} {decision[name]:.4f} ({level} interval "
+    f"{_interval(intervals['decision'][name])})"
     for name in ("realised_fpr", "recall")
+    if name in decision
+  ]
+  page.text(
+    f"At the threshold {decision['threshold']:.4g}: {decision['stated']}; on the test set "
+    f"{'; '.join(told)}."
   )
   page.text(
-    f"At the threshold {decision['threshold']:.4g}: stated false-positive rate "
-    f"{'none stated' if stated is None else f'{stated:.3g}'}, realised on the test set {realised}; "
-    f"share of anomalies found {recall}."
+    "Intervals of these shares are exact (Clopper and Pearson). Those of the metrics are of "
+    f"{intervals['draws']:,} bootstrap draws of the test set, typical and anomalous records apart, "
+    f"seed {intervals['seed']}. Training and threshold stay as they are, so another seed of "
+    "training may lie outside; an interval without width says that no draw differed, not that the "
+    "number is certain."
   )
-  page.text(
-    f"Intervals are of {intervals['draws']:,} bootstrap draws of the test set, typical and "
-    f"anomalous records apart, seed {intervals['seed']}. Training and threshold stay as they are, "
-    "so another seed of training may lie outside; an interval without width says that no draw "
-    "differed, not that the number is certain."
+
+
+def note(result: Mapping[str, Any]) -> str:
+  """What a test set of one kind of records cannot tell; empty where it has both."""
+  if result["metrics"]:
+    return ""
+  kind, other = (
+    ("typical", "anomalous") if result["labels"]["typical"] else ("anomalous", "typical")
   )
+  return f"All test records are {kind}: AUROC and the other ranking metrics need {other} ones, too."
 
 
 def _interval(ends: list[float]) -> str:

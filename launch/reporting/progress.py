@@ -18,6 +18,8 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from detector_jax import atomic
+
 
 @contextlib.contextmanager
 def bar(description: str, total: int, done: int = 0) -> Iterator[Any]:
@@ -80,9 +82,7 @@ class Scalars:
       for record in read_scalars(workdir)
       if record.get("stage") != stage or record["epoch"] <= epoch
     ]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    temporary.replace(path)
+    atomic.write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
     self._file = path.open("a")
     folder = workdir / "tensorboard" / stage
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 import io
-import os
 import pathlib
 from typing import Any
 
@@ -11,6 +10,8 @@ import jinja2
 from matplotlib import image as mpl_image
 from matplotlib.figure import Figure
 import numpy as np
+
+from detector_jax import atomic
 
 _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!doctype html>
@@ -170,9 +171,7 @@ class Report:
   def write(self, name: str = "report.html") -> pathlib.Path:
     """Writes the page, whole or not at all; returns its path."""
     path = self._folder / name
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(_PAGE.render(title=self._title, parts=self._parts), encoding="utf-8")
-    os.replace(temporary, path)
+    atomic.write_text(path, _PAGE.render(title=self._title, parts=self._parts))
     return path
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import ArtifactError, Detector, artifact, load, p_values
+from detector_jax import ArtifactError, Detector, artifact, atomic, load, p_values
 from detector_jax.preprocessing import Identity
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -233,7 +233,8 @@ def flip(name):
     (flip("arrays.npz"), "arrays.npz is damaged"),
     (flip("program.bin"), "program.bin is damaged"),
     (lambda folder: edit(folder, threshold=0.0), "damaged or was edited"),
-    (lambda folder: edit(folder, version=2), "format version 2; this release reads up to 1"),
+    (lambda folder: edit(folder, version=3), "format version 3; this release reads 1 to 2"),
+    (lambda folder: edit(folder, version=True), "format version True; this release reads 1 to 2"),
     (lambda folder: edit(folder, version="x"), "format version x"),
     (lambda folder: edit(folder, format="onnx"), "does not describe a detector_jax detector"),
     (lambda folder: edit(folder, sha256=None), "the checksums are missing"),
@@ -346,7 +347,8 @@ def test_a_failing_move_leaves_the_old_detector_and_nothing_else(detector, copy,
       raise OSError("disk full")
     replace(source, target)
 
-  monkeypatch.setattr(artifact.os, "replace", fail_into_place)
+  monkeypatch.setattr(atomic, "_exchanged", lambda source, place: False)
+  monkeypatch.setattr(atomic.os, "replace", fail_into_place)
   with pytest.raises(OSError, match="disk full"):
     dataclasses.replace(detector, threshold=9.0).save(copy)
   assert contents(copy) == before

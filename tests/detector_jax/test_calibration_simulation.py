@@ -168,6 +168,6 @@ def test_detectors_are_calibrated_as_the_simulation_has_it(request, pool, name):
 def test_a_rate_that_the_records_cannot_defend_is_refused_with_the_number(request, pool, name):
   model = request.getfixturevalue(name)
   before = model.offset_
-  with pytest.raises(ValueError, match=r"0\.01 needs at least 99 calibration records, got 98"):
+  with pytest.raises(ValueError, match=r"0\.01 needs at least 99 different .* got 98"):
     model.calibrate(pool[:98], 0.01)
   assert model.offset_ == before

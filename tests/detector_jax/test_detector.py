@@ -69,13 +69,21 @@ def test_uncalibrated_p_values_are_refused(uncalibrated, records):
 
 
 def test_too_few_calibration_records_are_refused(uncalibrated, records):
-  with pytest.raises(ValueError, match="at least 19 calibration records, got 18"):
+  with pytest.raises(ValueError, match="at least 19 different calibration records, got 18"):
     uncalibrated.calibrate(records[:18], 0.05)
 
 
 def test_constant_calibration_scores_are_refused(uncalibrated, records):
   with pytest.raises(HealthError, match="All 30 scores are"):
-    uncalibrated.calibrate(np.repeat(records[:1], 30, axis=0), 0.05)
+    uncalibrated.calibrate_scores(np.repeat(uncalibrated.score(records[:1]), 30), 0.05)
+
+
+def test_equal_records_calibrate_once(uncalibrated, records):
+  with pytest.raises(ValueError, match="at least 19 different calibration records, got 18"):
+    uncalibrated.calibrate(np.repeat(records[:18], 8, axis=0), 0.05)
+  repeated = uncalibrated.calibrate(np.repeat(records[:30], 8, axis=0), 0.05)
+  assert repeated.calibration.scores.size == 30
+  assert repeated.threshold == uncalibrated.calibrate(records[:30], 0.05).threshold
 
 
 def test_another_width_is_refused(detector, rng):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError
+from detector_jax.splits import attainable_fpr, calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks, recipe
 
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
@@ -96,25 +97,25 @@ def test_shapes_without_a_default_network_are_refused(shape, message):
   ("num_rows", "size", "held_out"), [(10, 0.2, 2), (11, 0.2, 3), (10, 0.0, 0), (9000, 0.5, 1000)]
 )
 def test_calibration_rows_are_a_division_of_all_rows(num_rows, size, held_out):
-  rows, calibration = recipe.calibration_rows(num_rows, size, 0)
+  rows, calibration = calibration_rows(np.arange(num_rows), size, 0)
   assert len(calibration) == held_out
   assert sorted([*rows, *calibration]) == list(range(num_rows))
   assert (np.diff(rows) > 0).all()
-  again = recipe.calibration_rows(num_rows, size, 0)
+  again = calibration_rows(np.arange(num_rows), size, 0)
   np.testing.assert_array_equal(again[1], calibration)
   if held_out > 0:
-    assert list(recipe.calibration_rows(num_rows, size, 1)[1]) != list(calibration)
+    assert list(calibration_rows(np.arange(num_rows), size, 1)[1]) != list(calibration)
 
 
 def test_calibration_must_leave_a_row_to_train_on():
   with pytest.raises(ValueError, match="leaves none to train on"):
-    recipe.calibration_rows(1, 0.2, 0)
+    calibration_rows(np.arange(1), 0.2, 0)
 
 
 def test_attainable_fpr():
-  assert recipe.attainable_fpr(1000) == 0.05
-  assert recipe.attainable_fpr(19) == 0.05
-  assert recipe.attainable_fpr(9) == 0.1
+  assert attainable_fpr(1000) == 0.05
+  assert attainable_fpr(19) == 0.05
+  assert attainable_fpr(9) == 0.1
 
 
 def test_prepare_settles_what_is_not_set(rng):

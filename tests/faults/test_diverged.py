@@ -10,6 +10,7 @@ import pytest
 
 from detector_jax import batching, epoch_loop
 from detector_jax.health import HealthError
+from detector_jax.splits import calibration_rows
 from drocc_jax import recipe
 from launch import failures, run, stages
 from launch.data import DataConfig
@@ -109,7 +110,7 @@ def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, r
   with pytest.raises(HealthError, match=r"diverged: .* at step 3\. .* It began in epoch 0 at step"):
     run.train(config, tmp_path / "run")
   told = json.loads((tmp_path / "run" / "failure.json").read_text())
-  rows, _ = recipe.calibration_rows(60, config.calibration_size, config.seed)
+  rows, _ = calibration_rows(np.arange(60), config.calibration_size, config.seed)
   order_key, _ = jax.random.split(recipe.keys(config.seed)[1])
   order = batching.epoch_order(order_key, 0, len(rows), batching.padded_length(len(rows)))
   first = 16 * told["position"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError, batching, epoch_loop
+from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
 from drocc_jax import ensemble, fit, networks, recipe
 from launch import devices, exporting, failures, run, stages, stopping
@@ -87,7 +88,7 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
   with pytest.raises(HealthError, match="It began in epoch 0 at step"):
     run.train(config, tmp_path / "run")
   told = json.loads((tmp_path / "run" / "failure.json").read_text())
-  rows, _ = recipe.calibration_rows(60, config.calibration_size, config.seed)
+  rows, _ = calibration_rows(np.arange(60), config.calibration_size, config.seed)
   key = recipe.keys(config.seed)[1]
   orders = []
   for member_key in ensemble.member_keys(key, ensemble.Ensemble(networks.MLP(), 3)):

@@ -14,6 +14,7 @@ import pytest
 
 import detector_jax
 from detector_jax import metrics
+from detector_jax.splits import calibration_rows
 from drocc_jax import recipe
 from launch import data, evaluation, run, sweep_training, sweeping, workdirs
 from launch.data import DataConfig
@@ -287,7 +288,7 @@ def test_a_member_that_cannot_be_read_is_named(tmp_path):
     (small(), {"radius": (1.0,) * 101, "mu": (1.0,) * 100}, "10,100 combinations are more"),
     (small(warmup_epochs=1), {"warmup_steps": (1,)}, "warmup_epochs sets warmup_steps"),
     (small(calibration_size=0.0), FEW, "held-out typical records rank .* 0, too few"),
-    (small(fpr=0.001), FEW, "needs at least 999 calibration records, got"),
+    (small(fpr=0.001), FEW, "needs at least 999 different calibration records, got"),
   ],
 )  # fmt: skip
 def test_what_cannot_be_swept_is_refused_before_anything_is_made(tmp_path, config, axes, said):
@@ -361,7 +362,7 @@ def test_the_best_member_is_exported_calibrated_on_rows_that_ranked_nothing(loop
   splits = data.load(DataConfig(name="breast_cancer"))
   oracle = metrics.auroc(splits.y_test, detector.score(splits.x_test))
   assert oracle == pytest.approx(best["oracle"], abs=1e-6)
-  rows, held_out = recipe.calibration_rows(len(splits.x_train), 0.2, 0)
+  rows, held_out = calibration_rows(splits.x_train, 0.2, 0)
   assert len(detector.calibration.scores) == len(held_out) - len(held_out) // 2
   experiment = sweeping._experiment(small())
   ranking = {row.tobytes() for row in experiment.ranking.x_objective}
@@ -386,7 +387,7 @@ def test_labelled_validation_records_rank_where_there_are_some():
     f"AUROC of {len(validation.y):,} labelled validation records"
   )
   np.testing.assert_array_equal(experiment.ranking.labels, validation.y)
-  _, held_out = recipe.calibration_rows(100, 0.2, 0)
+  _, held_out = calibration_rows(np.arange(100), 0.2, 0)
   np.testing.assert_array_equal(experiment.x_calibration, experiment.splits.x_train[held_out])
   members = sweeping.members_of(config, experiment.prepared, {"nu": (0.5, 2.0)})
   assert [float(member.config.hyper().nu) for member in members] == [0.5, 2.0]

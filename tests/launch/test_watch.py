@@ -85,7 +85,7 @@ def test_other_rates_are_taken(detector, records):
   assert [line["alarm"] for line in got] == (highest >= -np.log10(0.9)).tolist()
   with pytest.raises(ValueError, match=r"false_alarm_rate must be in \(0, 1\), got 0.0"):
     watching.Watcher(detector, false_alarm_rate=0.0)
-  with pytest.raises(ValueError, match="needs at least 9999 calibration records, got 50"):
+  with pytest.raises(ValueError, match="needs at least 9999 different calibration records, got 50"):
     watching.Watcher(detector, fpr=0.0001)
 
 

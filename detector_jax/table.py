@@ -1,0 +1,191 @@
+"""Tables as they come: columns found by name, cells made numbers.
+
+One rule for every way into a detector (estimators, ``Detector.score``, the launcher's commands):
+where records and detector both name their columns, they are matched by name, in any order; columns
+that the detector was not trained on are ignored and said once; one that is missing is refused by
+name. Where either has no names, the place counts.
+"""
+
+from collections.abc import Mapping, Sequence
+import logging
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+LISTED = 20
+
+
+def listed(names: Sequence[str]) -> str:
+  """Names for a message, the first 20 of them."""
+  if not names:
+    return "nothing"
+  more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+  return ", ".join(map(repr, names[:LISTED])) + more
+
+
+def names_of(x: Any) -> tuple[str, ...] | None:
+  """Names of the columns that records carry themselves, or None.
+
+  Args:
+    x: a frame of pandas or polars, a pyarrow table, a structured array or a sequence of dicts, all
+      of which name their columns; anything else does not, nor does a frame whose columns pandas
+      numbered.
+
+  Raises:
+    ValueError: some columns have names and others numbers, or two have the same.
+  """
+  if isinstance(x, (str, bytes)):
+    return None
+  if isinstance(x, Sequence) and len(x) and isinstance(x[0], Mapping):
+    found: list[Any] = list(x[0])
+  elif isinstance(x, np.ndarray):
+    found = list(x.dtype.names or ())
+  else:
+    columns: Any = getattr(x, "column_names", getattr(x, "columns", None))
+    found = [] if columns is None or isinstance(columns, str) else list(columns)
+  named = [isinstance(name, str) for name in found]
+  if not any(named):
+    return None
+  if not all(named):
+    raise ValueError(
+      f"Column {found[named.index(False)]!r} has no name while others have one, such as "
+      f"{found[named.index(True)]!r}: name all columns with text, or none."
+    )
+  if len(set(found)) < len(found):
+    twice = next(name for name in found if found.count(name) > 1)
+    raise ValueError(f"Two columns are named {twice!r}; rename one.")
+  return tuple(found)
+
+
+def match(
+  names: Sequence[str], trained: Sequence[str] | None, what: str = "The records", extra: bool = True
+) -> list[int]:
+  """Places of the columns that a detector was trained on, in its order.
+
+  Args:
+    names: of the columns at hand.
+    trained: names of the training columns; None takes all columns as they stand. Names that are
+      the columns' own numbers ("0", "1", ...) name nothing where the columns have none of them.
+    what: the records, for messages.
+    extra: whether to log the columns that are ignored.
+
+  Raises:
+    ValueError: columns are missing; the message names them.
+  """
+  if trained is None:
+    return list(range(len(names)))
+  places = {name: place for place, name in enumerate(names)}
+  lacking = [name for name in trained if name not in places]
+  if len(lacking) == len(trained) and list(trained) == [str(i) for i in range(len(trained))]:
+    return list(range(len(names)))
+  if lacking:
+    verb = "lacks" if what[:1].islower() or not what.endswith("s") else "lack"
+    raise ValueError(f"{what} {verb} {listed(lacking)}, which the detector was trained on.")
+  known = set(trained)
+  ignored = [name for name in names if name not in known]
+  if ignored and extra:
+    logger.warning("Left out %s of %s: the detector was not trained on it.", listed(ignored), what)
+  return [places[name] for name in trained]
+
+
+def records(x: Any, trained: Sequence[str] | None = None) -> np.ndarray:
+  """Records as numbers, columns in the detector's order.
+
+  Args:
+    x: ``[n, ...]``: an array, nested lists, or what ``names_of`` finds names in. A cell that is
+      missing (None, ``pd.NA``, masked) becomes NaN, which whoever scores refuses by its place.
+    trained: names of the training columns, or None.
+
+  Returns:
+    ``[n, ...]``; float64, or float32 where every column is, for records with names.
+
+  Raises:
+    ValueError: columns are missing, or a cell is no number; the message names it.
+  """
+  names = names_of(x)
+  if names is None:
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+      return np.ma.filled(x.astype(np.result_type(x.dtype, np.float32)), np.nan)
+    return np.asarray(x)
+  places = match(names, trained)
+  wanted = [names[place] for place in places]
+  if isinstance(x, Sequence):
+    for row, record in enumerate(x):
+      lacking = [name for name in wanted if name not in record]
+      if lacking:
+        raise ValueError(f"Record {row} lacks {listed(lacking)}; give every record a value.")
+    columns = [_numbers([record[name] for record in x], name) for name in wanted]
+  else:
+    columns = [_numbers(x[name], name) for name in wanted]
+  return np.stack(columns, axis=1)
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+  """One column ``[n]`` of a table as floating point; NaN where a cell is missing."""
+  if hasattr(values, "isna") and getattr(values.dtype, "kind", "O") not in "mMf":  # pandas
+    missing = np.asarray(values.isna())
+    values = np.asarray(values, object) if missing.any() else values
+    if missing.any():
+      values[missing] = None
+  found = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
+  if found.ndim != 1:
+    raise ValueError(f"Column {name!r} holds more than one value per record; give one number each.")
+  if found.dtype.kind == "f":
+    return found if found.dtype.itemsize in (4, 8) else found.astype(np.float64)
+  if found.dtype.kind in "bui":
+    return found.astype(np.float64)
+  if found.dtype.kind == "O":
+    try:
+      if not any(isinstance(value, (str, bytes)) for value in found):
+        return found.astype(np.float64)
+    except (TypeError, ValueError):
+      pass
+    for row, value in enumerate(found):
+      if not _is_number(value):
+        raise ValueError(
+          f"Row {row} of column {name!r} holds {str(value)[:40]!r}, no number; encode it or leave "
+          "the column out."
+        )
+  raise ValueError(f"Column {name!r} holds {found.dtype}; encode it as numbers or leave it out.")
+
+
+def _is_number(value: Any) -> bool:
+  if value is None:
+    return True
+  if isinstance(value, (str, bytes)):
+    return False
+  try:
+    float(value)
+  except (TypeError, ValueError):
+    return False
+  return True
+
+
+def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
+  """Raises a ValueError naming row and column of the first NaN or infinity in ``x`` ``[n, ...]``.
+
+  Values that float32 cannot hold count as infinite.
+
+  Args:
+    x: numbers.
+    names: of the columns of ``[n, columns]``, or None.
+  """
+  if x.dtype.kind != "f":
+    return
+  with np.errstate(over="ignore"):
+    finite = np.isfinite(np.asarray(x, np.float32))
+  if finite.all():
+    return
+  place = np.argwhere(~finite)[0]
+  value = x[tuple(place)]
+  found = "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"{value:g}"
+  where = f"row {place[0]}"
+  if x.ndim > 1:
+    named = names is not None and x.ndim == 2
+    where += f", column {names[place[-1]]!r}" if named and names else f", column {place[-1]}"
+  raise ValueError(
+    f"Input contains {found} at {where} ({int((~finite).sum())} such values in all); impute or "
+    "remove them."
+  )
