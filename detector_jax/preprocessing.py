@@ -234,7 +234,7 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
 
   Returns:
     The number of columns with a value beyond 20 times the span of ``robust_range``; where a column
-    has no span, beyond 1,000 times its usual value and its smallest change.
+    has no span, beyond 1,000 times its usual value (its smallest change, where that is 0).
   """
   flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
   low, high = robust_range(flat)
@@ -243,7 +243,7 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
   limit = EXTREME * (high - low)
   for i in np.flatnonzero((high == low) & (distance > 0)).tolist():
     changes = np.abs(flat[:, i] - usual[i])
-    limit[i] = 1000.0 * max(abs(usual[i]), float(changes[changes > 0].min()))
+    limit[i] = 1000.0 * (abs(usual[i]) or float(changes[changes > 0].min()))
   found = np.flatnonzero(distance > limit)
   told = []
   for i in found[:5].tolist():

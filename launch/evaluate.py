@@ -22,11 +22,12 @@ def main() -> None:
   table = Table("metric", "value", "95 % interval", title=f"{workdir}, last epoch")
   ends = {**result["intervals"]["metrics"], **result["intervals"]["decision"]}
   for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
-    if value is not None:
-      title = evaluated.METRICS.get(name, name)
+    if value is not None and name not in ("stated", "confidence"):
+      title = (evaluated.METRICS | evaluated.DECISION).get(name, name)
       table.add_row(title, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
   console = Console()
   console.print(table)
+  print(f"stated:  {result['decision']['stated']}")
   if note := evaluated.note(result):
     print(f"note:    {note}")
   for finding in result["health"]:

@@ -1,26 +1,23 @@
 """Scores a stream record by record and watches it for drift."""
 
 from collections.abc import Callable, Iterable
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import logging
 import math
 import os
 import pathlib
 import sys
-from typing import Any, TextIO
+from typing import Any
+import weakref
 
 import numpy as np
 
 import detector_jax
 from detector_jax import atomic, health, monitor, table
 from detector_jax.calibration import conformal_threshold
+from launch import locking
 from launch.data.pieces import unfit
-
-logger = logging.getLogger(__name__)
 
 ON_BAD_ROW = ("fail", "skip", "nan")
 FALSE_ALARM_RATE = 0.01
@@ -86,15 +83,21 @@ class Watcher:
     )
     self._path = state
     self._checksum = hashlib.sha256(calibration.astype("<f4").tobytes()).hexdigest()
-    self._lock = None if state is None else _locked(state)
-    if state is not None and state.exists():
-      self._resume(state, false_alarm_rate)
+    self._release: Callable[[], Any] = lambda: None
+    if state is None:
+      return
+    if (lock := _locked(state)) is not None:
+      self._release = weakref.finalize(self, os.close, lock)
+    try:
+      if state.exists():
+        self._resume(state, false_alarm_rate)
+    except BaseException:
+      self.close()
+      raise
 
   def close(self) -> None:
     """Lets the state go."""
-    if self._lock is not None:
-      self._lock.close()
-      self._lock = None
+    self._release()
 
   def changes(self) -> health.Finding | None:
     """How many of the records differ in columns that were constant in training, if any were."""
@@ -219,32 +222,18 @@ class Watcher:
     return [values[names[place]] for place in places]
 
 
-def _locked(state: pathlib.Path) -> TextIO:
-  """The open lock of a state, which the system lets go however the process ends."""
-  path = state.with_name(f".{state.name}.lock")
+def _locked(state: pathlib.Path) -> int | None:
+  """The open lock of a state."""
   try:
     state.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+")
-  except OSError as error:
-    raise OSError(f"The state cannot be written to {state}: {error.strerror}.") from error
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    lock.seek(0)
-    holder = lock.read(20).strip()
-    lock.close()
+    return locking.take(state.with_name(f".{state.name}.lock"), state)
+  except locking.HeldError as error:
     raise ValueError(
-      f"{state} is kept by another launch.watch, process {holder or 'unknown'}: give each stream a "
+      f"{state} is kept by another launch.watch, process {error.holder}: give each stream a "
       "--state of its own, or stop the other."
     ) from None
   except OSError as error:
-    logger.warning("%s cannot be locked (%s): let no other stream use it.", state, error.strerror)
-    return lock
-  with contextlib.suppress(OSError):
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-  return lock
+    raise OSError(f"The state cannot be written to {state}: {error.strerror}.") from error
 
 
 def watch(

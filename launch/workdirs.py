@@ -13,8 +13,6 @@ failure.json    where training diverged, see launch.failures
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -26,7 +24,7 @@ from typing import Any
 import jax
 
 from detector_jax import atomic
-from launch import devices, flags
+from launch import devices, flags, locking
 from launch.data import Splits, manifest
 
 logger = logging.getLogger(__name__)
@@ -63,30 +61,14 @@ def _lock(workdir: pathlib.Path) -> None:
   if _HELD.get(key, -1) is not None or jax.process_index():
     return
   try:
-    descriptor = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-  except OSError as error:
-    raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    holder = os.read(descriptor, 20).decode(errors="replace").strip()
-    os.close(descriptor)
+    _HELD[key] = locking.take(workdir / ".lock", workdir)
+  except locking.HeldError as error:
     raise ValueError(
-      f"{workdir} is being trained in by process {holder or 'unknown'}: wait for it, or choose "
-      "another --workdir."
+      f"{workdir} is being trained in by process {error.holder}: wait for it, or choose another "
+      "--workdir."
     ) from None
   except OSError as error:
-    os.close(descriptor)
-    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-      raise OSError(f"The workdir {workdir} cannot be locked: {error.strerror}.") from error
-    logger.warning(
-      "%s cannot be locked (%s): see to it that no other training uses it.", workdir, error.strerror
-    )
-    return
-  _HELD[key] = descriptor
-  with contextlib.suppress(OSError):  # a full disk; the lock holds without its name
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    raise OSError(f"The workdir {workdir} cannot be written: {error.strerror}.") from error
 
 
 def check(workdir: pathlib.Path, config: Any) -> None:

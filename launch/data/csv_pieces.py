@@ -148,14 +148,23 @@ class _Lines:
   def _records(self, block: bytes) -> Iterator[tuple[int, list[str] | None]]:
     """First line, from 0, and fields of each record that is not blank; None where it is no CSV."""
     lines = LINES.findall(block.decode("utf-8", errors="replace"))
-    for start, count, _ in _spans(lines):
-      try:
-        fields = next(csv.reader(lines[start : start + count], strict=True), [])
-      except csv.Error:
-        yield start, None
-      else:
-        if fields:
-          yield start, fields
+    start = 0
+    while start < len(lines):
+      count, _ = _span(lines, start)
+      fields = _fields(lines[start : start + count])
+      if count > 1 and (fields is None or len(fields) != len(self.names)):
+        count, fields = 1, None  # a stray quote, and no record of several lines
+      if fields is None or fields:
+        yield start, fields
+      start += count
+
+
+def _fields(lines: Sequence[str]) -> list[str] | None:
+  """Fields of the lines of one record, none of a blank one; None where they are no CSV."""
+  try:
+    return next(csv.reader(lines, strict=True), [])
+  except csv.Error:
+    return None
 
 
 def _last_record(data: bytes) -> int:
@@ -163,29 +172,27 @@ def _last_record(data: bytes) -> int:
   lines = LINES.findall(data.decode("latin-1"))
   if all(line.count('"') % 2 == 0 for line in lines):
     return len(data)
-  for start, _, whole in _spans(lines):
+  start = 0
+  while start < len(lines):
+    count, whole = _span(lines, start)
     if not whole:
       return sum(map(len, lines[:start]))
+    start += count
   return len(data)
 
 
-def _spans(lines: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
-  """First line, number of lines, and whether it has an end, of each record.
+def _span(lines: Sequence[str], start: int) -> tuple[int, bool]:
+  """How many lines the record that begins there has, and whether its end is among them.
 
-  Where a quote is not closed by the last line or within ``LONGEST_RECORD`` the line that opens it
-  is a record of its own, without an end in the former case.
+  Where a quote is not closed within ``LONGEST_RECORD`` the line is a record of its own; where it is
+  not closed by the last line, too, but then lines to come may close it.
   """
-  start = 0
-  while start < len(lines):
-    count, text, opened = 0, 0, True
-    while opened and start + count < len(lines) and text <= LONGEST_RECORD:
-      opened = _leaves_open(lines[start + count], opened and count > 0)
-      text += len(lines[start + count])
-      count += 1
-    whole = not opened or text > LONGEST_RECORD
-    count = 1 if opened else count
-    yield start, count, whole
-    start += count
+  count, text, opened = 0, 0, True
+  while opened and start + count < len(lines) and text <= LONGEST_RECORD:
+    opened = _leaves_open(lines[start + count], opened and count > 0)
+    text += len(lines[start + count])
+    count += 1
+  return 1 if opened else count, not opened or text > LONGEST_RECORD
 
 
 def _leaves_open(line: str, opened: bool) -> bool:

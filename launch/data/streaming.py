@@ -275,4 +275,4 @@ def score(detector: Any, x: Any) -> np.ndarray:
   if not isinstance(x, Crops):
     return detector.score(x, warn=False)
   size = detector.batch_size * -(-32 // detector.batch_size)
-  return np.concatenate([detector.score(batch) for batch in x.batches(size)])
+  return np.concatenate([detector.score(batch, warn=False) for batch in x.batches(size)])

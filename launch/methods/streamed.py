@@ -278,8 +278,6 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   health.warn(findings)
   detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
   if not len(held_out):
-    if config.fpr is not None:
-      raise ValueError(f"fpr={config.fpr:g} needs held-out images: set calibration_size above 0.")
     return detector
   scores = scores if typical is held_out else streaming.score(detector, held_out)
   confidence = config.confidence

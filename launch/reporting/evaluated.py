@@ -22,12 +22,12 @@ METRICS = {
   "f1_drocc_released": "F1 as DROCC's released code has it",
   "recall_at_3fpr": "typical records kept where 3 % of anomalies pass",
   "recall_at_5fpr": "typical records kept where 5 % of anomalies pass",
+}
+DECISION = {
   "threshold": "threshold",
-  "stated_fpr": "stated false-alarm rate",
-  "confidence": "confidence of that rate",
-  "stated": "in words",
-  "realised_fpr": "typical records flagged at the threshold (false alarms)",
-  "recall": "anomalies found at the threshold",
+  "stated_fpr": "false alarms stated",
+  "realised_fpr": "false alarms at the threshold",
+  "recall": "anomalies found there",
   "typical": "typical test records",
   "anomalous": "anomalous test records",
 }
@@ -136,7 +136,7 @@ def _metrics(page: report.Report, result: Mapping[str, Any]) -> None:
   else:
     page.text(note(result))
   told = [
-    f"{METRICS[name]} {decision[name]:.4f} ({level} interval "
+    f"{DECISION[name]} {decision[name]:.4f} ({level} interval "
     f"{_interval(intervals['decision'][name])})"
     for name in ("realised_fpr", "recall")
     if name in decision

@@ -104,7 +104,8 @@ def score_histogram(
   else:
     typical = clipped[labels == 0]
     label = f"typical ({len(typical):,})"
-    axes.hist(typical, bins, color=TYPICAL, alpha=0.6, density=True, label=label)
+    if len(typical):
+      axes.hist(typical, bins, color=TYPICAL, alpha=0.6, density=True, label=label)
     _anomalous_histograms(axes, clipped, labels, sources, bins)
   axes.axvline(threshold, color="black", lw=1.0, ls="--", label=f"threshold {threshold:.3g}")
   axes.set(
@@ -121,6 +122,8 @@ def _anomalous_histograms(
   sources: np.ndarray | None,
   bins: list[float],
 ) -> None:
+  if not (labels == 1).any():
+    return
   if sources is None:
     part = scores[labels == 1]
     label = f"anomalous ({len(part):,})"

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from detector_jax.calibration import Calibration, conformal_threshold, p_values, records_needed
+from detector_jax.calibration import (
+  Calibration,
+  conformal_threshold,
+  p_values,
+  records_needed,
+  stated,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +87,34 @@ def test_p_values_of_typical_records_are_uniform(rng):
 def test_without_records_there_are_no_p_values():
   with pytest.raises(ValueError, match="not calibrated"):
     Calibration.none(1.5).p_value(np.zeros(3))
+
+
+@pytest.mark.parametrize(("fpr", "confidence", "needed"), [(0.05, 0.95, 59), (0.01, 0.95, 299)])
+def test_a_confidence_needs_more_records(fpr, confidence, needed):
+  assert records_needed(fpr, confidence) == needed
+  scores = np.arange(float(needed))
+  assert conformal_threshold(scores, fpr, confidence) == needed - 1  # the largest of all
+  with pytest.raises(ValueError, match=f"with 95 % confidence needs at least {needed} different"):
+    conformal_threshold(scores[1:], fpr, confidence)
+
+
+def test_with_confidence_the_rate_holds_in_that_share_of_draws():
+  """Uniform scores, whose realised rate is 1 - threshold; 4,000 draws of 500 records."""
+  rng = np.random.default_rng(0)
+  scores = rng.uniform(size=(4000, 500))
+  rates = {c: np.array([1 - conformal_threshold(s, 0.05, c) for s in scores]) for c in (None, 0.9)}
+  assert rates[None].mean() == pytest.approx(0.05, abs=0.002)
+  assert (rates[None] <= 0.05).mean() < 0.6  # half of the draws realise more
+  assert 0.9 <= (rates[0.9] <= 0.05).mean() < 0.94
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, float("nan")])
+def test_a_confidence_out_of_its_range_is_refused(confidence):
+  with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\)"):
+    conformal_threshold(np.arange(500.0), 0.05, confidence)
+
+
+def test_a_rate_is_put_in_words():
+  assert stated(None, None) == "no stated rate"
+  assert stated(0.005, None) == ("at most 0.5 % false alarms in expectation over calibration draws")
+  assert stated(0.05, 0.95) == "at most 5 % false alarms with 95 % confidence"

@@ -6,7 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax.preprocessing import Standardizer, contrast_normalised
+from detector_jax.preprocessing import (
+  Standardizer,
+  contrast_normalised,
+  extreme_values,
+  robust_range,
+)
 
 X = np.array([[0.0, 10.0], [2.0, 30.0]])
 
@@ -128,3 +133,70 @@ def test_an_image_without_contrast_is_not_blown_up():
 def test_contrast_is_not_for_tables():
   with pytest.raises(ValueError, match="'contrast' is for images and series"):
     Standardizer.fit(X, scaling="contrast")
+
+
+def test_a_few_glitches_do_not_set_the_scale(rng):
+  x = rng.normal(size=(600, 2))
+  plain = Standardizer.fit(x)
+  x[5, 0] = 1e6
+  robust, moments = Standardizer.fit(x), Standardizer.fit(x, scaling="moments")
+  assert float(robust.scale[0]) == pytest.approx(float(plain.scale[0]), rel=0.15)
+  assert moments.scale[0] > 1e4
+  np.testing.assert_array_equal(robust.scale[1], plain.scale[1])
+  assert robust(np.array([[100.0, 0.0]]))[0, 0] == 20.0
+
+
+def test_without_glitches_the_scale_is_that_of_all_values(rng):
+  for x in (rng.normal(size=(300, 3)), rng.uniform(size=(40, 3)), np.eye(9)):
+    robust, moments = Standardizer.fit(x), Standardizer.fit(x, scaling="moments")
+    np.testing.assert_array_equal(robust.center, moments.center)
+    np.testing.assert_array_equal(robust.scale, moments.scale)
+
+
+@pytest.mark.parametrize(("n", "lowest"), [(9, 0), (10, 1), (20, 2), (30, 3), (300, 3), (1000, 10)])
+def test_the_values_that_are_farthest_out_are_left_out(n, lowest):
+  x = np.random.default_rng(0).permutation(n).astype(float)[:, None]
+  low, high = robust_range(x)
+  assert (low.tolist(), high.tolist()) == ([lowest], [n - 1 - lowest])
+
+
+@pytest.mark.parametrize("offset", [1.7e9, 101325.0, -1e10])
+def test_a_large_offset_is_subtracted_in_float64(rng, offset, caplog):
+  x = rng.normal(size=(400, 2)) * [1.0, 0.5]
+  shift = np.array([0.0, offset])
+  far, near = Standardizer.fit(x + shift), Standardizer.fit(x)
+  assert not caplog.messages
+  assert far.offset is not None
+  assert (far.offset[0], near.offset) == (0.0, None)
+  exact = (x + shift)[:, 1] - (x + shift)[:, 1].mean()
+  got = far(x + shift)[:, 1]
+  np.testing.assert_allclose(got, exact / exact.std(), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(far.shifted(x + shift)[:, 0], x[:, 0], rtol=1e-6)
+
+
+def test_rounding_is_no_variation(caplog):
+  x = np.random.default_rng(0).normal(size=(50, 3))
+  x[:, 1] = np.where(x[:, 0] > 0, 0.1 + 0.2, 0.3)  # differs in the last bit
+  assert Standardizer.fit(x).kept.tolist() == [0, 2]
+  single = x.astype(np.float32)
+  single[:, 1] = np.float32(101325.0) + np.float32(0.0078125) * (single[:, 0] > 0)
+  assert Standardizer.fit(single).kept.tolist() == [0, 2]
+
+
+def test_columns_are_named(caplog):
+  x = np.array([[7.0, 0.0, 1e19], [7.0, 2.0, 0.0]])
+  with pytest.raises(ValueError, match=r"Column 'c' holds 1e\+19"):
+    Standardizer.fit(x, names=("a", "b", "c"))
+  Standardizer.fit(x[:, :2], names=("a", "b"))
+  assert caplog.messages == ["Dropped 1 constant features: 'a'."]
+
+
+def test_values_far_from_all_others_are_found_by_column(rng):
+  x = np.stack([rng.normal(size=600), rng.lognormal(size=600), rng.uniform(size=600) < 0.005,
+                np.full(600, 5.0)], axis=1)  # fmt: skip
+  assert extreme_values(x).passed
+  x[3, 0], x[9, 3] = -999.0, 1e6
+  found = extreme_values(x, ("a", "b", "c", "d"))
+  assert (found.value, found.passed) == (2.0, False)
+  assert "Column 'a' holds -999" in found.message
+  assert "column 'd' holds 1e+06, nearly all others lie in [5, 5]" in found.message

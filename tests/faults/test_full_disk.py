@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax import artifact
+from detector_jax import atomic
 from detector_jax.preprocessing import Identity
 from launch import checkpoints, exporting
 from launch.data.scoring import ScoreWriter
@@ -234,7 +234,11 @@ def test_an_export_that_cannot_be_written_leaves_the_old_folder(detector, tmp_pa
   detector.save(folder)
   before = contents(tmp_path)
   replace, calls = os.replace, []
-  for owner, name in ((pathlib.Path, "write_bytes"), (pathlib.Path, "write_text"), (os, "replace")):
+  for owner, name in (
+    (pathlib.Path, "write_bytes"),
+    (pathlib.Path, "write_text"),
+    (atomic, "replace"),
+  ):
     with monkeypatch.context() as patched:
       patched.setattr(owner, name, fail)
       with pytest.raises(OSError, match=f"cannot be written: {FULL}; what was there is as"):
@@ -245,7 +249,8 @@ def test_an_export_that_cannot_be_written_leaves_the_old_folder(detector, tmp_pa
     calls.append(args)
     return fail() if len(calls) == 2 else replace(*args)
 
-  monkeypatch.setattr(artifact.os, "replace", second_fails)
+  monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)  # a system without such a call
+  monkeypatch.setattr(atomic.os, "replace", second_fails)
   with pytest.raises(OSError, match=f"cannot be written: {FULL}; what was there is as it was"):
     made(1).save(folder)
   assert contents(tmp_path) == before

@@ -90,8 +90,9 @@ def test_score_of_another_width_writes_nothing(detector, tmp_path):
   (tmp_path / "x.csv").write_text("1,2\n3,4\n")
   output = tmp_path / "scores.csv"
   result = call(
-    "launch.score", f"--detector={detector}", f"--input={tmp_path / 'x.csv'}", f"--output={output}"
-  )
+    "launch.score", f"--detector={detector}", f"--input={tmp_path / 'x.csv'}",
+    f"--output={output}", "--header=no",
+  )  # fmt: skip
   assert result.returncode == 1
   assert "trained on [n, 3], got [2, 2]" in error_of(result)
   assert list(tmp_path.iterdir()) == [tmp_path / "x.csv"]

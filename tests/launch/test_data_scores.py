@@ -69,7 +69,7 @@ def test_interrupted_scores_leave_nothing(tmp_path, ending, error):
   def interrupted():
     with ScoreWriter(path) as writer:
       writer.write({"score": np.zeros(5)})
-      assert [entry.suffix for entry in tmp_path.iterdir()] == [f".{os.getpid()}"]
+      assert [f"-{os.getpid()}-" in entry.name for entry in tmp_path.iterdir()] == [True]
       raise error
 
   with pytest.raises(error):
@@ -238,11 +238,24 @@ def test_a_bad_line_is_named_and_costs_no_other(tmp_path, monkeypatch, line, blo
 
 
 @pytest.mark.parametrize("block", [8, 1000])
-def test_a_line_end_in_quotes_ends_the_record(tmp_path, monkeypatch, block):
+def test_a_line_end_in_quotes_is_part_of_the_record(tmp_path, monkeypatch, block):
   monkeypatch.setattr(csv_pieces, "BLOCK_BYTES", block)
-  (tmp_path / "x.csv").write_text('a,note\n1,"b\nc"\n2,d\n')
-  assert np.isnan(rows_of(tmp_path / "x.csv", trained=["a"])[:2]).all()
-  assert first_problem(tmp_path / "x.csv", trained=["a"]).startswith("line 2 of ")
+  text = 'a,note\n1,"b\nc, ""d""\n"\n2,e\n3,"f\n\ng"\nx,h\n'
+  (tmp_path / "x.csv").write_text(text)
+  x = rows_of(tmp_path / "x.csv", trained=["a"])
+  assert x[:3, 0].tolist() == [1.0, 2.0, 3.0]
+  assert len(x) == 4
+  said = first_problem(tmp_path / "x.csv", trained=["a"])
+  assert said.startswith("line 9 of ")  # lines as an editor counts them
+
+
+def test_a_quote_that_is_never_closed_costs_its_line_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(csv_pieces, "LONGEST_RECORD", 40)
+  lines = ["a,note", '1,"b', *(f"{i},c" for i in range(2, 40))]
+  (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+  x = rows_of(tmp_path / "x.csv", trained=["a"])
+  assert np.isnan(x[0]).all()
+  assert x[1:, 0].tolist() == list(range(2, 40))
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.mat", "x.parquet"])

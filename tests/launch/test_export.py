@@ -57,8 +57,8 @@ def test_command_writes_one_folder_and_says_what_it_is(workdir, test_set, tmp_pa
   assert result.stdout.splitlines() == [
     f"detector: {output}, {size / 1000:.1f} kB",
     "input:    float32 [n, 30]",
-    f"rate:     at most {100 * detector.fpr:.4g} % false alarms above {detector.threshold:.4g}, "
-    f"from {records} held-out records",
+    f"rate:     at most {100 * detector.fpr:.4g} % false alarms in expectation over calibration "
+    f"draws, above {detector.threshold:.4g}; from {records} held-out records",
   ]
   own = detector_jax.load(workdir / "detector")
   np.testing.assert_array_equal(detector.score(test_set[0]), own.score(test_set[0]))

@@ -66,7 +66,7 @@ def fingerprinted(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
   workdirs.claim(folder, neuralfp.Config(layers=("Dense_0",)))
   model.fit(x).save(folder / "detector")
   network = (Network(), variables["params"])
-  patch.setattr(exporting.neuralfp, "classifier_of", lambda config, workdir: network)
+  patch.setattr(neuralfp, "classifier_of", lambda config, workdir: network)
 
 
 @pytest.fixture(scope="module", params=["drocc", "neuralfp"])

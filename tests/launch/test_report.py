@@ -77,7 +77,15 @@ def reported(splits, workdir, **metadata) -> Page:
   result = {
     "metrics": dict.fromkeys(ends, 0.5),
     "intervals": {"level": 0.95, "draws": 50, "seed": 0, "metrics": ends, "decision": decision},
-    "decision": {"threshold": 1.0, "stated_fpr": 0.1, "realised_fpr": 0.2, "recall": 0.9},
+    "decision": {
+      "threshold": 1.0,
+      "stated_fpr": 0.1,
+      "confidence": None,
+      "stated": detector.rate,
+      "realised_fpr": 0.2,
+      "recall": 0.9,
+    },
+    "health": detector.metadata.get("health", []),
     "labels": {"typical": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
     "detector": facts,
     "versions": {"jax": "1.2.3"},

@@ -265,7 +265,7 @@ def test_without_held_out_images_there_is_no_rate(tmp_path):
   detector = detector_jax.load(tmp_path / "run" / "detector")
   assert (detector.fpr, detector.threshold, detector.calibration.scores.size) == (None, 0.0, 0)
   assert "none was held out" in detector.metadata["summary"]
-  with pytest.raises(ValueError, match=r"fpr=0\.1 needs held-out images: set calibration_size"):
+  with pytest.raises(ValueError, match=r"fpr=0\.1 needs held-out records: set calibration_size"):
     run.train(dataclasses.replace(config, fpr=0.1), tmp_path / "other")
 
 

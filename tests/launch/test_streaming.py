@@ -227,7 +227,7 @@ class Scorer:
   def __init__(self):
     self.sizes = []
 
-  def score(self, x):
+  def score(self, x, warn=True):
     self.sizes.append(len(x))
     return np.asarray(x).mean(axis=(1, 2, 3))
 

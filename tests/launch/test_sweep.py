@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import re
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax import metrics
+from detector_jax import atomic, metrics
 from detector_jax.splits import calibration_rows
 from drocc_jax import recipe
 from launch import data, evaluation, run, sweep_training, sweeping, workdirs
 from launch.data import DataConfig
 from launch.methods import drocc, neuralfp, streamed
+
+DEAD = 2**22 + 1  # no process has that number
 
 AXES = {"radius": (1.0, 2.0), "num_steps": (1, 3), "seed": (0, 1)}
 FEW = {"radius": (1.0, 2.0), "seed": (0, 1)}
@@ -208,8 +211,10 @@ def test_a_killed_sweep_trains_only_what_is_missing(looped, tmp_path, monkeypatc
   def killed(folder, *arguments):
     calls.append(folder.name)
     if len(calls) == 5:  # the second of the group 3, 4, 5
-      (folder.parent / f".{folder.name}.tmp").mkdir()
-      (folder.parent / f".{folder.name}.tmp" / "variables.npz").write_bytes(b"half")
+      half = atomic.beside(folder)
+      half = half.with_name(half.name.replace(f"-{os.getpid()}-", f"-{DEAD}-"))
+      half.mkdir()
+      (half / "variables.npz").write_bytes(b"half")
       raise Killed
     keep(folder, *arguments)
 
