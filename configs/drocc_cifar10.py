@@ -59,5 +59,6 @@ def get_config(name: str = "airplane") -> Config:
     ),
     epochs=40,
     batch_size=256,
+    scaling="moments",
     calibration_size=0.1,
   )

@@ -42,5 +42,6 @@ def get_config(split: str = "released") -> Config:
     ),
     epochs=200,
     batch_size=256,
+    scaling="moments",
     calibration_size=0.1,
   )

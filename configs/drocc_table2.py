@@ -48,5 +48,6 @@ def get_config(name: str = "thyroid") -> Config:
     epochs=epochs,
     warmup_epochs=50,
     batch_size=256,
+    scaling="moments",
     calibration_size=0.1,
   )

@@ -157,3 +157,13 @@ def test_without_pyod_the_import_says_what_to_install(monkeypatch):
   monkeypatch.delitem(sys.modules, "detector_jax.pyod", raising=False)
   with pytest.raises(ImportError, match=r"detector_jax\.pyod needs PyOD .*drocc-jax\[pyod\]"):
     importlib.import_module("detector_jax.pyod")
+
+
+def test_columns_are_matched_by_name(front):
+  pandas = pytest.importorskip("pandas")
+  x = np.random.default_rng(0).normal(size=(80, 3)) * [1, 10, 100]
+  frame = pandas.DataFrame(x, columns=["a", "b", "c"])
+  model = front.PyODDetector(DROCC(**CHEAP)).fit(frame)
+  np.testing.assert_array_equal(
+    model.decision_function(frame[["c", "a", "b"]]), model.decision_scores_
+  )

@@ -18,7 +18,7 @@ import pytest
 from tensorboardX import event_file_writer
 
 from detector_jax import health
-from launch import checkpoints, run, stages, stopping, workdirs
+from launch import checkpoints, locking, run, stages, stopping, workdirs
 from launch.data import DataConfig, DataError
 from launch.methods import drocc
 from launch.reporting import progress
@@ -313,7 +313,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog,
   def flock(descriptor, operation):
     raise OSError(number, os.strerror(number))
 
-  monkeypatch.setattr(workdirs.fcntl, "flock", flock)
+  monkeypatch.setattr(locking.fcntl, "flock", flock)
   with workdirs.held(tmp_path):
     assert f"{tmp_path} cannot be locked ({os.strerror(number)})" in caplog.text
 

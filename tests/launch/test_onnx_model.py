@@ -16,6 +16,7 @@ import pytest
 import detector_jax
 from detector_jax import artifact
 from detector_jax.preprocessing import Identity, Standardizer
+import drocc_jax
 from drocc_jax import networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from fingerprint_jax import NeuralFP
@@ -215,3 +216,28 @@ def test_a_model_that_scores_otherwise_is_refused(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="does not reproduce the detector: scores differ by up to"):
     onnx_model.write(detector, tmp_path / "detector.onnx")
   assert not list(tmp_path.iterdir())
+
+
+def test_an_offset_is_subtracted_in_float64(tmp_path):
+  _, runtime = packages(), pytest.importorskip("onnxruntime")
+  rng = np.random.default_rng(0)
+  x = np.c_[rng.normal(size=(120, 2)), 1.7e9 + 60 * rng.normal(size=120)]
+  model = drocc_jax.DROCC(epochs=2, batch_size=32, random_state=0).fit(x)
+  detector = model.detector_
+  onnx_model.write(detector, tmp_path / "detector.onnx")
+  session = runtime.InferenceSession(str(tmp_path / "detector.onnx"))
+  score, _ = session.run(None, {"x": x})
+  np.testing.assert_allclose(score, detector.score(x), rtol=1e-4, atol=1e-4)
+  late, _ = session.run(None, {"x": x + np.array([0, 0, 1.0])})
+  assert (late != score).any()  # a second is seen
+  facts = session.get_modelmeta().custom_metadata_map
+  assert json.loads(facts["feature_names"]) is None
+
+
+def test_names_of_the_columns_are_in_the_metadata(tmp_path):
+  _, runtime = packages(), pytest.importorskip("onnxruntime")
+  detector = untrained("mlp")
+  names = [f"c{i}" for i in range(detector.input_shape[0])]
+  onnx_model.write(detector.with_metadata(feature_names=names), tmp_path / "detector.onnx")
+  session = runtime.InferenceSession(str(tmp_path / "detector.onnx"))
+  assert json.loads(session.get_modelmeta().custom_metadata_map["feature_names"]) == names

@@ -142,7 +142,7 @@ def test_typical_records_alone_give_the_rate_and_its_interval(finished):
     in (result.stdout)
   )
   assert "false alarms at the threshold" in result.stdout
-  assert "stated:  at most 8.333 % false alarms in expectation over calibration draws" in (
+  assert "stated:  at most 7.692 % false alarms in expectation over calibration draws" in (
     result.stdout
   )
   measured = json.loads((finished / "run" / "metrics.json").read_text())

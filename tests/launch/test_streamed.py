@@ -16,7 +16,7 @@ from detector_jax import calibration
 from detector_jax.batching import Batch
 from drocc_jax import drocc, mobilenet, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
-from launch import evaluation, run, scoring
+from launch import evaluation, exporting, run, scoring
 from launch.data import DataError, streaming
 from launch.data.imagenette import CLASSES, Synthetic
 from launch.data.streaming import StreamConfig
@@ -219,9 +219,9 @@ def test_evaluation_reads_the_test_images_in_pieces(finished, monkeypatch):
   sizes = []
   scored = detector_jax.Detector.score
 
-  def score(self, x):
+  def score(self, x, **how):
     sizes.append(len(x))
-    return scored(self, x)
+    return scored(self, x, **how)
 
   monkeypatch.setattr(detector_jax.Detector, "score", score)
   load = evaluation.load_detector
@@ -331,3 +331,14 @@ def test_the_configuration_of_a_run_is_read_back(finished):
   other = small(data=dataclasses.replace(small().data, typical=3))
   with pytest.raises(ValueError, match=r"another configuration \(data\.typical was 0, is 3\)"):
     run.train(other, finished)
+
+
+def test_a_run_comes_back_to_life_and_is_exported_to_onnx(finished, tmp_path):
+  loaded, alive = detector_jax.load(finished / "detector"), exporting.live(finished)
+  x = np.random.default_rng(0).uniform(size=(7, *loaded.input_shape)).astype(np.float32)
+  np.testing.assert_allclose(alive.score(x), loaded.score(x), rtol=1e-5, atol=1e-5)
+  pytest.importorskip("jax2onnx")
+  runtime = pytest.importorskip("onnxruntime")
+  exporting.export_onnx(finished, tmp_path / "detector.onnx")
+  score, _ = runtime.InferenceSession(str(tmp_path / "detector.onnx")).run(None, {"x": x})
+  np.testing.assert_allclose(score, loaded.score(x), rtol=1e-4, atol=1e-4)

@@ -198,7 +198,7 @@ def test_the_state_is_saved_now_and_then(detector, tmp_path, monkeypatch):
   path, seen = tmp_path / "state.json", []
 
   def write(text):
-    seen.append(json.loads(path.read_text())["monitor"]["seen"] if path.exists() else 0)
+    seen.append(json.loads(path.read_text())["monitor"]["state"]["seen"] if path.exists() else 0)
 
   watching.watch(watching.Watcher(detector, state=path), ["[0, 0]"] * 9, write)
   assert seen == [0, 0, 0, 4, 4, 4, 4, 8, 8]
