@@ -4,6 +4,7 @@ Written for ONE example; the train steps apply ``jax.vmap`` to it once.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import struct
 import jax
@@ -31,6 +32,31 @@ class SearchInfo:
   travel: jax.Array
   projected: jax.Array
   norm: jax.Array
+
+
+def ascent(
+  ascend: Callable[[Any], Any],
+  project: Callable[[Any], Any],
+  start: Any,
+  num_steps: jax.Array | int,
+  project_every: int,
+) -> Any:
+  """The loop of Algorithm 1, on any representation of a displacement.
+
+  Args:
+    ascend: one normalised gradient step, ``h -> h + step_size * g / |g|_2``.
+    project: onto the shell.
+    start: the first displacement, a pytree.
+    num_steps: ``m`` >= 0, may be traced.
+    project_every: project after every so many steps; the last projection is left to the caller.
+  """
+
+  def step(number: jax.Array, h: Any) -> Any:
+    h = ascend(h)
+    due = ((number + 1) % project_every == 0) & (number + 1 < num_steps)
+    return jax.lax.cond(due, project, lambda h: h, h)
+
+  return jax.lax.fori_loop(0, num_steps, step, start)
 
 
 def search(
@@ -82,18 +108,12 @@ def search(
   def restart(h: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(h != 0.0), h, noise)
 
-  def ascend(_: jax.Array, h: jax.Array) -> jax.Array:
+  def ascend(h: jax.Array) -> jax.Array:
     return h + step_size * projections.unit(jax.grad(lambda h: logit(x + h))(h))
-
-  def block(number: jax.Array, h: jax.Array) -> jax.Array:
-    # The steps up to the next projection, which is left to the next block or to the end.
-    first = number * project_every
-    h = jnp.where(first > 0, project(restart(h)), h)
-    return jax.lax.fori_loop(first, jnp.minimum(first + project_every, num_steps), ascend, h)
 
   x, noise = jax.lax.stop_gradient((x, noise))
   start = project(restart(noise))
-  last = restart(jax.lax.fori_loop(0, -(-num_steps // project_every), block, noise))
+  last = restart(ascent(ascend, lambda h: project(restart(h)), noise, num_steps, project_every))
   h = jnp.where(num_steps > 0, project(last), start)
   info = SearchInfo(
     gain=loss(h) - loss(start),

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from drocc_jax import losses
-from drocc_jax.search import Projection, SearchInfo
+from drocc_jax.search import Projection, SearchInfo, ascent
 
 
 @struct.dataclass
@@ -71,7 +71,7 @@ def search(
   num_steps: jax.Array | int,
   project_every: int = 1,
 ) -> tuple[jax.Array, SearchInfo]:
-  """Algorithm 1 of the paper, "Adversarial search", for one example.
+  """As ``search.search``, on another representation of the displacement.
 
   Args:
     rest: from the first layer's outputs ``[units]`` to the logit, a scalar.
@@ -105,21 +105,16 @@ def search(
     factor = project(norm[None])[0] * _inverse(norm)
     return jax.tree.map(lambda part: factor * part, h)
 
-  def ascend(_: jax.Array, h: _Displacement) -> _Displacement:
+  def ascend(h: _Displacement) -> _Displacement:
     gradient = jax.grad(rest)(outputs + h.image)
     image = gradient @ layer.gram
     step = step_size * _inverse(_root(jnp.vdot(gradient, image)))
     return _Displacement(h.scale, h.units + step * gradient, h.image + step * image)
 
-  def block(number: jax.Array, h: _Displacement) -> _Displacement:
-    begin = number * project_every
-    h = _choose(begin > 0, shell(restart(h)), h)
-    return jax.lax.fori_loop(begin, jnp.minimum(begin + project_every, num_steps), ascend, h)
-
   def loss(h: _Displacement) -> jax.Array:
     return losses.logistic(rest(outputs + h.image), -1.0)
 
-  found = restart(jax.lax.fori_loop(0, -(-num_steps // project_every), block, first))
+  found = restart(ascent(ascend, lambda h: shell(restart(h)), first, num_steps, project_every))
   last = found.scale * noise + (layer.kernel @ found.units).reshape(x.shape)
   start = project(noise)
   h = jnp.where(num_steps > 0, project(last), start)
