@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean, whole
 from drocc_jax import networks, projections, update, wide_search
+from drocc_jax.algorithm import Algorithm
 from drocc_jax.search import SearchInfo, search
 from drocc_jax.update import Term
 
@@ -366,3 +367,6 @@ def search_each(
     return search(lambda x: logits(x[None])[0], x, noise, *settings)
 
   return jax.vmap(one)(inputs, index, weights)
+
+
+ALGORITHM = Algorithm("DROCC", Config, make_init, make_train_step, find_negatives)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
-from drocc_jax import drocc, drocc_oe, losses, networks, projections, update
+from drocc_jax import algorithm, drocc, drocc_oe, losses, networks, projections, update
 from drocc_jax.search import SearchInfo
 
 SIGMA_FROM = ("logit", "loss")
@@ -219,3 +219,19 @@ def find_negatives(
   negatives, found = drocc.search_each(forward, state, inputs, index, key, static, project, sigma)
   norm = jax.vmap(projections.weighted_norm)(negatives - inputs, sigma)
   return negatives, dataclasses.replace(found, norm=norm)
+
+
+def averaged(state: State) -> State:
+  """The state with the averaged network in the place of the trained one, for sigma too."""
+  return dataclasses.replace(algorithm.averaged(state), influence=state.average)
+
+
+def settle(config: Config, epoch_steps: int) -> Config:
+  """Fills in the age of sigma: an epoch, where it is 0."""
+  return config if config.sigma_steps else dataclasses.replace(config, sigma_steps=epoch_steps)
+
+
+ALGORITHM = algorithm.Algorithm(
+  "DROCC-LF", Config, make_init, make_train_step, find_negatives, needs_negatives=True,
+  euclidean=False, averaged=averaged, settle=settle,
+)  # fmt: skip

@@ -16,10 +16,12 @@ import jax
 from detector_jax import epoch_loop
 from detector_jax.batching import Batch, Mean
 from drocc_jax import drocc, networks, update
+from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import State, Static, TrainStep, find_negatives, make_init
 from drocc_jax.update import Term
 
 __all__ = (
+  "ALGORITHM",
   "Config",
   "Hyper",
   "Info",
@@ -110,3 +112,8 @@ def make_terms(state: State, batch: Batch, negatives: jax.Array) -> dict[str, Te
     **drocc.make_terms(state, batch, negatives),
     "given_loss": Term(given.inputs, -1.0, given.mask, state.hyper.nu),
   }
+
+
+ALGORITHM = Algorithm(
+  "DROCC-OE", Config, make_init, make_train_step, find_negatives, needs_negatives=True
+)

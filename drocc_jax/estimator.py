@@ -11,6 +11,7 @@ from detector_jax import health
 from detector_jax.sklearn import DetectorEstimator, plain
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
+from drocc_jax.algorithm import Algorithm
 
 AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
 
@@ -77,8 +78,7 @@ class DROCC(DetectorEstimator):
     Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, Algorithm 1.
   """
 
-  _algorithm: Any = drocc
-  _method = "DROCC"
+  _algorithm: Algorithm = drocc.ALGORITHM
 
   def __init__(
     self,
@@ -182,7 +182,7 @@ class DROCC(DetectorEstimator):
     self.radius_ = prepared.config.radius
     self.n_iter_ = prepared.epochs
     metadata = {
-      "method": self._method,
+      "method": self._algorithm.name,
       "estimator": self._facts(),
       "radius": self.radius_,
       "training_records": len(rows),
@@ -207,9 +207,9 @@ class DROCC(DetectorEstimator):
 
   def _config(self) -> Any:
     """The settings of the algorithm: of each of its fields that is a parameter here."""
-    fields = {field.name for field in dataclasses.fields(self._algorithm.Config)}
+    fields = {field.name for field in dataclasses.fields(self._algorithm.config)}
     named = fields & self.get_params(deep=False).keys()
-    return self._algorithm.Config(
+    return self._algorithm.config(
       **{
         name: self._or_none(name) if name in AUTOMATIC else plain(getattr(self, name))
         for name in named

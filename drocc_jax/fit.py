@@ -9,6 +9,7 @@ import jax
 from detector_jax import epoch_loop
 from detector_jax.batching import Mean
 from drocc_jax import drocc, ensemble, networks, validation
+from drocc_jax.algorithm import Algorithm
 
 
 class Program(NamedTuple):
@@ -31,7 +32,7 @@ def make_train_epochs(
   network: ensemble.Network,
   static: drocc.Static,
   batch_size: int,
-  algorithm: Any = drocc,
+  algorithm: Algorithm = drocc.ALGORITHM,
   axis_name: str | None = None,
 ) -> epoch_loop.TrainEpochs:
   """Makes the pure function that trains one algorithm over whole epochs; nothing is compiled yet.
@@ -41,7 +42,7 @@ def make_train_epochs(
       that takes batch statistics must have a field ``axis_name``, over which it reduces them.
     static: what the program is compiled for.
     batch_size: examples per step.
-    algorithm: the module ``drocc``, ``drocc_oe`` or ``drocc_lf``.
+    algorithm: what is trained.
     axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
   """
   member = networks.for_training(ensemble.member_of(network))
@@ -54,9 +55,12 @@ def make_train_epochs(
 
 @functools.lru_cache(maxsize=64)
 def compiled(
-  network: ensemble.Network, static: drocc.Static, batch_size: int, algorithm: Any = drocc
+  network: ensemble.Network,
+  static: drocc.Static,
+  batch_size: int,
+  algorithm: Algorithm = drocc.ALGORITHM,
 ) -> Program:
-  """The jitted functions that train one algorithm, the module ``drocc``, ``_oe`` or ``_lf``.
+  """The jitted functions that train one algorithm.
 
   Cached: fits which differ only in radius, gamma, mu, step size, number of ascent steps, learning
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.

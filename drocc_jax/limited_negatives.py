@@ -9,6 +9,7 @@ from flax import linen as nn
 import numpy as np
 
 from drocc_jax import drocc_lf, drocc_oe
+from drocc_jax.algorithm import Algorithm
 from drocc_jax.estimator import DROCC
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,7 @@ class DROCCOE(DROCC):
     Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, section 4.
   """
 
-  _algorithm: Any = drocc_oe
-  _method = "DROCC-OE"
+  _algorithm: Algorithm = drocc_oe.ALGORITHM
 
   def __init__(
     self,
@@ -166,8 +166,7 @@ class DROCCLF(DROCCOE):
     and Algorithm 2.
   """
 
-  _algorithm: Any = drocc_lf
-  _method = "DROCC-LF"
+  _algorithm: Algorithm = drocc_lf.ALGORITHM
 
   def __init__(
     self,

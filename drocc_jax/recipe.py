@@ -18,8 +18,10 @@ from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity, Standardizer, extreme_values
 from detector_jax.splits import attainable_fpr
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks
+from drocc_jax.algorithm import Algorithm
 
 TRAIN_STEPS = 1500
+ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
 DENSE_MU, VECTOR_RADIUS = 10.0, 0.8
 DENSE_PIXELS = 64 * 64
 EXAMINED = 128
@@ -54,7 +56,7 @@ def is_dense(config: Any, shape: tuple[int, ...]) -> bool:
     config: settings of one of the algorithms.
     shape: of a record.
   """
-  if type(config) is not drocc.Config:
+  if algorithm_of(config).needs_negatives:
     return False
   return len(shape) == 1 or (
     len(shape) == 3 and shape[2] == 1 and shape[0] * shape[1] <= DENSE_PIXELS
@@ -84,14 +86,12 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
   )  # fmt: skip
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=total_steps)
-  if isinstance(config, drocc_lf.Config) and not config.sigma_steps:
-    config = dataclasses.replace(config, sigma_steps=epoch_steps)
-  return config
+  return algorithm_of(config).settle(config, epoch_steps)
 
 
-def algorithm_of(config: drocc.Config) -> Any:
-  """The module whose ``Config`` this is: ``drocc``, ``drocc_oe`` or ``drocc_lf``."""
-  return {module.Config: module for module in (drocc, drocc_oe, drocc_lf)}[type(config)]
+def algorithm_of(config: drocc.Config) -> Algorithm:
+  """The algorithm whose settings these are."""
+  return next(each for each in ALGORITHMS if type(config) is each.config)
 
 
 def default_network(shape: tuple[int, ...]) -> nn.Module:
@@ -262,7 +262,7 @@ def examined(examine: Callable[..., Any], state: Any, z: np.ndarray) -> list[hea
   ]
   if int(hyper.num_steps):
     findings.append(health.search_moved(found.travel, radius))
-  if not isinstance(state, drocc_lf.State):
+  if found.distance is not None:
     findings.append(health.on_shell(found.distance, radius, gamma))
   return findings
 
@@ -339,8 +339,9 @@ def prepare(
       there (or not) where the algorithm has no use (or need) for them.
   """
   config.validate()
+  algorithm = algorithm_of(config)
   empty = negatives is not None and not len(negatives)
-  if empty or (negatives is None) == isinstance(config, drocc_oe.Config):
+  if empty or (negatives is None) == algorithm.needs_negatives:
     raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
   batch_size = batching.whole("batch_size", batch_size)
   epochs = None if epochs is None else batching.whole("epochs", epochs)
@@ -357,7 +358,7 @@ def prepare(
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
   trained = ensemble.of(member, members)
-  program = fit.compiled(trained, config.static(), batch_size, algorithm_of(config))
+  program = fit.compiled(trained, config.static(), batch_size, algorithm)
   return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
 
 

@@ -1,7 +1,6 @@
 """What can be known of a trained network without an anomaly: its objective, and its searches."""
 
 from collections.abc import Callable
-import dataclasses
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -9,18 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from detector_jax.batching import Mean
-from drocc_jax import drocc, drocc_lf, losses, networks
+from drocc_jax import drocc, losses, networks
+from drocc_jax.algorithm import Algorithm
 
 
 def make_validate(
-  network: nn.Module, static: drocc.Static, algorithm: Any = drocc
+  network: nn.Module, static: drocc.Static, algorithm: Algorithm = drocc.ALGORITHM
 ) -> Callable[[Any, jax.Array, jax.Array, jax.Array], Mean]:
   """Makes the objective of DROCC on held-out typical records.
 
   Args:
     network: maps ``[batch, ...]`` to one logit.
     static: as for the train step.
-    algorithm: the module ``drocc``, ``drocc_oe`` or ``drocc_lf``.
+    algorithm: what was trained.
 
   Returns:
     ``validate(state, inputs [batch, ...], mask [batch], key) -> Mean`` of ``l(f(x), +1) + mu
@@ -31,7 +31,7 @@ def make_validate(
   forward = networks.as_forward(network)
 
   def validate(state: drocc.State, inputs: jax.Array, mask: jax.Array, key: jax.Array) -> Mean:
-    state = _averaged(state)
+    state = algorithm.averaged(state)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, _ = algorithm.find_negatives(forward, state, inputs, index, key, static)
     positive = losses.logistic(forward.evaluate(state.params, state.stats, inputs), 1.0)
@@ -48,34 +48,27 @@ class Examined(NamedTuple):
     typical: ``[batch]`` scores of the records, higher = more anomalous.
     negatives: ``[batch]`` scores of the negatives.
     travel: ``[batch]`` distance that each search moved its negative.
-    distance: ``[batch]`` Euclidean distance of each negative from its record.
+    distance: ``[batch]`` Euclidean distance of each negative from its record; None where the
+      algorithm's shells are not Euclidean.
   """
 
   typical: jax.Array
   negatives: jax.Array
   travel: jax.Array
-  distance: jax.Array
+  distance: jax.Array | None
 
 
 def make_examine(
-  network: nn.Module, static: drocc.Static, algorithm: Any = drocc
+  network: nn.Module, static: drocc.Static, algorithm: Algorithm = drocc.ALGORITHM
 ) -> Callable[[Any, jax.Array, jax.Array], Examined]:
   """Makes ``examine(state, inputs [batch, ...], key) -> Examined``; arguments as above."""
   forward = networks.as_forward(network)
 
   def examine(state: drocc.State, inputs: jax.Array, key: jax.Array) -> Examined:
-    state = _averaged(state)
+    state = algorithm.averaged(state)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, found = algorithm.find_negatives(forward, state, inputs, index, key, static)
     scores = [-forward.evaluate(state.params, state.stats, x) for x in (inputs, negatives)]
-    return Examined(scores[0], scores[1], found.travel, found.norm)
+    return Examined(scores[0], scores[1], found.travel, found.norm if algorithm.euclidean else None)
 
   return examine
-
-
-def _averaged(state: drocc.State) -> drocc.State:
-  """The state with the averaged network, the one that scores, in the place of the trained one."""
-  averaged = {"params": state.average["params"], "stats": state.average["stats"]}
-  if isinstance(state, drocc_lf.State):
-    averaged["influence"] = state.average
-  return dataclasses.replace(state, **averaged)

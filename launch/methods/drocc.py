@@ -214,7 +214,7 @@ def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
   Raises:
     ValueError: the method needs some and the data have none.
   """
-  if not isinstance(config.drocc, drocc_oe.Config):
+  if not recipe.algorithm_of(config.drocc).needs_negatives:
     if splits.negatives is not None:
       logger.warning(
         "%d training records labelled 1 (anomalous) are left aside: DROCC learns from typical "

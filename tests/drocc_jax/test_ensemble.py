@@ -29,7 +29,7 @@ def trained(request, data):
   rows = data if algorithm is drocc_lf else data._replace(negatives=None)
 
   def train(network, hyper, init_key, key):
-    program = fit.compiled(network, config.static(), BATCH, algorithm)
+    program = fit.compiled(network, config.static(), BATCH, algorithm.ALGORITHM)
     state = program.init(hyper, sample, init_key)
     return program, *program.train_epochs(state, rows, key, 0, 3)
 
@@ -72,7 +72,7 @@ def test_members_are_examined_and_validated_one_after_the_other(trained, data):
   program, together, _, _ = trained
   inputs = data.inputs[:5]
   examined = program.examine(together, inputs, KEY)
-  assert examined.typical.shape == examined.distance.shape == (10,)
+  assert examined.typical.shape == examined.travel.shape == (10,)
   params = jax.tree.map(lambda leaf: leaf[1], together.average)
   np.testing.assert_allclose(
     examined.typical[5:], recipe.NegativeLogit(NETWORK)(params, inputs), rtol=1e-5, atol=1e-6

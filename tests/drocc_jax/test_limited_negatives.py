@@ -215,7 +215,7 @@ def test_sigma_every_epoch_is_sigma_every_so_many_steps():
   config = make(DROCCLF, sigma_every="epoch")._config()
   prepared = recipe.prepare(X[:96], config, negatives=X[120:], batch_size=32, epochs=2)
   assert prepared.config.sigma_steps == 3
-  assert recipe.algorithm_of(prepared.config) is drocc_lf
+  assert recipe.algorithm_of(prepared.config) is drocc_lf.ALGORITHM
   assert make(DROCCLF)._config().sigma_steps == 1
   by_batch, by_epoch = (
     make(DROCCLF, sigma_every=every).fit(X, Y).score_samples(X) for every in ("batch", "epoch")

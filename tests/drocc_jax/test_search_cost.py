@@ -97,7 +97,7 @@ def test_compiled_the_search_costs_three_passes_forward_and_one_back():
 @pytest.mark.parametrize("algorithm", [drocc, drocc_oe, drocc_lf], ids=lambda each: each.__name__)
 def test_training_donates_its_state(algorithm, rng):
   config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=2)
-  program = fit.compiled(networks.MLP(HIDDEN), config.static(), 4, algorithm)
+  program = fit.compiled(networks.MLP(HIDDEN), config.static(), 4, algorithm.ALGORITHM)
   x = rng.normal(size=(8, FEATURES)).astype(np.float32)
   negatives = None if algorithm is drocc else x[:4] + 3.0
   rows = epoch_loop.put(x, negatives=negatives)

@@ -40,7 +40,7 @@ def test_drocc_lf_takes_sigma_from_the_averaged_network(batch, network):
   settings = drocc_lf.Config(radius=1.0, step_size=0.2, num_steps=2)
   init = drocc_lf.make_init(network, settings.static())
   state, other = (init(settings.hyper(), batch.inputs, jax.random.key(seed)) for seed in (0, 1))
-  check = jax.jit(validation.make_validate(network, settings.static(), drocc_lf))
+  check = jax.jit(validation.make_validate(network, settings.static(), drocc_lf.ALGORITHM))
   want = check(state, batch.inputs, batch.mask, KEY)
   trained = dataclasses.replace(other, average=state.average)
   np.testing.assert_array_equal(check(trained, batch.inputs, batch.mask, KEY).total, want.total)

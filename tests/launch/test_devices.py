@@ -126,14 +126,16 @@ class Normed(nn.Module):
 def test_four_devices_train_what_one_trains(algorithm):
   config = algorithm.Config(**SETTINGS, weight_decay=0.01, noise_scale=0.3)
   data = epoch_loop.put(records() + 1, negatives=records(7, seed=1) + 2)
-  program = fit.compiled(Normed(), config.static(), BATCH, algorithm)
+  program = fit.compiled(Normed(), config.static(), BATCH, algorithm.ALGORITHM)
 
   def start():
     return program.init(config.hyper(), jnp.zeros((1, 3)), jax.random.key(0))
 
   want, want_info = jax.device_get(program.train_epochs(start(), data, KEY, 0, 2))
   with devices.session(Request(4)):
-    epochs = fit.make_train_epochs(Normed(), config.static(), BATCH, algorithm, devices.AXIS)
+    epochs = fit.make_train_epochs(
+      Normed(), config.static(), BATCH, algorithm.ALGORITHM, devices.AXIS
+    )
     state, info = devices.spread(epochs)(start(), data, KEY, 0, 2)
   assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves((state, info)))
   got, got_info = jax.device_get((state, info))
