@@ -1,7 +1,7 @@
 """DROCC with scikit-learn's face."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from flax import linen as nn
 import numpy as np
@@ -16,6 +16,7 @@ from drocc_jax.algorithm import Algorithm
 AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DROCC(DetectorEstimator):
   """Deep robust one-class classification: learns a boundary round typical data.
 
@@ -78,62 +79,34 @@ class DROCC(DetectorEstimator):
     Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, Algorithm 1.
   """
 
-  _algorithm: Algorithm = drocc.ALGORITHM
+  _algorithm: ClassVar[Algorithm] = drocc.ALGORITHM
 
-  def __init__(
-    self,
-    radius: float | str = "auto",
-    gamma: float = 2.0,
-    mu: float | str = "auto",
-    *,
-    step_size: float | str = "auto",
-    num_steps: int = 10,
-    project_every: int = 1,
-    noise_scale: float | str = 1.0,
-    network: nn.Module | str = "auto",
-    members: int = 1,
-    epochs: int | str = "auto",
-    batch_size: int = 64,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    momentum: float = 0.9,
-    schedule: str = "constant",
-    weight_decay: float = 0.0,
-    average_decay: float = 0.998,
-    precision: str = "float32",
-    scaling: str = "standard",
-    constant: str = "drop",
-    clip: float = 20.0,
-    fpr: float | str = "auto",
-    confidence: float | None = None,
-    calibration_size: float = 0.2,
-    random_state: Any = None,
-  ):
-    self.radius = radius
-    self.gamma = gamma
-    self.mu = mu
-    self.step_size = step_size
-    self.num_steps = num_steps
-    self.project_every = project_every
-    self.noise_scale = noise_scale
-    self.network = network
-    self.members = members
-    self.epochs = epochs
-    self.batch_size = batch_size
-    self.optimizer = optimizer
-    self.learning_rate = learning_rate
-    self.momentum = momentum
-    self.schedule = schedule
-    self.weight_decay = weight_decay
-    self.average_decay = average_decay
-    self.precision = precision
-    self.scaling = scaling
-    self.constant = constant
-    self.clip = clip
-    self.fpr = fpr
-    self.confidence = confidence
-    self.calibration_size = calibration_size
-    self.random_state = random_state
+  radius: float | str = "auto"
+  gamma: float = drocc.Config.gamma
+  mu: float | str = "auto"
+  _: dataclasses.KW_ONLY
+  step_size: float | str = "auto"
+  num_steps: int = drocc.Config.num_steps
+  project_every: int = drocc.Config.project_every
+  noise_scale: float | str = 1.0
+  network: nn.Module | str = "auto"
+  members: int = 1
+  epochs: int | str = "auto"
+  batch_size: int = 64
+  optimizer: str = drocc.Config.optimizer
+  learning_rate: float = drocc.Config.learning_rate
+  momentum: float = drocc.Config.momentum
+  schedule: str = drocc.Config.schedule
+  weight_decay: float = drocc.Config.weight_decay
+  average_decay: float = drocc.Config.average_decay
+  precision: str = drocc.Config.precision
+  scaling: str = "standard"
+  constant: str = "drop"
+  clip: float = 20.0
+  fpr: float | str = "auto"
+  confidence: float | None = None
+  calibration_size: float = 0.2
+  random_state: Any = None
 
   def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
     """Trains on typical records.

@@ -3,9 +3,8 @@
 import dataclasses
 import logging
 import numbers
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from flax import linen as nn
 import numpy as np
 
 from drocc_jax import drocc_lf, drocc_oe
@@ -17,6 +16,7 @@ logger = logging.getLogger(__name__)
 SIGMA_STEPS = {"batch": 1, "epoch": 0}
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DROCCOE(DROCC):
   """DROCC that also learns from labelled negatives: one-class classification with outlier exposure.
 
@@ -30,66 +30,9 @@ class DROCCOE(DROCC):
     Goyal et al., DROCC: Deep Robust One-Class Classification, ICML 2020, section 4.
   """
 
-  _algorithm: Algorithm = drocc_oe.ALGORITHM
+  _algorithm: ClassVar[Algorithm] = drocc_oe.ALGORITHM
 
-  def __init__(
-    self,
-    radius: float | str = "auto",
-    gamma: float = 2.0,
-    mu: float | str = "auto",
-    nu: float = 1.0,
-    *,
-    step_size: float | str = "auto",
-    num_steps: int = 10,
-    project_every: int = 1,
-    noise_scale: float | str = 1.0,
-    network: nn.Module | str = "auto",
-    members: int = 1,
-    epochs: int | str = "auto",
-    batch_size: int = 64,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    momentum: float = 0.9,
-    schedule: str = "constant",
-    weight_decay: float = 0.0,
-    average_decay: float = 0.998,
-    precision: str = "float32",
-    scaling: str = "standard",
-    constant: str = "drop",
-    clip: float = 20.0,
-    fpr: float | str = "auto",
-    confidence: float | None = None,
-    calibration_size: float = 0.2,
-    random_state: Any = None,
-  ):
-    super().__init__(
-      radius,
-      gamma,
-      mu,
-      step_size=step_size,
-      num_steps=num_steps,
-      project_every=project_every,
-      noise_scale=noise_scale,
-      network=network,
-      members=members,
-      epochs=epochs,
-      batch_size=batch_size,
-      optimizer=optimizer,
-      learning_rate=learning_rate,
-      momentum=momentum,
-      schedule=schedule,
-      weight_decay=weight_decay,
-      average_decay=average_decay,
-      precision=precision,
-      scaling=scaling,
-      constant=constant,
-      clip=clip,
-      fpr=fpr,
-      confidence=confidence,
-      calibration_size=calibration_size,
-      random_state=random_state,
-    )
-    self.nu = nu
+  nu: float = drocc_oe.Config.nu
 
   def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
     """Trains on typical records and given negatives.
@@ -143,6 +86,7 @@ class DROCCOE(DROCC):
     return tags
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class DROCCLF(DROCCOE):
   """DROCC-OE that measures distance where it matters: each coordinate counts by its influence.
 
@@ -166,72 +110,12 @@ class DROCCLF(DROCCOE):
     and Algorithm 2.
   """
 
-  _algorithm: Algorithm = drocc_lf.ALGORITHM
+  _algorithm: ClassVar[Algorithm] = drocc_lf.ALGORITHM
 
-  def __init__(
-    self,
-    radius: float | str = "auto",
-    gamma: float = 2.0,
-    mu: float | str = "auto",
-    nu: float = 1.0,
-    *,
-    step_size: float | str = "auto",
-    num_steps: int = 10,
-    project_every: int = 1,
-    noise_scale: float | str = 1.0,
-    solver: str = "secular",
-    sigma_from: str = "logit",
-    sigma_every: str = "batch",
-    network: nn.Module | str = "auto",
-    members: int = 1,
-    epochs: int | str = "auto",
-    batch_size: int = 64,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    momentum: float = 0.9,
-    schedule: str = "constant",
-    weight_decay: float = 0.0,
-    average_decay: float = 0.998,
-    precision: str = "float32",
-    scaling: str = "standard",
-    constant: str = "drop",
-    clip: float = 20.0,
-    fpr: float | str = "auto",
-    confidence: float | None = None,
-    calibration_size: float = 0.2,
-    random_state: Any = None,
-  ):
-    super().__init__(
-      radius,
-      gamma,
-      mu,
-      nu,
-      step_size=step_size,
-      num_steps=num_steps,
-      project_every=project_every,
-      noise_scale=noise_scale,
-      network=network,
-      members=members,
-      epochs=epochs,
-      batch_size=batch_size,
-      optimizer=optimizer,
-      learning_rate=learning_rate,
-      momentum=momentum,
-      schedule=schedule,
-      weight_decay=weight_decay,
-      average_decay=average_decay,
-      precision=precision,
-      scaling=scaling,
-      constant=constant,
-      clip=clip,
-      fpr=fpr,
-      confidence=confidence,
-      calibration_size=calibration_size,
-      random_state=random_state,
-    )
-    self.solver = solver
-    self.sigma_from = sigma_from
-    self.sigma_every = sigma_every
+  _: dataclasses.KW_ONLY
+  solver: str = drocc_lf.Config.solver
+  sigma_from: str = drocc_lf.Config.sigma_from
+  sigma_every: str = "batch"
 
   def _config(self) -> drocc_lf.Config:
     if self.sigma_every not in SIGMA_STEPS:
