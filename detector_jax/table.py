@@ -15,6 +15,12 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 LISTED = 20
+HEADERS = ("auto", "yes", "no")
+# What stands for a missing number in a CSV, as pyarrow has it.
+MISSING = frozenset((
+  "", "#N/A N/A", "#N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A",
+  "NA", "NULL", "NaN", "n/a", "nan", "null",
+))  # fmt: skip
 
 
 def listed(names: Sequence[str]) -> str:
@@ -161,6 +167,76 @@ def _is_number(value: Any) -> bool:
   except (TypeError, ValueError):
     return False
   return True
+
+
+def header(
+  name: object,
+  first: Sequence[str],
+  choice: str = "auto",
+  trained: Sequence[str] | None = None,
+) -> tuple[list[str], bool]:
+  """Names of the columns of a CSV input, and whether it names them itself.
+
+  Args:
+    name: of the input, for messages.
+    first: fields of its first record.
+    choice: "yes" takes them for a header, "no" for a record. "auto" takes them for a header unless
+      every one is a number or missing; numbers are one too where they are 0, 1, 2, ..., as pandas
+      numbers columns, or the names that a detector was trained on.
+    trained: those names, or None.
+
+  Raises:
+    ValueError: there are no fields, another choice, or a column has no name or that of another.
+  """
+  if not first:
+    raise ValueError(f"{name} is empty; write it again.")
+  if choice not in HEADERS:
+    raise ValueError(f"header must be one of {', '.join(HEADERS)}; got {choice!r}.")
+  fields = [field.strip() for field in first]
+  named = choice == "yes"
+  if choice == "auto":
+    numbers = all(is_number(field) for field in first)
+    counted = fields == [str(i) for i in range(len(fields))]
+    named = not numbers or counted or (trained is not None and set(trained) <= set(fields))
+    if numbers and not (trained is not None and named):
+      shown = ",".join(fields[:4]) + (",..." if len(fields) > 4 else "")
+      logger.warning(
+        "The first line of %s, %s, holds numbers alone and is taken for a %s; set the header to "
+        "%s if that is wrong.",
+        name, shown, "header" if named else "record", "no" if named else "yes",
+      )  # fmt: skip
+  names = fields if named else [str(i) for i in range(len(fields))]
+  if "" in names:
+    raise ValueError(
+      f"Column {names.index('')} of {name} has no name in the header; name it, or remove it if it "
+      "is a row number."
+    )
+  check_unique(name, names)
+  return names, named
+
+
+def number(field: str) -> float:
+  """The number that a field of a CSV input holds, NaN where it holds none.
+
+  Underscores and digits of other scripts are numbers to Python, and none in a CSV.
+  """
+  try:
+    return float(field) if field.isascii() and "_" not in field else np.nan
+  except ValueError:
+    return np.nan
+
+
+def is_number(field: str) -> bool:
+  """Whether a field is a number or stands for a missing one."""
+  text = field.strip()
+  return text in MISSING or text.lower().lstrip("+-") == "nan" or not np.isnan(number(field))
+
+
+def check_unique(path: object, names: Sequence[str]) -> None:
+  """Raises a ValueError where two columns have one name."""
+  if len(set(names)) < len(names):
+    twice = next(name for name in names if list(names).count(name) > 1)
+    raise ValueError(f"{path} has two columns named {twice!r}; rename one.")
 
 
 def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:

@@ -1,5 +1,6 @@
 """NeuralFP: fingerprints of a trained network, in JAX."""
 
+from detector_jax.version import __version__
 from fingerprint_jax.autoencoders import (
   ConvAutoencoder,
   DenseAutoencoder,
@@ -13,5 +14,6 @@ __all__ = (
   "Explanation",
   "NeuralFP",
   "VariationalAutoencoder",
+  "__version__",
   "explain",
 )

@@ -13,9 +13,9 @@ import sys
 from absl import flags
 
 import detector_jax
+from detector_jax.table import HEADERS
 from launch import flags as common
 from launch import scoring
-from launch.data.formats import HEADERS
 from launch.data.scoring import STANDARD_INPUT, check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import dataclasses
 from typing import NamedTuple
 
+from detector_jax import table
 from detector_jax.table import listed, match
 
 
@@ -93,3 +94,11 @@ def find_column(
   if required:
     raise DataError(f"{path} has no {role} column {column!r}; it has {listed(names)}.")
   return None
+
+
+def check_unique(path: object, names: Sequence[str]) -> None:
+  """Raises a DataError where two columns have one name."""
+  try:
+    table.check_unique(path, names)
+  except ValueError as error:
+    raise DataError(str(error)) from error

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from detector_jax import table
 from launch.data import formats
 from launch.data.formats import DataError
 from launch.data.pieces import Piece, problem, selected, unfit
@@ -133,8 +134,8 @@ class _Lines:
     if len(fields) != len(self.names):
       return f"{place} has {len(fields)} fields where the first has {len(self.names)}"
     for i in self.columns:
-      value = formats.number(fields[i])
-      if np.isnan(value) and fields[i].strip() not in formats.MISSING:
+      value = table.number(fields[i])
+      if np.isnan(value) and fields[i].strip() not in table.MISSING:
         return f"{place} holds text, {fields[i][:40]!r} in column {self.names[i]!r}"
       if unfit(value):
         return f"{place} holds {problem(value)} in column {self.names[i]!r}"
@@ -143,7 +144,7 @@ class _Lines:
   def _values(self, fields: list[str] | None) -> list[float]:
     if fields is None or len(fields) != len(self.names):
       return [np.nan] * len(self.columns)
-    return [formats.number(fields[i]) for i in self.columns]
+    return [table.number(fields[i]) for i in self.columns]
 
   def _records(self, block: bytes) -> Iterator[tuple[int, list[str] | None]]:
     """First line, from 0, and fields of each record that is not blank; None where it is no CSV."""

@@ -18,13 +18,12 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 import scipy.io
 
-from detector_jax.table import listed
+from detector_jax import table
+from detector_jax.table import is_number, listed
+from launch.data import columns
 from launch.data.columns import Chosen, Columns, DataError
 
 logger = logging.getLogger(__name__)
-
-MISSING = frozenset(arrow_csv.ConvertOptions().null_values)
-HEADERS = ("auto", "yes", "no")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,44 +104,11 @@ def header(
   choice: str = "auto",
   trained: Sequence[str] | None = None,
 ) -> tuple[list[str], bool]:
-  """Names of the columns of a CSV input, and whether it names them itself.
-
-  Args:
-    name: of the input, for messages.
-    first: fields of its first record.
-    choice: "yes" takes them for a header, "no" for a record. "auto" takes them for a header unless
-      every one is a number or missing; numbers are one too where they are 0, 1, 2, ..., as pandas
-      numbers columns, or the names that a detector was trained on.
-    trained: those names, or None.
-
-  Raises:
-    DataError: there are no fields, another choice, or a column has no name or that of another.
-  """
-  if not first:
-    raise DataError(f"{name} is empty; write it again.")
-  if choice not in HEADERS:
-    raise DataError(f"header must be one of {', '.join(HEADERS)}; got {choice!r}.")
-  fields = [field.strip() for field in first]
-  named = choice == "yes"
-  if choice == "auto":
-    numbers = all(is_number(field) for field in first)
-    counted = fields == [str(i) for i in range(len(fields))]
-    named = not numbers or counted or (trained is not None and set(trained) <= set(fields))
-    if numbers and not (trained is not None and named):
-      shown = ",".join(fields[:4]) + (",..." if len(fields) > 4 else "")
-      logger.warning(
-        "The first line of %s, %s, holds numbers alone and is taken for a %s; set the header to "
-        "%s if that is wrong.",
-        name, shown, "header" if named else "record", "no" if named else "yes",
-      )  # fmt: skip
-  names = fields if named else [str(i) for i in range(len(fields))]
-  if "" in names:
-    raise DataError(
-      f"Column {names.index('')} of {name} has no name in the header; name it, or remove it if it "
-      "is a row number."
-    )
-  _check_unique(name, names)
-  return names, named
+  """``detector_jax.table.header``, whose refusals become a ``DataError``."""
+  try:
+    return table.header(name, first, choice, trained)
+  except ValueError as error:
+    raise DataError(str(error)) from error
 
 
 def read_csv(path: pathlib.Path, columns: Columns) -> Table:
@@ -192,7 +158,7 @@ def parquet_names(path: pathlib.Path, schema: pa.Schema) -> list[str]:
   Raises:
     DataError: there are none, or two are the same.
   """
-  _check_unique(path, schema.names)
+  columns.check_unique(path, schema.names)
   index = {name for name in schema.names if name.startswith("__index_level_")}
   stored = schema.pandas_metadata or {}
   index |= {name for name in stored.get("index_columns", []) if isinstance(name, str)}
@@ -266,23 +232,6 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
         yield reader.line_num, fields
 
 
-def number(field: str) -> float:
-  """The number that a field of a CSV input holds, NaN where it holds none.
-
-  Underscores and digits of other scripts are numbers to Python, and none in a CSV.
-  """
-  try:
-    return float(field) if field.isascii() and "_" not in field else np.nan
-  except ValueError:
-    return np.nan
-
-
-def is_number(field: str) -> bool:
-  """Whether a field is a number or stands for a missing one."""
-  text = field.strip()
-  return text in MISSING or text.lower().lstrip("+-") == "nan" or not np.isnan(number(field))
-
-
 def _explain(path: pathlib.Path, names: list[str], named: bool, numeric: list[int]) -> None:
   """Raises a DataError for the first line that cannot be a record, if there is one."""
   number = -1
@@ -345,9 +294,3 @@ def check_real(what: str, dtype: np.dtype) -> None:
   """Raises a DataError, which begins with ``what``, for values that are not real numbers."""
   if dtype.kind not in "buif":
     raise DataError(f"{what} {dtype}; save real numbers.")
-
-
-def _check_unique(path: object, names: Sequence[str]) -> None:
-  if len(set(names)) < len(names):
-    twice = next(name for name in names if list(names).count(name) > 1)
-    raise DataError(f"{path} has two columns named {twice!r}; rename one.")

@@ -1,0 +1,111 @@
+"""A detector folder from the shell, with this package alone.
+
+    python -m detector_jax info FOLDER
+    python -m detector_jax score FOLDER records.csv > scores.csv
+
+``score`` reads .csv (matched by name where it has a header) and .npy, and writes score, p_value
+and decision of each record to standard output. ``python -m launch.score`` of a clone reads more
+formats, in chunks.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+import detector_jax
+from detector_jax import artifact, table
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Runs one command; the exit code is 1 with one line on standard error where it cannot."""
+  parser = argparse.ArgumentParser("python -m detector_jax", description="A detector folder.")
+  commands = parser.add_subparsers(dest="command", required=True)
+  info = commands.add_parser("info", help="what a detector is, and what rate it states")
+  score = commands.add_parser("score", help="scores of records, as CSV on standard output")
+  for command in (info, score):
+    command.add_argument("folder", help="of the detector")
+  score.add_argument("records", help=".csv or .npy")
+  score.add_argument("--header", choices=table.HEADERS, default="auto", help="of a .csv")
+  given = parser.parse_args(arguments)
+  try:
+    _info(given.folder) if given.command == "info" else _score(given)
+    sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except (ValueError, OSError, RuntimeError) as error:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1
+  return 0
+
+
+def _info(folder: str) -> None:
+  detector, described = detector_jax.load(folder), artifact.read_description(folder)
+  facts = detector.metadata
+  rows: dict[str, Any] = {
+    "method": facts.get("method", facts.get("estimator", {}).get("class", "unknown")),
+    "trained on": facts.get("data", f"{facts.get('training_records', 'unknown')} records"),
+    "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
+    "columns": ", ".join(detector.feature_names or ()) or "without names",
+    "threshold": f"{detector.threshold:.6g}, anomalous above",
+    "rate": detector.rate,
+    "calibrated on": f"{detector.calibration.scores.size} held-out records",
+    "versions": ", ".join(f"{k} {v}" for k, v in sorted(described.get("versions", {}).items())),
+  }
+  for finding in facts.get("health", []):
+    verdict = "passed" if finding["passed"] else f"WARNING: {finding['message']}"
+    rows[f"health: {finding['check']}"] = f"{finding['value']:.4g}, {verdict}"
+  for name, value in rows.items():
+    print(f"{name}: {value}")
+
+
+def _score(given: argparse.Namespace) -> None:
+  detector = detector_jax.load(given.folder)
+  x = _read(given.records, detector.feature_names, given.header)
+  scores = detector.score(x)
+  calibrated = detector.calibration.scores.size > 0
+  p_values = detector.calibration.p_value(scores) if calibrated else [None] * len(scores)
+  writer = csv.writer(sys.stdout, lineterminator="\n")
+  writer.writerow(["score", "p_value", "decision"])
+  for score, p in zip(scores.tolist(), p_values, strict=True):
+    shown = "" if p is None else f"{p:.9g}"
+    writer.writerow([f"{score:.9g}", shown, int(score > np.float32(detector.threshold))])
+
+
+def _read(path: str, trained: tuple[str, ...] | None, header: str) -> np.ndarray:
+  """Records ``[n, ...]`` of a file, its columns in the detector's order."""
+  ending = pathlib.Path(path).suffix.lower()
+  if ending == ".npy":
+    return np.load(path, allow_pickle=False)
+  if ending != ".csv":
+    raise ValueError(f"{path} has an unknown ending {ending!r}; known ones are .csv and .npy.")
+  with open(path, newline="", encoding="utf-8-sig") as file:
+    reader = csv.reader(file)
+    lines = [(reader.line_num, fields) for fields in reader if fields]
+  names, named = table.header(path, lines[0][1] if lines else [], header, trained)
+  places = table.match(names, trained, path) if named else list(range(len(names)))
+  rows = []
+  for number, fields in lines[named:]:
+    if len(fields) != len(names):
+      raise ValueError(
+        f"Line {number} of {path} has {len(fields)} fields where the first has {len(names)}; "
+        "repair the line."
+      )
+    rows.append([table.number(fields[place]) for place in places])
+    if not np.isfinite(rows[-1]).all():
+      place = places[int(np.argmin(np.isfinite(rows[-1])))]
+      raise ValueError(
+        f"Line {number} of {path} holds {fields[place][:40]!r} in column {names[place]!r}, no "
+        "finite number; repair it."
+      )
+  if not rows:
+    raise ValueError(f"{path} holds no records.")
+  return np.array(rows)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

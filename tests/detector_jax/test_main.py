@@ -1,0 +1,96 @@
+"""A detector folder from the shell, without the launcher."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from pyarrow import csv as arrow_csv
+import pytest
+
+from detector_jax import __main__ as main
+from detector_jax import load, table
+import detector_jax.version
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ALONE = """
+import sys
+for name in ("flax", "optax", "sklearn", "pyarrow", "absl", "launch", "drocc_jax"):
+  sys.modules[name] = None  # importing it raises ImportError
+from detector_jax.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(detector, tmp_path_factory) -> pathlib.Path:
+  place = tmp_path_factory.mktemp("main") / "detector"
+  detector.with_metadata(feature_names=["a", "b", "c"]).save(place)
+  return place
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-c", ALONE, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+    check=False, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+  )  # fmt: skip
+
+
+def test_scores_of_a_file_without_anything_else(folder, records, tmp_path):
+  turned = np.c_[records[:, [2, 0]], np.zeros(len(records)), records[:, 1]]
+  np.savetxt(tmp_path / "x.csv", turned, delimiter=",", header="c,a,more,b", comments="")
+  told = run("score", folder, tmp_path / "x.csv")
+  assert told.returncode == 0, told.stderr
+  got = np.genfromtxt(told.stdout.splitlines(), delimiter=",", names=True)
+  detector = load(folder)
+  np.testing.assert_allclose(got["score"], detector.score(records), rtol=1e-5)
+  np.testing.assert_allclose(got["p_value"], detector.p_value(records), rtol=1e-5, atol=0.02)
+  np.testing.assert_array_equal(got["decision"], detector.predict(records))
+
+
+def test_info_says_what_it_is_and_what_it_states(folder, capsys):
+  assert main.main(["info", str(folder)]) == 0
+  said = capsys.readouterr().out
+  assert "method: toy" in said
+  assert "columns: a, b, c" in said
+  assert "rate: at most 10 % false alarms in expectation over calibration draws" in said
+  assert "calibrated on: 50 held-out records" in said
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("a,b\n1,2\n", "lacks 'c', which the detector was trained on"),
+    ("a,b,c\n1,2\n", "Line 2 of {} has 2 fields where the first has 3"),
+    ("a,b,c\n1,2,3\n1,x,3\n", "Line 3 of {} holds 'x' in column 'b', no finite number"),
+    ("a,b,c\n1,,3\n", "Line 2 of {} holds '' in column 'b'"),
+    ("a,b,c\n", "{} holds no records"),
+    ("", "{} is empty"),
+  ],
+)
+def test_bad_input_is_one_line(folder, tmp_path, capsys, content, message):
+  path = tmp_path / "x.csv"
+  path.write_text(content)
+  assert main.main(["score", str(folder), str(path)]) == 1
+  said = capsys.readouterr()
+  assert said.out == ""
+  assert said.err.startswith("error: ")
+  assert message.format(path) in said.err
+  assert said.err.count("\n") == 1
+
+
+def test_what_is_no_detector_is_one_line(tmp_path, capsys):
+  assert main.main(["info", str(tmp_path)]) == 1
+  assert "is not a detector folder" in capsys.readouterr().err
+
+
+def test_missing_numbers_are_those_of_arrow():
+  assert frozenset(arrow_csv.ConvertOptions().null_values) == table.MISSING
+
+
+def test_the_version_stands_once():
+  import drocc_jax
+  import fingerprint_jax
+
+  assert drocc_jax.__version__ == fingerprint_jax.__version__ == detector_jax.version.__version__
