@@ -13,11 +13,12 @@ from IPython.core.inputtransformer2 import TransformerManager
 import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "notebooks"
 NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge")
 COLAB = "https://colab.research.google.com/"
 ENVIRONMENT = {
-  "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg",
+  "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT),
   "JUPYTER_PLATFORM_DIRS": "1",  # or jupyter_core warns of its old folders
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(^|[ \"'=(`])/(work|farm|root|home|tmp|content)/[A-Za-z]", re.MULTILINE)
@@ -158,9 +159,9 @@ def test_it_starts_with_a_badge_that_names_the_repository_as_the_install_cell_do
   assert sum(source.count("github.com/") for source in sources) == 1
 
 
-@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("where", ["importable", "in a clone", "elsewhere"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_code_cell_installs_what_is_missing(name, missing, monkeypatch):
+def test_the_first_code_cell_finds_or_fetches_the_project(name, where, monkeypatch, tmp_path):
   cell = code_cells(read(FOLDER / f"{name}.ipynb"))[0]
   assert cell["id"] == "install"
   calls = []
@@ -169,10 +170,23 @@ def test_the_first_code_cell_installs_what_is_missing(name, missing, monkeypatch
     def run_line_magic(self, magic: str, line: str, **_: Any) -> None:
       calls.append((magic, line))
 
-  monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing else object())
+    def system(self, line: str) -> None:
+      calls.append(("system", line))
+
+  found = object() if where == "importable" else None
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+  monkeypatch.setattr(sys, "path", ["first"])
+  monkeypatch.chdir(FOLDER if where == "in a clone" else tmp_path)
   exec(TransformerManager().transform_cell(cell["source"]), {"get_ipython": Shell})
-  wanted = [("pip", "install --quiet git+{REPOSITORY}")] if missing else []
-  assert calls == wanted
+  if where == "elsewhere":
+    assert calls == [
+      ("system", "git clone --quiet --depth 1 {REPOSITORY} clone"),
+      ("pip", "install --quiet ./clone[launch]"),
+    ]
+    assert sys.path == [str(tmp_path / "clone"), "first"]
+  else:
+    assert calls == []
+    assert sys.path == ([str(ROOT)] if where == "in a clone" else []) + ["first"]
 
 
 @pytest.mark.parametrize("name", NAMES)
