@@ -8,7 +8,7 @@ import platform
 from typing import Any
 
 import jax
-import jax.export  # pylint: disable=unused-import
+import jax.export
 from jax.extend import mlir
 from jax.extend.mlir import ir
 from jax.interpreters.mlir import make_ir_context

@@ -51,7 +51,7 @@ class PyODDetector(BaseDetector):
     super().__init__(contamination=contamination)
     self.estimator = estimator
 
-  def fit(self, X: Any, y: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None) -> Self:
     """Fits the estimator and sets the threshold.
 
     Args:
@@ -79,7 +79,7 @@ class PyODDetector(BaseDetector):
     self._process_decision_scores()
     return self
 
-  def decision_function(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def decision_function(self, X: Any) -> np.ndarray:
     """Scores of records ``[n, ...]``; higher = more anomalous; float64 ``[n]``.
 
     Raises:

@@ -31,7 +31,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
 
   detector_: detector_lib.Detector
 
-  def score_samples(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def score_samples(self, X: Any) -> np.ndarray:
     """Typicality of records ``[n, ...]``; higher = more typical; float64 ``[n]``.
 
     Raises:
@@ -41,20 +41,20 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     check_is_fitted(self, "detector_")
     return -self.detector_.score(self._validated(X, reset=False)).astype(np.float64)
 
-  def decision_function(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def decision_function(self, X: Any) -> np.ndarray:
     """``score_samples - offset_``, float64 ``[n]``; negative = anomalous."""
     return self.score_samples(X) - self.offset_
 
-  def predict(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def predict(self, X: Any) -> np.ndarray:
     """int64 ``[n]``: +1 typical, -1 anomalous."""
     return np.where(self.decision_function(X) >= 0.0, 1, -1)
 
-  def p_value(self, X: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def p_value(self, X: Any) -> np.ndarray:
     """Conformal p-values, float64 ``[n]`` in (0, 1]; small = anomalous."""
     check_is_fitted(self, "detector_")
     return self.detector_.p_value(self._validated(X, reset=False))
 
-  def calibrate(self, X: Any, fpr: float, confidence: float | None = None) -> Self:  # pylint: disable=invalid-name
+  def calibrate(self, X: Any, fpr: float, confidence: float | None = None) -> Self:
     """Sets the threshold at a stated false-positive rate, from held-out typical records.
 
     Args:
@@ -118,7 +118,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     names = getattr(self, "feature_names_in_", None)
     return None if names is None else tuple(names.tolist())
 
-  def _validated(self, X: Any, *, reset: bool) -> np.ndarray:  # pylint: disable=invalid-name
+  def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
     """Checks records, with the column of a bad value named; float64 or float32 ``[n, ...]``."""
     processes.claim()
     least = 2 if reset else 1

@@ -108,7 +108,7 @@ class DROCC(DetectorEstimator):
   calibration_size: float = 0.2
   random_state: Any = None
 
-  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
     """Trains on typical records.
 
     Args:

@@ -34,7 +34,7 @@ class DROCCOE(DROCC):
 
   nu: float = drocc_oe.Config.nu
 
-  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
     """Trains on typical records and given negatives.
 
     Args:
@@ -52,7 +52,7 @@ class DROCCOE(DROCC):
     groups = None if groups is None else np.asarray(groups)[typical]
     return self._train(x[typical], x[~typical], groups)
 
-  def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:  # pylint: disable=invalid-name
+  def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:
     """``fit(X, y).predict(X)``."""
     return self.fit(X, y, **kwargs).predict(X)
 

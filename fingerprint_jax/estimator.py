@@ -129,7 +129,7 @@ class NeuralFP(DetectorEstimator):
     self.calibration_size = calibration_size
     self.random_state = random_state
 
-  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:  # pylint: disable=invalid-name
+  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
     """Learns the fingerprints from the network's own training records.
 
     Args:
@@ -193,7 +193,7 @@ class NeuralFP(DetectorEstimator):
     self._set_detector(detector)
     return self
 
-  def explain(self, X: Any) -> Explanation:  # pylint: disable=invalid-name
+  def explain(self, X: Any) -> Explanation:
     """Says of records ``[n, ...]`` which layer objects, on which side, and how sure it is.
 
     Raises:

@@ -61,7 +61,7 @@ def run(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       _stop(f"unexpected argument {argv[1]!r}; flags look like --name=value.", 2)
     if _DEVICE.value != "auto":
-      import jax  # pylint: disable=import-outside-toplevel
+      import jax
 
       jax.config.update("jax_platforms", {"gpu": "cuda"}.get(_DEVICE.value, _DEVICE.value))
     if not _TRACEBACK.value:  # what a thread of Orbax raises comes again where it is waited for
@@ -132,7 +132,7 @@ def parse(argv: list[str]) -> list[str]:
       message += f". Valid: {_typed_names(argv)}."
   except OSError as error:
     message = str(error)
-  except Exception as error:  # pylint: disable=broad-except  # a config file may raise anything
+  except Exception as error:  # a config file may raise anything
     message = _explain_override(argv, error)
   _stop(message, 2)
   raise AssertionError
@@ -160,7 +160,7 @@ def _check_config() -> None:
   if not dataclasses.is_dataclass(value):
     try:
       getattr(value, "data", None)
-    except Exception as error:  # pylint: disable=broad-except
+    except Exception as error:
       cause = error.__cause__ or error
       raise flags.Error(f"--config: the file cannot be loaded: {cause}") from error
     raise flags.Error("--config: get_config() must return a dataclass.")
@@ -170,7 +170,7 @@ def _explain_override(argv: list[str], error: Exception) -> str:
   """Names the override that is no field, and the fields that there are."""
   try:
     names = [name for name, _ in leaves(_config_of(argv))]
-  except Exception as cause:  # pylint: disable=broad-except
+  except Exception as cause:
     return f"--config: the file cannot be loaded: {cause}"
   for argument in argv:
     name = argument.removeprefix("--config.").split("=")[0]
@@ -192,7 +192,7 @@ def _typed_names(argv: list[str]) -> str:
   """Every setting with its default."""
   try:
     settings = leaves(_config_of(argv))
-  except Exception as cause:  # pylint: disable=broad-except
+  except Exception as cause:
     return f"none, the file cannot be loaded: {cause}"
   return ", ".join(f"{name}={value}" for name, value in settings)
 

@@ -52,7 +52,7 @@ def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
       jax.extend.core.jaxpr_as_fun(simple), inputs=[x], model_name="detector",
       input_names=["x"], output_names=list(OUTPUTS),
     )  # fmt: skip
-  except Exception as error:  # pylint: disable=broad-except  # whatever a converter trips over
+  except Exception as error:  # whatever a converter trips over
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     raise ValueError(
       f"This detector cannot be converted to ONNX ({reason}); take --format=folder."
@@ -87,8 +87,8 @@ def _take_raw_records(model: Any, offset: np.ndarray) -> None:
 
 def _packages() -> tuple[Any, Any]:
   try:
-    import jax2onnx  # pylint: disable=import-outside-toplevel
-    import onnxruntime  # pylint: disable=import-outside-toplevel
+    import jax2onnx
+    import onnxruntime
   except ImportError as error:
     raise ValueError(
       f"--format=onnx needs {error.name}, which is not installed: pip install 'drocc-jax[onnx]'."

@@ -28,7 +28,7 @@ _LOOKS = itertools.count(1)  # the processes of a job look equally often
 
 
 def _heard_by_all() -> int | None:
-  from jax.experimental import multihost_utils  # pylint: disable=import-outside-toplevel
+  from jax.experimental import multihost_utils
 
   stop = multihost_utils.reached_preemption_sync_point(next(_LOOKS))
   return signal.SIGTERM if stop else None
@@ -43,7 +43,7 @@ def heard() -> Iterator[Callable[[], int | None]]:
   place; there JAX hears SIGTERM, and the function gives it in all of them at the same call, the
   first or second after one of them got it.
   """
-  import jax  # pylint: disable=import-outside-toplevel  # launch.flags does without
+  import jax  # launch.flags does without
 
   noted: list[int] = []
   if jax.process_count() > 1:

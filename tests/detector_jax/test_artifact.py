@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import jax
-import jax.export  # pylint: disable=unused-import
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
