@@ -81,7 +81,7 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
     radius=float(np.sqrt(kept)) / 2.0, step_size=0.01, num_steps=50, project_every=10,
     warmup_steps=50 * per_epoch, schedule="released", average_decay=0.0,
   )  # fmt: skip
-  prepared = recipe.prepare(
+  prepared = recipe.build_training(
     x, config, network=networks.MLP(), batch_size=256, epochs=100, scaling="moments",
   )  # fmt: skip
   init_key, train_key = recipe.keys(seed)

@@ -112,7 +112,7 @@ def methods(shape: tuple[int, ...], size: images.Scale) -> dict[str, Make]:
 
   Args:
     shape: of a record, standardised.
-    size: of image tables; has no say on tables.
+    size: of image tables; is unused on tables.
   """
   simple = {name: _flat(make) for name, make in BASELINES.items()}
   trained: dict[str, Callable[..., Any]] = {

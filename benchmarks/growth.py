@@ -77,8 +77,8 @@ def training(sizes: Sizes) -> Callable[[], None]:
   """Compiled steps of DROCC for each model; returns when they are done."""
   x = np.random.default_rng(0).normal(size=(STEPS * sizes.batch, sizes.features))
   config = drocc.Config(radius=2.0, step_size=0.2, num_steps=sizes.ascent, average_decay=0.0)
-  program = fit.compiled(networks.MLP((HIDDEN,)), config.static(), sizes.batch)
-  rows = epoch_loop.put(x.astype(np.float32))
+  program = fit.compile_program(networks.MLP((HIDDEN,)), config.static(), sizes.batch)
+  rows = epoch_loop.to_device(x.astype(np.float32))
 
   def work() -> None:
     for seed in range(sizes.models):
@@ -95,7 +95,7 @@ def fingerprinting(sizes: Sizes) -> Callable[[], None]:
   network = Tower(max(VARIED["taps"]))
   variables = network.init(jax.random.key(0), x[:1])
   config = fingerprint_train.Config(epochs=1, batch_size=64)
-  prepared = fingerprint_recipe.prepare(
+  prepared = fingerprint_recipe.build_training(
     network, variables, x, config, jax.random.key(0),
     layers=[f"Dense_{place}" for place in range(sizes.taps)],
   )  # fmt: skip

@@ -101,8 +101,8 @@ def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dic
     radius=case.radius, step_size=0.01, num_steps=NUM_STEPS, project_every=10,
     learning_rate=case.learning_rate, average_decay=0.0,
   )  # fmt: skip
-  program = fit.compiled(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
-  rows = epoch_loop.put(x)
+  program = fit.compile_program(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
+  rows = epoch_loop.to_device(x)
   init_key, train_key = recipe.keys(0)
 
   def ours(epochs: int) -> float:

@@ -57,7 +57,7 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
   state = classifiers.init(network, optimizer, x.shape[1:], jax.random.key(0))
   step = classifiers.make_train_step(network, optimizer, training)
   train_epochs = train.make_train_epochs(step, training.batch_size)
-  rows = epoch_loop.put(x, y)
+  rows = epoch_loop.to_device(x, y)
   state, _ = train_epochs(state, rows, jax.random.key(1), 0, 1)
   start = time.perf_counter()
   state, _ = train_epochs(state, rows, jax.random.key(1), 1, 2)
@@ -65,11 +65,13 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
   epoch_seconds = time.perf_counter() - start
   start = time.perf_counter()
   parts = np.split(np.arange(len(x)), [len(x) - 6000, len(x) - 3000])
-  prepared = recipe.prepare(
+  prepared = recipe.build_training(
     network, {"params": state.params}, x[parts[0]], config.fingerprint, jax.random.key(0)
   )
   trained, _ = prepared.advance(prepared.state, jax.random.key(1), 0, config.fingerprint.epochs)
-  detector = recipe.finish(prepared, trained, x[parts[0]], x[parts[1]], x[parts[2]], 0.01, {})
+  detector = recipe.build_detector(
+    prepared, trained, x[parts[0]], x[parts[1]], x[parts[2]], 0.01, {}
+  )
   fit_seconds = time.perf_counter() - start
   records = [_record(f"{name}, batch {n}", detector, network, state.params, x[:n], runs, rate)
              for n in BATCHES]  # fmt: skip

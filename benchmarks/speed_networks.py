@@ -96,8 +96,8 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     radius=case.radius, gamma=2.0, step_size=case.radius / 10.0, num_steps=case.num_steps,
     average_decay=0.0,
   )  # fmt: skip
-  rows = epoch_loop.put(x)
-  program = fit.compiled(case.network, config.static(), case.batch_size)
+  rows = epoch_loop.to_device(x)
+  program = fit.compile_program(case.network, config.static(), case.batch_size)
   init_key, train_key = recipe.keys(0)
   images = x.transpose(0, 3, 1, 2) if len(case.shape) == 3 else x
 
@@ -140,7 +140,7 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
 def _spread(case: Case, config: drocc.Config) -> epoch_loop.TrainEpochs:
   """Our epochs on emulated devices."""
   with devices.session(devices.Request(devices=DEVICES)):
-    return devices.spread(
+    return devices.pmap_epochs(
       fit.make_train_epochs(case.network, config.static(), case.batch_size, axis_name=devices.AXIS)
     )
 

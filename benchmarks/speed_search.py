@@ -92,7 +92,7 @@ def _searches(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], di
 
 def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.Array]:
   """A compiled search round ``x`` ``[batch, ...]`` in a precision; it returns ``h``."""
-  network = networks.for_training(networks.cifar_lenet())
+  network = networks.with_loop_convolutions(networks.cifar_lenet())
   radius = float(np.sqrt(np.prod(x.shape[1:]))) / 2.0
   config = drocc.Config(
     radius=radius, step_size=radius / 10.0, num_steps=num_steps, precision=precision
@@ -132,8 +132,8 @@ def _mobilenet(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], d
   x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   radius = float(np.sqrt(np.prod(shape[1:]))) / 2.0
   config = drocc.Config(radius=radius, step_size=radius / 10.0, num_steps=1)
-  program = fit.compiled(network, config.static(), size.images)
-  rows, (init_key, train_key) = epoch_loop.put(x), recipe.keys(0)
+  program = fit.compile_program(network, config.static(), size.images)
+  rows, (init_key, train_key) = epoch_loop.to_device(x), recipe.keys(0)
   state = program.init(config.hyper(), rows.inputs[:1], init_key)
   params, stats = state.params, state.stats
   evaluate = jax.jit(networks.as_forward(network).evaluate)

@@ -94,7 +94,7 @@ def _write(detector: Any, folder: pathlib.Path) -> None:
   buffer = io.BytesIO()
   arrays: dict[str, Any] = flatten(detector.arrays)
   np.savez(buffer, **arrays)
-  program = ExportedProgram.of(detector)
+  program = ExportedProgram.from_detector(detector)
   content = {"arrays.npz": buffer.getvalue(), "program.bin": program.serialized}
   for name, data in content.items():
     (folder / name).write_bytes(data)

@@ -51,7 +51,7 @@ class Mean:
   count: jax.Array
 
   @classmethod
-  def of(cls, values: jax.Array, mask: jax.Array) -> "Mean":
+  def from_values(cls, values: jax.Array, mask: jax.Array) -> "Mean":
     """Masked mean of ``values`` ``[batch]``; masked-out values may be anything, NaN included."""
     return cls(jnp.sum(jnp.where(mask > 0, values, 0.0)), jnp.sum(mask))
 

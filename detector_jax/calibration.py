@@ -146,7 +146,9 @@ class Calibration:
   confidence: float | None = None
 
   @classmethod
-  def of(cls, scores: np.ndarray, fpr: float, confidence: float | None = None) -> "Calibration":
+  def from_scores(
+    cls, scores: np.ndarray, fpr: float, confidence: float | None = None
+  ) -> "Calibration":
     """Calibrates at ``fpr``; see ``conformal_threshold`` for what it raises."""
     scores = np.sort(np.asarray(scores, np.float32))
     threshold = conformal_threshold(scores, fpr, confidence)

@@ -223,7 +223,7 @@ class Detector:
       if count
     ]
     more = f", and {len(told) - 5} more columns" if len(told) > 5 else ""
-    return health.Finding.of(
+    return health.Finding.from_check(
       "share of records that differ in columns dropped as constant", changed / total, not changed,
       f"Of {total:,} records {changed:,} differ in a column that was constant in training and that "
       f"the detector does not look at: {', '.join(told[:5])}{more}. Train again with records in "
@@ -305,7 +305,7 @@ class Detector:
   ) -> "Detector":
     """As ``calibrate``, from scores ``[n]`` of different records, which need not be in memory."""
     health.check_scores(scores)
-    calibration = Calibration.of(scores, fpr, confidence)
+    calibration = Calibration.from_scores(scores, fpr, confidence)
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}
     if "threshold" in arrays:  # not in a folder that an earlier release wrote
       arrays["threshold"] = jnp.asarray(calibration.threshold, jnp.float32)

@@ -32,7 +32,7 @@ class Data(NamedTuple):
   negatives: "Data | None" = None
 
 
-def put(
+def to_device(
   inputs: np.ndarray, labels: np.ndarray | None = None, negatives: np.ndarray | None = None
 ) -> Data:
   """Pads rows and puts them on the device.
@@ -49,7 +49,7 @@ def put(
     jnp.asarray(batching.pad_rows(np.asarray(inputs, np.float32), length)),
     jnp.asarray(batching.pad_rows(np.asarray(labels, np.float32), length)),
     jnp.asarray(len(inputs), jnp.int32),
-    None if negatives is None else put(negatives, -np.ones(len(negatives))),
+    None if negatives is None else to_device(negatives, -np.ones(len(negatives))),
   )
 
 
@@ -93,7 +93,7 @@ def batch_at(
   return dataclasses.replace(batch, negatives=negatives)
 
 
-def reduced(tree: Any, axis_name: str | None) -> Any:
+def psum_if(tree: Any, axis_name: str | None) -> Any:
   """Sums a tree over the devices of a mapped axis; without one it is the tree itself."""
   return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 

@@ -251,7 +251,7 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     name = listed(np.array([i]), names)
     told.append(f"{name} holds {worst:g}, nearly all others lie in [{low[i]:g}, {high[i]:g}]")
   more = f"; and {len(found) - 5} more columns" if len(found) > 5 else ""
-  return health.Finding.of(
+  return health.Finding.from_check(
     "columns with values far from all others", len(found), not len(found),
     f"Column {'; column '.join(told)}{more}. Is it an error, or a code for a missing value? Remove "
     "such records, or write what is meant.",

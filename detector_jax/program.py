@@ -79,7 +79,7 @@ class ExportedProgram:
     return cls(serialized, versions, exported)
 
   @classmethod
-  def of(cls, detector: Any) -> "ExportedProgram":
+  def from_detector(cls, detector: Any) -> "ExportedProgram":
     """The program of a detector: exported, or as it was read."""
     if isinstance(detector.program, ExportedProgram):
       return detector.program

@@ -59,14 +59,14 @@ class Hyper:
 
 @dataclasses.dataclass
 class Config:
-  """Settings of DROCC; frozen in spirit.
+  """Settings of DROCC; treat as immutable.
 
   Attributes:
     radius: ``r`` > 0, distance of the negatives from the data, in units of the standardised
       inputs. None takes the rule of ``recipe.auto_radius``.
     gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
     mu: >= 0, weight of the negatives; the paper takes 0.5 or 1. None takes the rule of
-      ``recipe.is_dense``.
+      ``recipe.uses_dense_defaults``.
     step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
     num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
     project_every: project after every so many ascent steps (and after the last).
@@ -271,7 +271,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **search_means(found, batch.mask))
-    return state, epoch_loop.reduced(info, axis_name)
+    return state, epoch_loop.psum_if(info, axis_name)
 
   return step
 
@@ -297,10 +297,10 @@ def make_terms(state: State, batch: Batch, negatives: jax.Array) -> dict[str, Te
 def search_means(found: SearchInfo, mask: jax.Array) -> dict[str, Mean]:
   """What an ``Info`` tells of the searches of a batch."""
   return {
-    "search_gain": Mean.of(found.gain, mask),
-    "search_travel": Mean.of(found.travel, mask),
-    "projected": Mean.of(found.projected, mask),
-    "distance": Mean.of(found.norm, mask),
+    "search_gain": Mean.from_values(found.gain, mask),
+    "search_travel": Mean.from_values(found.travel, mask),
+    "projected": Mean.from_values(found.projected, mask),
+    "distance": Mean.from_values(found.norm, mask),
   }
 
 
@@ -329,10 +329,10 @@ def find_negatives(
   def project(delta: jax.Array, _: None) -> jax.Array:
     return projections.project_shell(delta, state.hyper.radius, state.hyper.gamma)
 
-  return search_each(forward, state, inputs, index, key, static, project, None, radial=True)
+  return search_batch(forward, state, inputs, index, key, static, project, None, radial=True)
 
 
-def search_each(
+def search_batch(
   forward: networks.Forward,
   state: State,
   inputs: jax.Array,
@@ -356,7 +356,7 @@ def search_each(
   rest: Any = None
   if radial and static.precision == "float32" and forward.split is not None:
     kernel, bias, rest = forward.split(state.params, state.stats)
-    layer = wide_search.Layer.of(kernel, bias) if wide_search.pays(kernel) else None
+    layer = wide_search.Layer.from_parameters(kernel, bias) if wide_search.pays(kernel) else None
   logits = networks.in_precision(forward, state.params, state.stats, static.precision)
 
   def one(x: jax.Array, row: jax.Array, weight: Any) -> tuple[jax.Array, SearchInfo]:

@@ -138,9 +138,9 @@ def make_train_step(
     info = Info(
       **means,
       **drocc.search_means(found, batch.mask),
-      effective_coordinates=Mean.of(spread, batch.mask),
+      effective_coordinates=Mean.from_values(spread, batch.mask),
     )
-    return new_state, epoch_loop.reduced(info, axis_name)
+    return new_state, epoch_loop.psum_if(info, axis_name)
 
   return step
 
@@ -216,7 +216,7 @@ def find_negatives(
       delta, weights, hyper.radius, hyper.gamma, static.solver
     )
 
-  negatives, found = drocc.search_each(forward, state, inputs, index, key, static, project, sigma)
+  negatives, found = drocc.search_batch(forward, state, inputs, index, key, static, project, sigma)
   norm = jax.vmap(projections.weighted_norm)(negatives - inputs, sigma)
   return negatives, dataclasses.replace(found, norm=norm)
 

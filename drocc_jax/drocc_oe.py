@@ -89,7 +89,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **drocc.search_means(found, batch.mask))
-    return state, epoch_loop.reduced(info, axis_name)
+    return state, epoch_loop.psum_if(info, axis_name)
 
   return step
 

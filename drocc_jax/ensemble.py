@@ -35,7 +35,7 @@ class Ensemble:
 Network = nn.Module | Ensemble
 
 
-def of(network: nn.Module, members: int) -> Network:
+def of_members(network: nn.Module, members: int) -> Network:
   """The network itself for one member, an ``Ensemble`` for more.
 
   Raises:

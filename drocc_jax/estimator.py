@@ -30,7 +30,7 @@ class DROCC(DetectorEstimator):
     gamma: >= 1.
     mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and for grey images of at
       most 64 x 64, 1 for others, see
-      ``recipe.is_dense``.
+      ``recipe.uses_dense_defaults``.
     step_size: of the ascent, > 0; "auto": a tenth of the radius.
     num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
     project_every: project after every so many ascent steps.
@@ -133,7 +133,7 @@ class DROCC(DetectorEstimator):
     rows, held_out = calibration_rows(
       x, self.calibration_size, seed, fpr=fpr, confidence=self.confidence, groups=groups
     )
-    prepared = recipe.prepare(
+    prepared = recipe.build_training(
       x[rows],
       config,
       negatives=negatives,
@@ -164,7 +164,7 @@ class DROCC(DetectorEstimator):
       "feature_names": names,
     }
     self._set_detector(
-      recipe.finish(
+      recipe.build_detector(
         prepared.network,
         state,
         prepared.preprocessing,

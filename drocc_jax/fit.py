@@ -18,13 +18,13 @@ class Program(NamedTuple):
   Attributes:
     init: ``(hyper, sample, key) -> state``.
     train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
-    examine: ``(state, inputs, key) -> validation.Examined``.
+    examine: ``(state, inputs, key) -> validation.SearchDiagnostics``.
     validate: ``(state, inputs, mask, key) -> Mean``, see ``validation.make_validate``.
   """
 
   init: Callable[..., Any]
   train_epochs: epoch_loop.TrainEpochs
-  examine: Callable[..., validation.Examined]
+  examine: Callable[..., validation.SearchDiagnostics]
   validate: Callable[..., Mean]
 
 
@@ -45,7 +45,7 @@ def make_train_epochs(
     algorithm: what is trained.
     axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
   """
-  member = networks.for_training(ensemble.member_of(network))
+  member = networks.with_loop_convolutions(ensemble.member_of(network))
   if axis_name is not None and hasattr(member, "axis_name"):
     member = member.clone(axis_name=axis_name)
   step = algorithm.make_train_step(member, static, axis_name=axis_name)
@@ -54,7 +54,7 @@ def make_train_epochs(
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(
+def compile_program(
   network: ensemble.Network,
   static: drocc.Static,
   batch_size: int,
@@ -66,7 +66,7 @@ def compiled(
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.
   """
   train_epochs = make_train_epochs(network, static, batch_size, algorithm)
-  member = networks.for_training(ensemble.member_of(network))
+  member = networks.with_loop_convolutions(ensemble.member_of(network))
   examine = validation.make_examine(member, static, algorithm)
   validate = validation.make_validate(member, static, algorithm)
   return Program(

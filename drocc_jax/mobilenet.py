@@ -47,7 +47,8 @@ class ConvNorm(nn.Module):
     depthwise: whether each channel is convolved by itself; ``features`` are then the input's.
     activate: whether ReLU6 follows.
     axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``, see ``networks.for_training``.
+    looped: whether to convolve by ``convolution.LoopConv``; see
+      ``networks.with_loop_convolutions``.
   """
 
   features: int
@@ -90,7 +91,8 @@ class InvertedResidual(nn.Module):
     expansion: factor on the input's channels.
     stride: of the depthwise convolution.
     axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``, see ``networks.for_training``.
+    looped: whether to convolve by ``convolution.LoopConv``; see
+      ``networks.with_loop_convolutions``.
   """
 
   features: int
@@ -124,7 +126,8 @@ class MobileNetV2(nn.Module):
     width: multiplier of all channels but the last 1280, which grow only above 1; > 0.
     bottlenecks: expansion, channels, repeats and stride of each stage.
     axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``, see ``networks.for_training``.
+    looped: whether to convolve by ``convolution.LoopConv``; see
+      ``networks.with_loop_convolutions``.
 
   References:
     Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks (2018), Table 2.

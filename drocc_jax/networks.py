@@ -245,7 +245,7 @@ class LeNet(nn.Module):
     dense: widths of the hidden dense layers.
     axis_name: device axis that a training batch is spread over, or None.
     looped: whether to convolve by ``convolution.LoopConv``: the same parameters and numbers,
-      another program; see ``for_training``.
+      another program; see ``with_loop_convolutions``.
   """
 
   channels: tuple[int, ...]
@@ -272,7 +272,7 @@ class LeNet(nn.Module):
     return nn.Dense(1, use_bias=False)(x)[..., 0]
 
 
-def for_training(network: nn.Module) -> nn.Module:
+def with_loop_convolutions(network: nn.Module) -> nn.Module:
   """The form of a network that trains fastest on the default device; its parameters are the same.
 
   On a CPU the LeNets and MobileNetV2, and networks of your own with a field ``looped``, take the

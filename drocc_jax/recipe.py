@@ -34,8 +34,8 @@ def auto_radius(x: np.ndarray) -> float:
   below: ``1.79`` for d = 2, ``2.93`` for 6 and ``16.0`` for 244. It tends to ``sqrt(d)``, the usual
   distance of a record from the mean, as d grows, and is larger where norms scatter more. The paper
   advises ``sqrt(d) / 2``. DROCC on ``[n, features]`` takes 0.8 of it where no radius is given, see
-  ``is_dense``; everything else takes it whole. The rule was chosen on ADBench sets that are in
-  none of the paper's tables; no anomaly is needed to apply it.
+  ``uses_dense_defaults``; everything else takes it whole. The rule was chosen on ADBench sets that
+  are in none of the paper's tables; no anomaly is needed to apply it.
 
   Args:
     x: ``[n, ...]`` standardised typical records of ``d`` coordinates each.
@@ -43,7 +43,7 @@ def auto_radius(x: np.ndarray) -> float:
   return float(stats.chi.ppf(0.8, np.prod(x.shape[1:])))
 
 
-def is_dense(config: Any, shape: tuple[int, ...]) -> bool:
+def uses_dense_defaults(config: Any, shape: tuple[int, ...]) -> bool:
   """Whether this is DROCC on ``[features]`` or on small grey images, which has its own defaults.
 
   They are ``network_of`` and mu 10, and on ``[features]`` 0.8 times ``auto_radius``. Where records
@@ -72,7 +72,7 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
     total_steps: number of steps of training.
     epoch_steps: number of steps of an epoch.
   """
-  dense = is_dense(config, x.shape[1:])
+  dense = uses_dense_defaults(config, x.shape[1:])
   radius = config.radius
   if radius is None:
     radius = auto_radius(x) * (VECTOR_RADIUS if dense and x.ndim == 2 else 1.0)
@@ -127,9 +127,10 @@ def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
   DROCC on ``[features]`` and on small grey images takes an MLP of two layers of 256 which sees
-  squares, too (see ``is_dense`` and ``networks.MLP``); everything else takes ``default_network``.
+  squares, too (see ``uses_dense_defaults`` and ``networks.MLP``); everything else takes
+  ``default_network``.
   """
-  if is_dense(config, shape):
+  if uses_dense_defaults(config, shape):
     return networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
   return default_network(shape)
 
@@ -163,7 +164,7 @@ def _apply(preprocessing: Standardizer, x: jax.Array) -> jax.Array:
   return preprocessing(x)
 
 
-def finish(
+def build_detector(
   network: ensemble.Network,
   state: Any,
   preprocessing: Standardizer,
@@ -304,7 +305,7 @@ class Prepared:
     return self.program.init(self.config.hyper(), sample, key)
 
 
-def prepare(
+def build_training(
   x: np.ndarray,
   config: Any,
   *,
@@ -351,14 +352,14 @@ def prepare(
   )
   z = standardise(preprocessing, x)
   given = None if negatives is None else standardise(preprocessing, negatives)
-  rows = epoch_loop.put(z, negatives=given)
+  rows = epoch_loop.to_device(z, negatives=given)
   batch_size = min(batch_size, len(x))
   per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
-  trained = ensemble.of(member, members)
-  program = fit.compiled(trained, config.static(), batch_size, algorithm)
+  trained = ensemble.of_members(member, members)
+  program = fit.compile_program(trained, config.static(), batch_size, algorithm)
   return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
 
 

@@ -79,7 +79,7 @@ def make_update(
     shares = [
       jnp.where(term.active, term.weight, 0.0)
       * term.mask
-      / jnp.maximum(epoch_loop.reduced(jnp.sum(term.mask), axis_name), 1.0)
+      / jnp.maximum(epoch_loop.psum_if(jnp.sum(term.mask), axis_name), 1.0)
       for term in terms
     ]
 
@@ -93,7 +93,7 @@ def make_update(
       return jnp.asarray(total), (stats, parts)
 
     grads, (stats, parts) = jax.grad(objective, has_aux=True)(state.params)
-    grads = epoch_loop.reduced(grads, axis_name)
+    grads = epoch_loop.psum_if(grads, axis_name)
     grads = jax.tree.map(lambda g, p: g + 2.0 * hyper.weight_decay * p, grads, state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: hyper.learning_rate * update, updates)
@@ -107,7 +107,7 @@ def make_update(
       step=state.step + 1,
     )
     means = {
-      name: Mean.of(part, term.mask)
+      name: Mean.from_values(part, term.mask)
       for (name, term), part in zip(named.items(), parts, strict=True)
     }
     return new_state, {**means, "gradient_norm": Mean(optax.tree.norm(grads), jnp.ones(()))}

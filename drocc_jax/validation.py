@@ -36,12 +36,12 @@ def make_validate(
     negatives, _ = algorithm.find_negatives(forward, state, inputs, index, key, static)
     positive = losses.logistic(forward.evaluate(state.params, state.stats, inputs), 1.0)
     negative = losses.logistic(forward.evaluate(state.params, state.stats, negatives), -1.0)
-    return Mean.of(positive + state.hyper.mu * negative, mask)
+    return Mean.from_values(positive + state.hyper.mu * negative, mask)
 
   return validate
 
 
-class Examined(NamedTuple):
+class SearchDiagnostics(NamedTuple):
   """What the averaged network makes of typical records and of the negatives round them.
 
   Attributes:
@@ -60,15 +60,17 @@ class Examined(NamedTuple):
 
 def make_examine(
   network: nn.Module, static: drocc.Static, algorithm: Algorithm = drocc.ALGORITHM
-) -> Callable[[Any, jax.Array, jax.Array], Examined]:
-  """Makes ``examine(state, inputs [batch, ...], key) -> Examined``; arguments as above."""
+) -> Callable[[Any, jax.Array, jax.Array], SearchDiagnostics]:
+  """Makes ``examine(state, inputs [batch, ...], key) -> SearchDiagnostics``; arguments as above."""
   forward = networks.as_forward(network)
 
-  def examine(state: drocc.State, inputs: jax.Array, key: jax.Array) -> Examined:
+  def examine(state: drocc.State, inputs: jax.Array, key: jax.Array) -> SearchDiagnostics:
     state = algorithm.averaged(state)
     index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
     negatives, found = algorithm.find_negatives(forward, state, inputs, index, key, static)
     scores = [-forward.evaluate(state.params, state.stats, x) for x in (inputs, negatives)]
-    return Examined(scores[0], scores[1], found.travel, found.norm if algorithm.euclidean else None)
+    return SearchDiagnostics(
+      scores[0], scores[1], found.travel, found.norm if algorithm.euclidean else None
+    )
 
   return examine

@@ -37,7 +37,7 @@ class Layer:
   gram: jax.Array
 
   @classmethod
-  def of(cls, kernel: jax.Array, bias: jax.Array) -> "Layer":
+  def from_parameters(cls, kernel: jax.Array, bias: jax.Array) -> "Layer":
     """The layer of these parameters."""
     return cls(kernel, bias, kernel.T @ kernel)
 

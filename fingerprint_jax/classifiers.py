@@ -172,14 +172,14 @@ def make_train_step(
     labels = batch.labels.astype(jnp.int32)
     values = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     right = jnp.where(jnp.argmax(logits, axis=-1) == labels, 1.0, 0.0)
-    info = Info(Mean.of(values, batch.mask), Mean.of(right, batch.mask))
-    count = jnp.maximum(epoch_loop.reduced(info.loss.count, axis_name), 1.0)
+    info = Info(Mean.from_values(values, batch.mask), Mean.from_values(right, batch.mask))
+    count = jnp.maximum(epoch_loop.psum_if(info.loss.count, axis_name), 1.0)
     return info.loss.total / count, info
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
     images = augment(batch.inputs, config, key, axis_name)
     found = jax.grad(loss, has_aux=True)(state.params, batch, images)
-    gradients, info = epoch_loop.reduced(found, axis_name)
+    gradients, info = epoch_loop.psum_if(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state), info
 

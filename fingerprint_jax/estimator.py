@@ -163,7 +163,7 @@ class NeuralFP(DetectorEstimator):
       self._epochs(len(rows.train)), plain(self.batch_size), plain(self.learning_rate)
     )
     init_key, train_key = jax.random.split(jax.random.key(seed))
-    prepared = recipe.prepare(
+    prepared = recipe.build_training(
       self.network,
       self.variables,
       x[rows.train],
@@ -176,7 +176,7 @@ class NeuralFP(DetectorEstimator):
       two_sided=self.two_sided,
     )
     state, _ = prepared.advance(prepared.state, train_key, 0, config.epochs)
-    detector = recipe.finish(
+    detector = recipe.build_detector(
       prepared,
       state,
       x[rows.train],

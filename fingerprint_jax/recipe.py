@@ -124,7 +124,7 @@ def losses(info: train.Info) -> dict[str, float]:
   return {name: float(mean.value) for name, mean in info.losses.items()}
 
 
-def prepare(
+def build_training(
   network: nn.Module | Callable[..., Any],
   variables: Any,
   x: np.ndarray,
@@ -180,11 +180,11 @@ def prepare(
   state = train.init(prints, frozen, optimizer, key)
   make_step = functools.partial(train.make_train_step, prints, optimizer)
   return Prepared(
-    prints, state, epoch_loop.put(x), config, make_train_epochs(make_step, batch_size)
+    prints, state, epoch_loop.to_device(x), config, make_train_epochs(make_step, batch_size)
   )
 
 
-def finish(
+def build_detector(
   prepared: Prepared,
   state: train.State,
   x: np.ndarray,

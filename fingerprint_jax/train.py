@@ -95,7 +95,7 @@ def make_train_step(
   def loss(
     params: Mapping[str, Any], targets: Mapping[str, jax.Array], mask: jax.Array, key: jax.Array
   ) -> tuple[jax.Array, Info]:
-    count = jnp.maximum(epoch_loop.reduced(jnp.sum(mask), axis_name), 1.0)
+    count = jnp.maximum(epoch_loop.psum_if(jnp.sum(mask), axis_name), 1.0)
     losses, penalties = {}, []
     pairs = zip(prints.layers, prints.autoencoders, strict=True)
     for number, (name, autoencoder) in enumerate(pairs):
@@ -106,9 +106,9 @@ def make_train_step(
         mutable=[autoencoders_lib.PENALTY],
       )
       squares = (targets[name] - reconstruction) ** 2
-      losses[name] = Mean.of(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), mask)
+      losses[name] = Mean.from_values(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), mask)
       penalties += jax.tree.leaves(sown)
-    penalty = Mean.of(sum(penalties, jnp.zeros_like(mask)), mask)
+    penalty = Mean.from_values(sum(penalties, jnp.zeros_like(mask)), mask)
     total = sum((mean.total / count for mean in losses.values()), penalty.total / count)
     return total, Info(losses, penalty)
 
@@ -121,7 +121,7 @@ def make_train_step(
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     found = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
-    gradients, info = epoch_loop.reduced(found, axis_name)
+    gradients, info = epoch_loop.psum_if(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state, state.frozen), info

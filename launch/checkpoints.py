@@ -146,7 +146,7 @@ class Checkpoints:
       left = "no earlier one is there" if kept is None else f"the one of epoch {kept} is kept"
       raise OSError(
         f"A checkpoint cannot be written to {self._folder}: {reason_of(error)}; {left}. Give the "
-        "same command again when it can."
+        "same command when it can."
       ) from error
 
   def close(self) -> None:

@@ -131,7 +131,7 @@ def _choose(count: int | None) -> tuple[jax.Device, ...]:
   return tuple(device for devices in each for device in devices[:count])
 
 
-def chosen() -> tuple[jax.Device, ...]:
+def selected() -> tuple[jax.Device, ...]:
   """The devices that training is spread over, of all processes; () is the default device."""
   return _chosen if len(_chosen) > 1 else ()
 
@@ -144,7 +144,7 @@ def require_one(what: str) -> None:
     raise ValueError(f"{what} is trained on one device: leave out --devices={_asked}.")
 
 
-def spread(train_epochs: epoch_loop.TrainEpochs) -> epoch_loop.TrainEpochs:
+def pmap_epochs(train_epochs: epoch_loop.TrainEpochs) -> epoch_loop.TrainEpochs:
   """Compiles ``train_epochs`` for the chosen devices: the one place where pmap is applied.
 
   Args:
@@ -182,10 +182,10 @@ def make_train_epochs(
     batch_size: examples per step, of all devices together.
     alone: ``(make_train_step, batch_size) -> train_epochs`` for one device.
   """
-  if not chosen():
+  if not selected():
     return alone(make_train_step, batch_size)
   step = make_train_step(axis_name=AXIS)
-  return spread(epoch_loop.make_train_epochs(step, batch_size, AXIS))
+  return pmap_epochs(epoch_loop.make_train_epochs(step, batch_size, AXIS))
 
 
 def primary() -> bool:

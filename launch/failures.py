@@ -83,7 +83,7 @@ def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   Of an ensemble they are those of its first member that does not end the epoch with finite numbers.
   """
   algorithm, network = drocc_recipe.algorithm_of(prepared.config), prepared.network
-  member = networks.for_training(ensemble.member_of(network))
+  member = networks.with_loop_convolutions(ensemble.member_of(network))
   step = algorithm.make_train_step(member, prepared.config.static())
 
   def steps_with(key: jax.Array) -> Steps:
@@ -138,7 +138,7 @@ def on_host(state: Any) -> Any:
   return jax.tree.map(copied, state)
 
 
-def find(
+def locate_divergence(
   advance: Callable[[Any, int, int], tuple[Any, dict[str, float]]],
   steps: Steps | None,
   state: Any,

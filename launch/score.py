@@ -55,7 +55,7 @@ def main() -> None:
     label=_LABEL.value, on_bad_row=_ON_BAD_ROW.value, chunk_size=_CHUNK_SIZE.value,
     header=_HEADER.value,
   )  # fmt: skip
-  scoring.tell(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
+  scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 
 
 def _finished(workdir: pathlib.Path) -> detector_jax.Detector:

@@ -208,7 +208,9 @@ def _arranged(
   return arranged
 
 
-def tell(detector: detector_jax.Detector, tally: Tally, output: str, on_bad_row: str) -> None:
+def print_summary(
+  detector: detector_jax.Detector, tally: Tally, output: str, on_bad_row: str
+) -> None:
   """Prints what was found; what was left out and how fast it went on standard error."""
   print(f"{tally.anomalous} of {tally.rows - tally.bad} records are anomalous: {output}")
   if tally.bad:

@@ -73,7 +73,7 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
     with (
       _scalars(workdir, stage.name, epoch) as scalars,
       _bar(stage, epoch) as advance,
-      stopping.heard() as signalled,
+      stopping.deferred_signals() as signalled,
     ):
       while epoch < stage.epochs:
         due, start = min(epoch - epoch % every + every, stage.epochs), failures.on_host(state)
@@ -131,7 +131,10 @@ def _check(
   try:
     health.check_loss(values, int(np.max(getattr(state, "step", last))))
   except health.HealthError as error:
-    told = {"stage": stage.name, **failures.find(stage.advance, stage.steps, start, first, last)}
+    told = {
+      "stage": stage.name,
+      **failures.locate_divergence(stage.advance, stage.steps, start, first, last),
+    }
     path = failures.write(workdir, told) if devices.primary() else workdir / failures.FILE
     where, had = f"in epoch {told['epoch']}", "its scalars"
     if "step" in told:
@@ -173,7 +176,7 @@ def _scalars(
     except OSError as error:
       raise OSError(
         f"The scalars of {workdir} cannot be written: {store.reason_of(error)}; checkpoints are as "
-        "they were. Give the same command again when they can."
+        "they were. Rerun the same command when they can."
       ) from error
 
   def write(last: int, values: dict[str, float]) -> None:

@@ -35,7 +35,7 @@ def _heard_by_all() -> int | None:
 
 
 @contextlib.contextmanager
-def heard() -> Iterator[Callable[[], int | None]]:
+def deferred_signals() -> Iterator[Callable[[], int | None]]:
   """Within it, the first SIGTERM or Ctrl-C is noted and no more; a second one acts at once.
 
   Yields a function that gives the number of the signal, or None. Handlers are put back at the end.

@@ -258,7 +258,7 @@ def _finite(value: float | None) -> float | None:
 
 def _finish(experiment: Experiment, state: Any, metadata: dict[str, Any]) -> Any:
   prepared = experiment.prepared
-  return recipe.finish(
+  return recipe.build_detector(
     prepared.network, state, prepared.preprocessing, experiment.x, experiment.x_calibration,
     experiment.config.fpr, metadata, confidence=experiment.config.confidence,
   )  # fmt: skip

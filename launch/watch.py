@@ -45,7 +45,7 @@ def main() -> None:
   )  # fmt: skip
   lines = sys.stdin.buffer
   tally = watching.watch(watcher, lines, watching.write_line, _ON_BAD_ROW.value)
-  watching.tell(watcher, tally)
+  watching.print_summary(watcher, tally)
 
 
 if __name__ == "__main__":

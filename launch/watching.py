@@ -305,7 +305,7 @@ def write_line(text: str) -> None:
     raise OSError(f"Standard output cannot be written: {error.strerror}.") from error
 
 
-def tell(watcher: Watcher, tally: Tally) -> None:
+def print_summary(watcher: Watcher, tally: Tally) -> None:
   """Prints a summary on standard error."""
   if (finding := watcher.changes()) is not None:
     health.warn([finding])

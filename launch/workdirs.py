@@ -109,7 +109,7 @@ def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> N
     OSError: it cannot be written.
   """
   values = {"method": type(config).method, **dataclasses.asdict(config)}
-  records = None if splits is None else manifest.of(splits)
+  records = None if splits is None else manifest.from_splits(splits)
   devices.check_alike("Settings and records", [values, records])
   if not devices.primary():
     return

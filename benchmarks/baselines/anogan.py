@@ -43,7 +43,7 @@ ADAM = optax.scale_by_adam(b1=0.5)
 
 @dataclasses.dataclass(frozen=True)
 class Settings(training.Settings):
-  """Settings of AnoGAN; ``weight_decay`` has no say.
+  """Settings of AnoGAN; ``weight_decay`` is unused.
 
   Attributes:
     learning_rate: of both players.
@@ -148,13 +148,13 @@ def make_train_step(
     def of_generator(params: Any) -> tuple[jax.Array, Any]:
       made, stats = applied(generator, params, one.stats, z, mask)
       (logits, _), _ = applied(discriminator, two.params, two.stats, made, mask)
-      loss = Mean.of(jax.nn.softplus(-logits), mask)
+      loss = Mean.from_values(jax.nn.softplus(-logits), mask)
       return loss.value, (stats, jax.lax.stop_gradient(made), loss)
 
     def of_discriminator(params: Any, made: jax.Array) -> tuple[jax.Array, Any]:
       (real, _), stats = applied(discriminator, params, two.stats, batch.inputs, mask)
       (false, _), stats = applied(discriminator, params, stats, made, mask)
-      loss = Mean.of(jax.nn.softplus(-real) + jax.nn.softplus(false), mask)
+      loss = Mean.from_values(jax.nn.softplus(-real) + jax.nn.softplus(false), mask)
       return loss.value, (stats, loss)
 
     slope, (stats, made, made_loss) = jax.grad(of_generator, has_aux=True)(one.params)
@@ -250,7 +250,7 @@ class AnoGAN(training.Fitted):
     rate = jnp.asarray(settings.learning_rate, jnp.float32)
     start: Any = State(player(one), player(two), jnp.zeros((), jnp.int32), rate)
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     state: Any
     ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
     drawn = jax.random.normal(jax.random.fold_in(init_key, 1), (settings.latent,))

@@ -55,7 +55,9 @@ class Autoencoder:
     batch_size = min(self._settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
     epochs = training.epochs_of(self._settings.pretrain_epochs, len(x), batch_size)
-    variables = deep_sad.pretrain(program, epoch_loop.put(x), self._settings, epochs, self._seed)
+    variables = deep_sad.pretrain(
+      program, epoch_loop.to_device(x), self._settings, epochs, self._seed
+    )
     variables = jax.tree.map(np.array, variables)
     self.parameters = training.size_of(variables["params"])
     self._reconstruct = training.on_rows(program.reconstruct, variables, self._shape)

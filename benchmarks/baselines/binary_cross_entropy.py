@@ -43,8 +43,8 @@ def make_objective(network: nn.Module) -> training.Objective:
     mask = jnp.concatenate([batch.mask, negatives.mask])
     logits, stats = forward.train(params, stats, inputs, mask)
     info = {
-      "typical_loss": Mean.of(losses.logistic(logits[:size], 1.0), batch.mask),
-      "negative_loss": Mean.of(losses.logistic(logits[size:], -1.0), negatives.mask),
+      "typical_loss": Mean.from_values(losses.logistic(logits[:size], 1.0), batch.mask),
+      "negative_loss": Mean.from_values(losses.logistic(logits[size:], -1.0), negatives.mask),
     }
     return info["typical_loss"].value + info["negative_loss"].value, (stats, info)
 
@@ -95,7 +95,7 @@ class BinaryCrossEntropy(training.TrainedBaseline):
     params, stats = program.init(init_key, jnp.zeros((1, *self._shape)))
     start = training.start(params, stats, settings.learning_rate, settings.weight_decay, {})
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x, negatives=negatives)
+    data = epoch_loop.to_device(x, negatives=negatives)
     stops = training.train(program.train_epochs, start, data, train_key, epochs, points)
     some = training.examined(x, negatives)
     for epoch, state in stops:

@@ -163,8 +163,10 @@ def make_objective(network: nn.Module, settings: Settings) -> training.Objective
     mixture = mixture_of(z, gamma, batch.mask)
     narrow = jnp.sum(1.0 / jnp.diagonal(mixture.covariances, axis1=1, axis2=2))
     info = {
-      "reconstruction_error": Mean.of(jnp.sum(jnp.square(batch.inputs - back), axis=1), batch.mask),
-      "energy": Mean.of(energy(mixture, z), batch.mask),
+      "reconstruction_error": Mean.from_values(
+        jnp.sum(jnp.square(batch.inputs - back), axis=1), batch.mask
+      ),
+      "energy": Mean.from_values(energy(mixture, z), batch.mask),
     }
     loss = info["reconstruction_error"].value + settings.energy_weight * info["energy"].value
     return loss + settings.covariance_weight * narrow, (stats, info)
@@ -226,7 +228,7 @@ class Dagmm(training.Fitted):
     params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
     start = training.start(params, {}, settings.learning_rate, settings.weight_decay, {})
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
     params = jax.tree.map(np.array, state.params)
     z, gamma = training.on_rows(program.codes, params, self._shape)(x)

@@ -6,7 +6,7 @@
 ``s_i`` the nearest one. The autoencoder is pretrained and k-means of its codes starts ``M``; then
 each step moves the network with ``M`` and ``s`` fixed, and every centre by ``1 / count`` towards
 each code that it is nearest to. The score is the squared distance of a code from the nearest
-centre, which is how DAGMM's authors use DCN as a one-class baseline; the reconstruction has no say.
+centre, which is how DAGMM's authors use DCN as a one-class baseline; the reconstruction is unused.
 
 The DROCC paper cites Caron et al., 2018 (DeepCluster) for the row "DCN" of its Table 2. Its figures
 for Thyroid and Arrhythmia are those of DAGMM's paper, whose DCN is that of Yang et al. Neither says
@@ -39,7 +39,7 @@ FIRST_COUNT = 100.0  # of every centre, so that the first records do not throw i
 
 @dataclasses.dataclass(frozen=True)
 class Settings(deep_sad.Settings):
-  """Settings of DCN; ``eta`` has no say.
+  """Settings of DCN; ``eta`` is unused.
 
   Attributes:
     clusters: >= 1, at most as many as there are records.
@@ -106,10 +106,10 @@ def make_objective(autoencoder: nn.Module) -> training.Objective:
     squares = jnp.square(back - batch.inputs)
     apart = jnp.min(distances(codes, clusters.centres), axis=1)
     info = {
-      "reconstruction_error": Mean.of(
+      "reconstruction_error": Mean.from_values(
         jnp.sum(squares, axis=tuple(range(1, squares.ndim))), batch.mask
       ),
-      "cluster_distance": Mean.of(apart, batch.mask),
+      "cluster_distance": Mean.from_values(apart, batch.mask),
     }
     loss = info["reconstruction_error"].value
     loss += 0.5 * constants["weight"] * info["cluster_distance"].value
@@ -160,7 +160,7 @@ class DCN(training.Fitted):
     x, settings = training.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
     pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
     encoder = deep_sad.encoder_variables(pretrained)

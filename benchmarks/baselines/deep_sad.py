@@ -78,7 +78,7 @@ def make_pretrain_objective(autoencoder: nn.Module) -> training.Objective:
       variables, batch.inputs, train=True, mask=batch.mask, mutable=list(stats)
     )
     squares = jnp.square(reconstruction - batch.inputs)
-    error = Mean.of(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), batch.mask)
+    error = Mean.from_values(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), batch.mask)
     return error.value, (stats, {"reconstruction_error": error})
 
   return objective
@@ -103,9 +103,9 @@ def make_objective(encoder: nn.Module) -> training.Objective:
     typical = batch.labels > 0
     loss = jnp.where(typical, distance, constants["eta"] / (distance + EPSILON))
     info = {
-      "loss": Mean.of(loss, batch.mask),
-      "typical_distance": Mean.of(distance, batch.mask * typical),
-      "negative_distance": Mean.of(distance, batch.mask * ~typical),
+      "loss": Mean.from_values(loss, batch.mask),
+      "typical_distance": Mean.from_values(distance, batch.mask * typical),
+      "negative_distance": Mean.from_values(distance, batch.mask * ~typical),
     }
     return info["loss"].value, (stats, info)
 
@@ -242,7 +242,7 @@ class DeepSAD(training.TrainedBaseline):
     batch_size = min(settings.batch_size, rows)
     program = compiled(self._network, self._shape, batch_size)
     labels = np.repeat([1.0, -1.0], [len(x), len(negatives)])
-    data = epoch_loop.put(np.concatenate([x, negatives]), labels)
+    data = epoch_loop.to_device(np.concatenate([x, negatives]), labels)
     pretrain_epochs = training.epochs_of(settings.pretrain_epochs, rows, batch_size)
     pretrained = pretrain(program, data, settings, pretrain_epochs, self._seed)
 

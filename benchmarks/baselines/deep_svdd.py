@@ -34,7 +34,7 @@ OBJECTIVES = ("one-class", "soft-boundary")
 
 @dataclasses.dataclass(frozen=True)
 class Settings(deep_sad.Settings):
-  """Settings of Deep SVDD; ``eta`` has no say.
+  """Settings of Deep SVDD; ``eta`` is unused.
 
   Attributes:
     objective: "one-class" or "soft-boundary".
@@ -70,8 +70,8 @@ def make_soft_objective(encoder: nn.Module) -> training.Objective:
     square = jnp.nanquantile(real, 1.0 - nu)
     outside = jnp.maximum(distance - square, 0.0) / nu
     info = {
-      "loss": Mean.of(outside + square, batch.mask),
-      "typical_distance": Mean.of(distance, batch.mask),
+      "loss": Mean.from_values(outside + square, batch.mask),
+      "typical_distance": Mean.from_values(distance, batch.mask),
     }
     return info["loss"].value, (stats, info)
 
@@ -119,7 +119,7 @@ class DeepSVDD(training.Fitted):
     x, settings = training.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
     pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
     variables = deep_sad.encoder_variables(pretrained)

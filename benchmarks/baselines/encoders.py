@@ -25,7 +25,7 @@ class MLPEncoder(nn.Module):
 
   Attributes:
     hidden: widths of the layers; the last is that of the representation.
-    input_gain: as in ``networks.MLP``; its ``bias_range`` has no say without biases.
+    input_gain: as in ``networks.MLP``; its ``bias_range`` is unused without biases.
   """
 
   hidden: tuple[int, ...]

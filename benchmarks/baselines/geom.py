@@ -128,7 +128,7 @@ def make_objective(network: nn.Module) -> training.Objective:
       mutable=list(stats),
     )  # fmt: skip
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, numbers)
-    info = {"loss": Mean.of(losses, batch.mask)}
+    info = {"loss": Mean.from_values(losses, batch.mask)}
     return info["loss"].value, (stats, info)
 
   return objective
@@ -228,7 +228,7 @@ class Geom:
       variables.pop("params"), variables, settings.learning_rate, settings.weight_decay, {}
     )
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     for _, last in training.train(program.train_epochs, state, data, train_key, epochs):
       variables = jax.tree.map(np.array, {"params": last.params, **last.stats})
     self._log_p = training.on_rows(program.log_p, variables, self._shape)

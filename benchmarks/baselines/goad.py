@@ -105,7 +105,10 @@ def make_objective(network: nn.Module) -> training.Objective:
     apart = jnp.maximum(own + constants["margin"] - other, 0.0).mean(axis=1)
     labels = jnp.broadcast_to(jnp.arange(logits.shape[1])[None], logits.shape[:2])
     named = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(axis=1)
-    info = {"margin_loss": Mean.of(apart, batch.mask), "class_loss": Mean.of(named, batch.mask)}
+    info = {
+      "margin_loss": Mean.from_values(apart, batch.mask),
+      "class_loss": Mean.from_values(named, batch.mask),
+    }
     loss = constants["weight"] * info["margin_loss"].value + info["class_loss"].value
     return loss, (stats, info)
 
@@ -174,7 +177,7 @@ class Goad(training.Fitted):
       constants,
     )  # fmt: skip
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
     variables = {"params": state.params, "matrices": matrices}
     z = training.on_rows(program.features, variables, self._shape)(x)

@@ -124,7 +124,7 @@ def make_objective(energy: EnergyFunction) -> training.Objective:
     noise = constants["noise"]
     noisy = batch.inputs + noise * jax.random.normal(key, batch.inputs.shape)
     squares = jnp.square(batch.inputs - reconstruction(energy, params, noisy, noise))
-    error = Mean.of(jnp.sum(squares, axis=tuple(range(1, squares.ndim))), batch.mask)
+    error = Mean.from_values(jnp.sum(squares, axis=tuple(range(1, squares.ndim))), batch.mask)
     return error.value, (stats, {"denoising_error": error})
 
   return objective
@@ -185,7 +185,7 @@ class REBM(training.Fitted):
     constants = {"noise": jnp.asarray(settings.noise, jnp.float32)}
     start = training.start(params, {}, settings.learning_rate, settings.weight_decay, constants)
     epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.put(x)
+    data = epoch_loop.to_device(x)
     ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
     variables = jax.tree.map(np.array, {"params": state.params, **constants})
     self._score = training.on_rows(program.scores[settings.score], variables, self._shape)

@@ -8,7 +8,7 @@ import numpy as np
 from launch.data.splits import Splits
 
 
-def of(splits: Splits) -> dict[str, Any]:
+def from_splits(splits: Splits) -> dict[str, Any]:
   """The manifest of an experiment's records, as JSON has it.
 
   Returns:

@@ -112,7 +112,7 @@ def fit(
   optimizer = classifiers.make_optimizer(config, total)
   make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
   train_epochs = devices.make_train_epochs(make_step, batch_size, fingerprint_train.on_one_device)
-  rows = epoch_loop.put(x, classes)
+  rows = epoch_loop.to_device(x, classes)
 
   def advance(state: Any, first: int, last: int) -> tuple[Any, dict[str, float]]:
     state, info = train_epochs(state, rows, train_key, first, last)

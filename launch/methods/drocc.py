@@ -177,7 +177,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names,
   }
-  detector = recipe.finish(
+  detector = recipe.build_detector(
     prepared.network,
     state,
     prepared.preprocessing,
@@ -201,7 +201,7 @@ def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Pr
   clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
   member = config.network.make() or recipe.network_of(config.drocc, shape)
-  network = ensemble.of(member, config.members)
+  network = ensemble.of_members(member, config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   contrast = config.scaling == "contrast"
   preprocessing = Standardizer(center, scale, kept, clip, contrast, loaded.input_offset)
@@ -243,15 +243,15 @@ def prepare(
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
-  prepared = recipe.prepare(
+  prepared = recipe.build_training(
     x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
     batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
     constant=config.constant, clip=config.clip, names=names,
   )  # fmt: skip
-  if devices.chosen():
+  if devices.selected():
     train_epochs = _spread(
       prepared.network, prepared.config.static(), prepared.batch_size,
-      recipe.algorithm_of(prepared.config), devices.chosen(),
+      recipe.algorithm_of(prepared.config), devices.selected(),
     )  # fmt: skip
     prepared.program = prepared.program._replace(train_epochs=train_epochs)
   return prepared
@@ -265,9 +265,11 @@ def _spread(
   algorithm: Any,
   chosen: tuple[Any, ...],
 ) -> epoch_loop.TrainEpochs:
-  """As ``fit.compiled``, for the chosen devices, which are part of the cache's key."""
+  """As ``fit.compile_program``, for the chosen devices, which are part of the cache's key."""
   del chosen
-  return devices.spread(fit.make_train_epochs(network, static, batch_size, algorithm, devices.AXIS))
+  return devices.pmap_epochs(
+    fit.make_train_epochs(network, static, batch_size, algorithm, devices.AXIS)
+  )
 
 
 def validation_of(

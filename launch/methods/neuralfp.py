@@ -96,7 +96,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       rows.train,
     )
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
-  prepared = recipe.prepare(
+  prepared = recipe.build_training(
     network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
     two_sided=config.two_sided,
     make_train_epochs=functools.partial(
@@ -107,7 +107,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = stages.run(stage, prepared.state, workdir, config.checkpoints)
   reference, calibration = splits.x_train[rows.reference], splits.x_train[rows.calibration]
   accuracy = classifier_method.accuracy(network, params, splits)
-  detector = recipe.finish(
+  detector = recipe.build_detector(
     prepared, state, x, reference, calibration, config.fpr,
     {
       "summary": _summary(prepared, accuracy, len(x), len(reference), len(calibration)),

@@ -132,9 +132,9 @@ class Program(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def compiled(network: nn.Module, static: drocc.Static) -> Program:
+def compile_program(network: nn.Module, static: drocc.Static) -> Program:
   """The jitted functions that train a network; cached."""
-  network = networks.for_training(network)
+  network = networks.with_loop_convolutions(network)
   one_step = drocc.make_train_step(network, static)
 
   def step(
@@ -211,7 +211,7 @@ def prepare(config: Config) -> Prepared:
   )
   return Prepared(
     network, settled, preprocessing, stream, training, images.subset(held_out),
-    splits.description, compiled(network, settled.static()),
+    splits.description, compile_program(network, settled.static()),
   )  # fmt: skip
 
 
@@ -256,8 +256,8 @@ def on_device(batches: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
 def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
-  As ``recipe.finish``, with images read in batches. A record of the Detector is an image of the
-  size of a crop, float32 in [0, 1].
+  As ``recipe.build_detector``, with images read in batches. A record of the Detector is an image of
+  the size of a crop, float32 in [0, 1].
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.

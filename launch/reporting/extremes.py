@@ -31,7 +31,7 @@ class Typical:
   high: np.ndarray
 
   @classmethod
-  def of(cls, x_train: np.ndarray) -> "Typical":
+  def from_records(cls, x_train: np.ndarray) -> "Typical":
     """Of typical records ``[n, d]``."""
     low, first, center, third, high = np.percentile(
       np.asarray(x_train, np.float64), [5.0, 25.0, 50.0, 75.0, 95.0], axis=0
@@ -124,7 +124,7 @@ def _rows(
   if x.ndim != 2:
     page.table(head, cells)
     return
-  typical = Typical.of(splits.x_train)
+  typical = Typical.from_records(splits.x_train)
   columns = splits.feature_names or tuple(f"column {place}" for place in range(x.shape[1]))
   count = min(COLUMNS, len(columns))
   for place, (row, deviations) in enumerate(zip(rows, typical.deviations(x[rows]), strict=True)):

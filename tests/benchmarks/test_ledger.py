@@ -66,7 +66,7 @@ def test_a_file_that_is_none_is_measured_anew(tmp_path):
   assert Ledger(path, FACTS).cell(("deer", 0), lambda: cell(2.0)) == cell(2.0)
 
 
-def test_a_table_that_measured_nothing_leaves_no_file(tmp_path):
+def test_empty_ledger_writes_no_file(tmp_path):
   Ledger(tmp_path / "t.partial.jsonl", FACTS)
   assert not list(tmp_path.iterdir())
 

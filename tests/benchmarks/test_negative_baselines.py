@@ -238,7 +238,7 @@ def test_pretraining_reconstructs_better_than_the_mean_record(network):
   x = waves.reshape(288, *shape).astype(np.float32)
   program = deep_sad.compiled(model, shape, 64)
   settings = deep_sad.Settings(pretrain_learning_rate=1e-2)
-  variables = deep_sad.pretrain(program, epoch_loop.put(x), settings, epochs=60, seed=0)
+  variables = deep_sad.pretrain(program, epoch_loop.to_device(x), settings, epochs=60, seed=0)
   reconstruction = training.on_rows(program.reconstruct, variables, shape)(x)
   assert reconstruction.shape == x.shape
   assert np.mean((x - reconstruction) ** 2) < 0.5 * np.mean((x - x.mean(axis=0)) ** 2)

@@ -50,7 +50,7 @@ def in_their_order(name, x):
 def test_logits_agree(sides):
   name, ours, params, x, theirs = sides
   theirs.eval()
-  forward = networks.as_forward(networks.for_training(ours))
+  forward = networks.as_forward(networks.with_loop_convolutions(ours))
   stats = jax.jit(forward.init)(KEY, x)[1]
   want = forward.evaluate(params, stats, jnp.asarray(x))
   got = theirs(in_their_order(name, x)).detach().numpy()
@@ -118,7 +118,7 @@ def test_operations_of_hand_counted_networks():
 
 def test_flops_that_xla_counts_are_ours():
   """Of one forward pass of the LeNet, but that XLA leaves out what is multiplied with padding."""
-  network = networks.for_training(LENET)
+  network = networks.with_loop_convolutions(LENET)
   x = jnp.ones((4, 8, 12, 2))
   forward = networks.as_forward(network)
   params, stats = jax.jit(forward.init)(KEY, x)

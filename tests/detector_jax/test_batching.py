@@ -89,18 +89,18 @@ def test_in_batches_gives_the_same_bits_for_any_division(rng):
 
 
 def test_mean_ignores_what_is_masked_out_even_nan():
-  mean = batching.Mean.of(jnp.array([1.0, jnp.nan, 5.0]), jnp.array([1.0, 0.0, 1.0]))
+  mean = batching.Mean.from_values(jnp.array([1.0, jnp.nan, 5.0]), jnp.array([1.0, 0.0, 1.0]))
   assert float(mean.value) == 3.0
   assert float(mean.count) == 2.0
 
 
 def test_means_add_up_over_uneven_batches():
   parts = [
-    batching.Mean.of(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])),
-    batching.Mean.of(jnp.array([9.0, 7.0]), jnp.array([1.0, 0.0])),
+    batching.Mean.from_values(jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])),
+    batching.Mean.from_values(jnp.array([9.0, 7.0]), jnp.array([1.0, 0.0])),
   ]
   assert float(jax.tree.map(jnp.add, *parts).value) == 4.0
 
 
 def test_the_mean_of_nothing_is_zero():
-  assert float(batching.Mean.of(jnp.array([jnp.nan]), jnp.zeros(1)).value) == 0.0
+  assert float(batching.Mean.from_values(jnp.array([jnp.nan]), jnp.zeros(1)).value) == 0.0

@@ -67,7 +67,7 @@ def test_an_alarm_has_a_p_value_of_at_most_fpr(rng, values):
   alarms = 0
   for n in (19, 20, 57, 100):
     for fpr in (0.05, 0.1, 0.3, 0.5):
-      calibration = Calibration.of(rng.integers(values, size=n), fpr)
+      calibration = Calibration.from_scores(rng.integers(values, size=n), fpr)
       scores = rng.integers(values + 2, size=200)
       alarm = scores > calibration.threshold
       alarms += alarm.sum()

@@ -78,7 +78,7 @@ def drawn(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def rates_of(scores: np.ndarray, number: int, fpr: float) -> np.ndarray:
   """Realised false-positive rate of each draw."""
   calibration, fresh = drawn(number, number)
-  thresholds = [Calibration.of(draw, fpr).threshold for draw in scores[calibration]]
+  thresholds = [Calibration.from_scores(draw, fpr).threshold for draw in scores[calibration]]
   return np.mean(scores[fresh] > np.float32(thresholds)[:, None], axis=1)
 
 
@@ -90,7 +90,7 @@ def smoothed(calibration: np.ndarray, fresh: np.ndarray, seed: int) -> np.ndarra
   """
   uniform = np.random.default_rng(seed).uniform(size=len(fresh))
   p = np.array([
-    Calibration.of(draw, 0.5).p_value(score[None])[0]
+    Calibration.from_scores(draw, 0.5).p_value(score[None])[0]
     for draw, score in zip(calibration, fresh, strict=True)
   ])  # fmt: skip
   ties = np.sum(calibration == fresh[:, None], axis=1)
@@ -119,7 +119,9 @@ def test_the_any_layer_rule_meets_the_bound(neuralfp, pool):
   reference = neuralfp.detector_.arrays["variables"]["reference"]
   for number, fpr, expected in CASES:
     calibration, fresh = drawn(number, number)
-    levels = np.float32([Calibration.of(draw, fpr).threshold for draw in scores[calibration]])
+    levels = np.float32(
+      [Calibration.from_scores(draw, fpr).threshold for draw in scores[calibration]]
+    )
     low, high = jax.vmap(lambda level: one_out.thresholds(reference, level))(levels)
     beyond = (errors[fresh] < np.asarray(low)[:, None]) | (
       errors[fresh] > np.asarray(high)[:, None]
@@ -158,7 +160,7 @@ def test_detectors_are_calibrated_as_the_simulation_has_it(request, pool, name):
   """Long after training, and without any: scores stay to the bit, the threshold moves."""
   detector = request.getfixturevalue(name).detector_
   calibrated = detector.calibrate(pool[:99], 0.01)
-  by_hand = Calibration.of(detector.score(pool[:99]), 0.01)
+  by_hand = Calibration.from_scores(detector.score(pool[:99]), 0.01)
   np.testing.assert_array_equal(calibrated.score(pool), detector.score(pool))
   assert (calibrated.fpr, calibrated.threshold) == (0.01, by_hand.threshold)
   np.testing.assert_array_equal(calibrated.p_value(pool), by_hand.p_value(detector.score(pool)))

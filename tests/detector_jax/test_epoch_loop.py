@@ -45,7 +45,7 @@ def step(traces):
     def loss(weight):
       noise = 0.1 * jax.random.normal(key, batch.labels.shape)
       values = (batch.inputs @ weight + noise - batch.labels) ** 2
-      mean = Mean.of(values, batch.mask)
+      mean = Mean.from_values(values, batch.mask)
       return mean.value, Info(mean)
 
     gradient, info = jax.grad(loss, has_aux=True)(state.weight)
@@ -59,7 +59,7 @@ def step(traces):
 def data() -> epoch_loop.Data:
   """20 rows: two full batches an epoch, and one of four."""
   x = np.random.default_rng(0).normal(size=(20, 3))
-  return epoch_loop.put(x, x @ [1.0, -2.0, 0.5])
+  return epoch_loop.to_device(x, x @ [1.0, -2.0, 0.5])
 
 
 def initial() -> State:
@@ -99,7 +99,7 @@ def test_nothing_is_traced_again_on_a_second_call(step, data, traces):
   state, _ = epochs(initial(), data, KEY, 0, 1)
   count = len(traces)
   epochs(state, data, jax.random.key(4), 1, 4)
-  fewer = epoch_loop.put(np.ones((11, 3)))
+  fewer = epoch_loop.to_device(np.ones((11, 3)))
   epochs(initial(), fewer, KEY, 0, 2)
   assert len(traces) == count > 0
 

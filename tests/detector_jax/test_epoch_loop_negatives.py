@@ -39,12 +39,17 @@ def step(state, batch, key):
   def loss(weight):
     values = jax.nn.softplus(-batch.inputs @ weight)
     others = jax.nn.softplus(given.inputs @ weight)
-    return Mean.of(values, batch.mask).value + Mean.of(others, given.mask).value, others
+    return Mean.from_values(values, batch.mask).value + Mean.from_values(
+      others, given.mask
+    ).value, others
 
   gradient, others = jax.grad(loss, has_aux=True)(state.weight)
   gradient += 0.1 * jax.random.normal(key, gradient.shape)
   visited = jax.lax.dynamic_update_slice(state.visited, given.index, (state.step * size,))
-  info = {"negatives": Mean.of(others, given.mask), "labels": Mean.of(given.labels, given.mask)}
+  info = {
+    "negatives": Mean.from_values(others, given.mask),
+    "labels": Mean.from_values(given.labels, given.mask),
+  }
   return State(state.step + 1, state.weight - 0.1 * gradient, visited), info
 
 
@@ -65,7 +70,7 @@ def loop_by_step(batch_size=BATCH):
 def data(given: int) -> epoch_loop.Data:
   rng = np.random.default_rng(0)
   x, negatives = rng.normal(1.0, 1.0, (ROWS, 3)), rng.normal(-1.0, 1.0, (given, 3))
-  return epoch_loop.put(x, negatives=negatives)
+  return epoch_loop.to_device(x, negatives=negatives)
 
 
 def visits(given: int, epochs: int, batch_size: int = BATCH) -> np.ndarray:
@@ -87,7 +92,7 @@ def test_negatives_put_on_the_device():
   assert got.inputs.shape == got.negatives.inputs.shape == (32, 3)
   assert (int(got.num_rows), int(got.negatives.num_rows)) == (ROWS, 11)
   np.testing.assert_array_equal(got.negatives.labels, [-1.0] * 11 + [0.0] * 21)
-  assert epoch_loop.put(np.ones((4, 3))).negatives is None
+  assert epoch_loop.to_device(np.ones((4, 3))).negatives is None
   batch = epoch_loop.batch_at(got, epoch_loop.orders_of(KEY, 0, got), 2, BATCH)
   np.testing.assert_array_equal(batch.mask, [1.0] * 4 + [0.0] * 4)
   np.testing.assert_array_equal(batch.negatives.mask, np.ones(BATCH))

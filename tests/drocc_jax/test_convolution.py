@@ -192,12 +192,12 @@ def test_colours_get_a_fourth_channel_and_nothing_else_does():
 @pytest.mark.parametrize("network", [networks.mnist_lenet(), mobilenet.MobileNetV2()])
 def test_on_a_cpu_networks_of_images_train_by_it(monkeypatch, network):
   assert not network.looped
-  trained = networks.for_training(network)
+  trained = networks.with_loop_convolutions(network)
   assert trained == network.clone(looped=True)
   mlp = networks.MLP()
-  assert networks.for_training(mlp) is mlp
+  assert networks.with_loop_convolutions(mlp) is mlp
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert networks.for_training(network) is network
+  assert networks.with_loop_convolutions(network) is network
 
 
 def test_a_lenet_for_loops_convolves_and_pools_by_them(monkeypatch):

@@ -17,7 +17,7 @@ KEY = jax.random.key(7)
 @pytest.fixture(scope="module")
 def data():
   x = np.random.default_rng(5).normal(size=(20, 3)).astype(np.float32)
-  return epoch_loop.put(x, negatives=x[:3] + 4.0)
+  return epoch_loop.to_device(x, negatives=x[:3] + 4.0)
 
 
 @pytest.fixture(scope="module", params=[drocc, drocc_lf], ids=["drocc", "lf"])
@@ -29,7 +29,7 @@ def trained(request, data):
   rows = data if algorithm is drocc_lf else data._replace(negatives=None)
 
   def train(network, hyper, init_key, key):
-    program = fit.compiled(network, config.static(), BATCH, algorithm.ALGORITHM)
+    program = fit.compile_program(network, config.static(), BATCH, algorithm.ALGORITHM)
     state = program.init(hyper, sample, init_key)
     return program, *program.train_epochs(state, rows, key, 0, 3)
 
@@ -84,7 +84,7 @@ def test_the_vmapped_form_trains_the_same(data, monkeypatch):
   config = drocc.Config(radius=1.0, step_size=0.2, num_steps=3)
   rows, sample = data._replace(negatives=None), jnp.zeros((1, 3))
   train = fit.make_train_epochs(PAIR, config.static(), BATCH)
-  init = fit.compiled(PAIR, config.static(), BATCH).init
+  init = fit.compile_program(PAIR, config.static(), BATCH).init
   state = init(config.hyper(), sample, jax.random.key(1))
   looped, _ = jax.jit(train)(state, rows, KEY, 0, 2)
   monkeypatch.setattr(ensemble.jax, "default_backend", lambda: "gpu")
@@ -100,8 +100,8 @@ def test_no_members_are_refused(members):
 
 
 def test_one_member_is_the_network_itself():
-  assert ensemble.of(NETWORK, 1) is NETWORK
-  assert ensemble.of(NETWORK, 3) == ensemble.Ensemble(NETWORK, 3)
+  assert ensemble.of_members(NETWORK, 1) is NETWORK
+  assert ensemble.of_members(NETWORK, 3) == ensemble.Ensemble(NETWORK, 3)
   assert ensemble.member_of(NETWORK) is ensemble.member_of(PAIR) is NETWORK
 
 

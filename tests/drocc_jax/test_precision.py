@@ -153,15 +153,15 @@ def test_another_precision_is_refused_by_name(precision):
   with pytest.raises(ValueError, match=said):
     settings(precision).validate()
   with pytest.raises(ValueError, match=said):
-    recipe.prepare(np.eye(4), settings(precision))
+    recipe.build_training(np.eye(4), settings(precision))
 
 
 def test_a_training_in_two_calls_has_the_bits_of_one(rng):
   config = settings("bf16")
-  program = fit.compiled(networks.MLP((5,)), config.static(), 4)
-  plain = fit.compiled(networks.MLP((5,)), settings("float32").static(), 4)
+  program = fit.compile_program(networks.MLP((5,)), config.static(), 4)
+  plain = fit.compile_program(networks.MLP((5,)), settings("float32").static(), 4)
   assert program is not plain
-  rows = epoch_loop.put(rng.normal(size=(10, 3)).astype(np.float32))
+  rows = epoch_loop.to_device(rng.normal(size=(10, 3)).astype(np.float32))
 
   def start():
     return program.init(config.hyper(), rows.inputs[:1], jax.random.key(0))

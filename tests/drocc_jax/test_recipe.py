@@ -121,34 +121,34 @@ def test_attainable_fpr():
 def test_prepare_settles_what_is_not_set(rng):
   x = rng.normal(3.0, 2.0, size=(40, 5))
   x[:, 1] = 7.0
-  prepared = recipe.prepare(x, drocc.Config(schedule="cosine"), batch_size=16)
+  prepared = recipe.build_training(x, drocc.Config(schedule="cosine"), batch_size=16)
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
   assert prepared.config.radius == pytest.approx(0.8 * RADIUS_OF_FOUR, rel=1e-6)  # four are left
   assert prepared.network == networks.MLP((256, 256), 2.0, 2.0, squares=True)
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
-  assert recipe.prepare(x, drocc.Config(), batch_size=100).batch_size == 40
-  assert recipe.prepare(x, drocc.Config(), epochs=3).epochs == 3
+  assert recipe.build_training(x, drocc.Config(), batch_size=100).batch_size == 40
+  assert recipe.build_training(x, drocc.Config(), epochs=3).epochs == 3
 
 
 def test_an_untrained_network_is_refused(rng):
   """Eleven steps of positives alone, and everything far away is more typical than the data."""
   x = rng.normal(size=(40, 5))
   config = drocc.Config(warmup_steps=99, learning_rate=0.01)
-  prepared = recipe.prepare(x, config, batch_size=16, epochs=11)
+  prepared = recipe.build_training(x, config, batch_size=16, epochs=11)
   init_key, train_key = recipe.keys(0)
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
   )
   with pytest.raises(HealthError, match="upside down"):
-    recipe.finish(prepared.network, state, prepared.preprocessing, x, x, None, {})
+    recipe.build_detector(prepared.network, state, prepared.preprocessing, x, x, None, {})
 
 
 def told(x, epochs, **settings):
   """The health report of a short training, check -> finding."""
   small = networks.MLP()
-  prepared = recipe.prepare(
+  prepared = recipe.build_training(
     x, drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}), network=small, batch_size=16,
     epochs=epochs,
   )  # fmt: skip
@@ -156,7 +156,7 @@ def told(x, epochs, **settings):
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
   )
-  detector = recipe.finish(
+  detector = recipe.build_detector(
     prepared.network, state, prepared.preprocessing, x, x, None, {}, prepared.program.examine
   )
   return {finding["check"]: finding for finding in detector.metadata["health"]}
@@ -197,11 +197,11 @@ def test_negatives_nearer_than_the_network_can_tell_are_told(rng):
 
 def test_a_projection_that_leaves_the_shell_is_told(rng, monkeypatch):
   monkeypatch.setattr(drocc.projections, "project_shell", lambda delta, radius, gamma: 3.0 * delta)
-  fit.compiled.cache_clear()
+  fit.compile_program.cache_clear()
   try:
     findings = told(rng.normal(size=(40, 5)), 40, noise_scale=10.0, num_steps=1)
   finally:
-    fit.compiled.cache_clear()
+    fit.compile_program.cache_clear()
   assert findings[SHELL]["value"] == 1.0
   assert "the projection is wrong" in findings[SHELL]["message"]
 

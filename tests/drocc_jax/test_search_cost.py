@@ -97,10 +97,10 @@ def test_compiled_the_search_costs_three_passes_forward_and_one_back():
 @pytest.mark.parametrize("algorithm", [drocc, drocc_oe, drocc_lf], ids=lambda each: each.__name__)
 def test_training_donates_its_state(algorithm, rng):
   config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=2)
-  program = fit.compiled(networks.MLP(HIDDEN), config.static(), 4, algorithm.ALGORITHM)
+  program = fit.compile_program(networks.MLP(HIDDEN), config.static(), 4, algorithm.ALGORITHM)
   x = rng.normal(size=(8, FEATURES)).astype(np.float32)
   negatives = None if algorithm is drocc else x[:4] + 3.0
-  rows = epoch_loop.put(x, negatives=negatives)
+  rows = epoch_loop.to_device(x, negatives=negatives)
   state = program.init(config.hyper(), rows.inputs[:1], jax.random.key(0))
   kept = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
   after, _ = program.train_epochs(state, rows, KEY, 0, 1)

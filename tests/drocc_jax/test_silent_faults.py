@@ -126,7 +126,7 @@ def test_a_mask_is_heard(frame):
 
 
 def test_a_rate_that_cannot_be_defended_is_refused_before_training(frame, monkeypatch):
-  monkeypatch.setattr("drocc_jax.recipe.prepare", lambda *_, **__: pytest.fail("it trained"))
+  monkeypatch.setattr("drocc_jax.recipe.build_training", lambda *_, **__: pytest.fail("it trained"))
   with pytest.raises(ValueError, match=r"fpr=0\.0005 needs 1,999 held-out records"):
     make(fpr=0.0005).fit(frame)
   with pytest.raises(ValueError, match=r"fpr=0\.1 needs held-out records: set calibration_size"):

@@ -34,7 +34,7 @@ def both(hidden=HIDDEN, project_every=1):
   @jax.jit
   def run(params, x, noise, radius, gamma, num_steps):
     kernel, bias, rest = forward.split(params, {})
-    layer = wide_search.Layer.of(kernel, bias)
+    layer = wide_search.Layer.from_parameters(kernel, bias)
 
     def one(x, noise):
       project = functools.partial(projections.project_shell, radius=radius, gamma=gamma)

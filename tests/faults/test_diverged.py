@@ -37,7 +37,7 @@ def step(state, batch, key):
 
 
 def stage(negatives=None, by_step=False, told=True):
-  data = epoch_loop.put(np.linspace(0.0, 1.0, ROWS)[:, None], negatives=negatives)
+  data = epoch_loop.to_device(np.linspace(0.0, 1.0, ROWS)[:, None], negatives=negatives)
   make = epoch_loop.make_train_epochs_by_step if by_step else epoch_loop.make_train_epochs
   epochs = make(step, BATCH)
   epochs = epochs if by_step else jax.jit(epochs, donate_argnums=0)

@@ -107,7 +107,7 @@ def test_a_full_disk_stops_training_and_it_goes_on_when_there_is_room(tmp_path):
   (line,) = said
   assert line.startswith("error: A checkpoint cannot be written to ")
   assert line.endswith(
-    f": {FULL}; the one of epoch 2 is kept. Give the same command again when it can."
+    f": {FULL}; the one of epoch 2 is kept. Rerun the same command when it can."
   )
 
 

@@ -56,7 +56,7 @@ def test_training_learns_and_ignores_the_padding(halves):
   state = classifiers.init(network, optimizer, x.shape[1:], jax.random.key(0))
   step = jax.jit(classifiers.make_train_step(network, optimizer, config))
   epochs = epoch_loop.make_train_epochs_by_step(step, 32)
-  data = epoch_loop.put(x, labels)
+  data = epoch_loop.to_device(x, labels)
   middle, first = epochs(jax.tree.map(jnp.array, state), data, jax.random.key(1), 0, 1)
   end, last = epochs(middle, data, jax.random.key(1), 1, 15)
   assert float(last.accuracy.value) > max(0.95, float(first.accuracy.value))

@@ -48,7 +48,7 @@ def test_the_smallest_split_that_can():
 @pytest.fixture(scope="module")
 def prepared(dense_layers, weights, rows):
   chosen = {"out": autoencoders.DenseAutoencoder(4, 2)}
-  return recipe.prepare(
+  return recipe.build_training(
     dense_layers, weights, rows, train.Config(2, 50), jax.random.key(0), chosen=chosen
   )
 
@@ -64,7 +64,7 @@ def test_autoencoders_are_chosen_or_default(prepared):
 
 def test_an_autoencoder_for_no_layer_is_refused(dense_layers, weights, rows):
   with pytest.raises(ValueError, match="autoencoder for 'oot', which is no tapped layer; these ar"):
-    recipe.prepare(
+    recipe.build_training(
       dense_layers, weights, rows, train.Config(), jax.random.key(0),
       chosen={"oot": autoencoders.DenseAutoencoder(4, 2)},
     )  # fmt: skip
@@ -84,7 +84,9 @@ def test_a_fingerprint_that_did_not_learn_is_warned_of(prepared, rows, caplog):
   zeros = jax.tree.map(jax.numpy.zeros_like, state.params["out"])
   state = dataclasses.replace(state, params={**state.params, "out": zeros})
   facts = {"seed": 3}
-  detector = recipe.finish(prepared, state, rows[:100], rows[100:150], rows[150:], 0.1, facts)
+  detector = recipe.build_detector(
+    prepared, state, rows[:100], rows[100:150], rows[150:], 0.1, facts
+  )
   assert "autoencoder of layer 'out' did not learn: its loss is" in caplog.text
   facts = detector.metadata
   assert (facts["method"], facts["layers"], facts["seed"]) == ("NeuralFP", ["hidden", "out"], 3)
@@ -93,4 +95,4 @@ def test_a_fingerprint_that_did_not_learn_is_warned_of(prepared, rows, caplog):
 
   broken = dataclasses.replace(state, params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
   with pytest.raises(HealthError, match="loss of layer hidden is nan"):
-    recipe.finish(prepared, broken, rows[:100], rows[100:150], rows[150:], 0.1, {})
+    recipe.build_detector(prepared, broken, rows[:100], rows[100:150], rows[150:], 0.1, {})

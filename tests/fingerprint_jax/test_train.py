@@ -133,14 +133,14 @@ def test_a_network_that_makes_nan_of_the_padding_trains(rows, optimizer):
   frozen = {"network": None, "views": train.measure_views(prints, None, rows)}
   start = train.init(prints, frozen, optimizer, jax.random.key(0))
   epochs = train.make_train_epochs(train.make_train_step(prints, optimizer), 64)
-  end, info = epochs(start, epoch_loop.put(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
+  end, info = epochs(start, epoch_loop.to_device(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
   assert np.isfinite(float(info.losses["unit"].value))
   squares = train.measure_residuals(prints, end.frozen, end.params, rows)["unit"]
   assert np.isfinite(squares).all()
 
 
 def test_losses_go_down_and_end_below_the_variance(prints, rows, step, state):
-  data = epoch_loop.put(rows)
+  data = epoch_loop.to_device(rows)
   epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
   middle, first = epochs(jax.tree.map(jnp.array, state), data, KEY, 0, 1)
   end, last = epochs(middle, data, KEY, 1, CONFIG.epochs)
@@ -166,7 +166,7 @@ def test_the_variational_autoencoder_learns_with_its_penalty(rows, weights, prin
   drawn = [np.asarray(end.params["hidden"]["mean"]["kernel"]) for end in (one, other)]
   assert (drawn[0] != drawn[1]).any()
   epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
-  _, last = epochs(start, epoch_loop.put(rows), KEY, 0, CONFIG.epochs)
+  _, last = epochs(start, epoch_loop.to_device(rows), KEY, 0, CONFIG.epochs)
   assert float(last.losses["hidden"].value) < 0.7
   assert 0.0 < float(last.penalty.value) < 1.0
 

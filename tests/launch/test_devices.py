@@ -68,12 +68,12 @@ def test_more_devices_than_there_are_are_refused():
 
 
 def test_session_chooses_and_forgets():
-  assert devices.chosen() == ()
+  assert devices.selected() == ()
   with devices.session():
-    assert devices.chosen() == ()  # one CPU unless asked
+    assert devices.selected() == ()  # one CPU unless asked
   with devices.session(Request(3)):
-    assert devices.chosen() == tuple(jax.devices()[:3])
-  assert devices.chosen() == ()
+    assert devices.selected() == tuple(jax.devices()[:3])
+  assert devices.selected() == ()
 
 
 def test_streamed_training_refuses_several_devices(tmp_path):
@@ -99,7 +99,7 @@ def shares(data, position, count):
 
 @pytest.mark.parametrize("count", [1, 4, 16])
 def test_shares_of_a_batch_are_the_batch_in_order(count):
-  data = epoch_loop.put(records(), np.arange(ROWS), negatives=records(7, seed=1))
+  data = epoch_loop.to_device(records(), np.arange(ROWS), negatives=records(7, seed=1))
   for position, rows in ((0, 10), (5, 3)):
     want, got = jax.device_get(shares(data, position, count))
     assert got.mask.shape == (count, -(-BATCH // count))
@@ -125,8 +125,8 @@ class Normed(nn.Module):
 @pytest.mark.parametrize("algorithm", [drocc_oe, drocc_lf])  # DROCC itself: the last test
 def test_four_devices_train_what_one_trains(algorithm):
   config = algorithm.Config(**SETTINGS, weight_decay=0.01, noise_scale=0.3)
-  data = epoch_loop.put(records() + 1, negatives=records(7, seed=1) + 2)
-  program = fit.compiled(Normed(), config.static(), BATCH, algorithm.ALGORITHM)
+  data = epoch_loop.to_device(records() + 1, negatives=records(7, seed=1) + 2)
+  program = fit.compile_program(Normed(), config.static(), BATCH, algorithm.ALGORITHM)
 
   def start():
     return program.init(config.hyper(), jnp.zeros((1, 3)), jax.random.key(0))
@@ -136,7 +136,7 @@ def test_four_devices_train_what_one_trains(algorithm):
     epochs = fit.make_train_epochs(
       Normed(), config.static(), BATCH, algorithm.ALGORITHM, devices.AXIS
     )
-    state, info = devices.spread(epochs)(start(), data, KEY, 0, 2)
+    state, info = devices.pmap_epochs(epochs)(start(), data, KEY, 0, 2)
   assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves((state, info)))
   got, got_info = jax.device_get((state, info))
   assert_close(got, want)
@@ -155,7 +155,7 @@ def test_the_search_has_the_bits_of_one_device():
   def find(state, inputs, index):
     return drocc.find_negatives(forward, state, inputs, index, KEY, config.static())[0]
 
-  batch, spread = jax.device_get(shares(epoch_loop.put(records()), 0, 4))
+  batch, spread = jax.device_get(shares(epoch_loop.to_device(records()), 0, 4))
   got = np.asarray(jax.pmap(find, in_axes=(None, 0, 0))(state, spread.inputs, spread.index))
   alone = jax.jit(find)
   for place in range(4):
@@ -169,7 +169,7 @@ def train_classifier():
   network = classifiers.Classifier((), (8, 2))
   config = classifiers.Config(batch_size=BATCH, learning_rate=1e-2, shift=1, flip=True)
   optimizer = classifiers.make_optimizer(config, 12)
-  data = epoch_loop.put(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
+  data = epoch_loop.to_device(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
   make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
   epochs = devices.make_train_epochs(make_step, BATCH, fingerprint_train.on_one_device)
   state = classifiers.init(network, optimizer, (6, 6, 1), jax.random.key(0))
@@ -180,7 +180,7 @@ def train_classifier():
 
 def train_fingerprints():
   network, x = classifiers.Classifier((), (8, 2)), records(ROWS, (6, 6, 1))
-  prepared = fingerprint_recipe.prepare(
+  prepared = fingerprint_recipe.build_training(
     network,
     network.init(jax.random.key(0), x[:1]),
     x,

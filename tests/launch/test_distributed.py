@@ -58,7 +58,7 @@ with devices.session(request):
   except KeyboardInterrupt:
     pass
   health.check_loss = check
-  print(json.dumps({"chosen": len(devices.chosen()), "primary": devices.primary()}))
+  print(json.dumps({"chosen": len(devices.selected()), "primary": devices.primary()}))
   run.train(config(), workdir)
 """
 )

@@ -63,8 +63,8 @@ def test_four_devices_train_what_one_trains():
   config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=3, learning_rate=0.01)
   network = ensemble.Ensemble(networks.MLP((4,)), 2)
   x = np.random.default_rng(0).normal(size=(53, 3))
-  data, key = epoch_loop.put(x), jax.random.key(5)
-  program = fit.compiled(network, config.static(), 10)
+  data, key = epoch_loop.to_device(x), jax.random.key(5)
+  program = fit.compile_program(network, config.static(), 10)
 
   def start():
     return program.init(config.hyper(), jnp.zeros((1, 3)), jax.random.key(0))
@@ -72,7 +72,7 @@ def test_four_devices_train_what_one_trains():
   want, info = jax.device_get(program.train_epochs(start(), data, key, 0, 2))
   with devices.session(Request(4)):
     epochs = fit.make_train_epochs(network, config.static(), 10, axis_name=devices.AXIS)
-    got, on_four = jax.device_get(devices.spread(epochs)(start(), data, key, 0, 2))
+    got, on_four = jax.device_get(devices.pmap_epochs(epochs)(start(), data, key, 0, 2))
   for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
   assert algorithm.means(on_four) == pytest.approx(algorithm.means(info), rel=1e-4)
@@ -102,7 +102,7 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
 def test_steps_are_those_of_the_member_that_diverges():
   x = np.random.default_rng(0).normal(size=(40, 3))
   config = algorithm.Config(radius=1.0, num_steps=1)
-  prepared = recipe.prepare(x, config, network=networks.MLP((4,)), members=3, batch_size=16)
+  prepared = recipe.build_training(x, config, network=networks.MLP((4,)), members=3, batch_size=16)
   init_key, key = recipe.keys(0)
   states = prepared.init(init_key)
   last = states.params["Dense_1"]["kernel"]

@@ -178,7 +178,7 @@ def test_rows_are_told_by_their_most_unusual_columns(table):
 def test_deviations_fall_back_to_the_standard_deviation():
   x = np.zeros((100, 2))
   x[:10, 0] = 1.0  # quartiles are all 0
-  typical = extremes.Typical.of(x)
+  typical = extremes.Typical.from_records(x)
   np.testing.assert_allclose(typical.scale, [0.3, 0.0])
   np.testing.assert_allclose(
     typical.deviations(np.array([[0.6, 0.0], [0.0, 1e-9]])), [[2.0, 0.0], [0.0, np.inf]]

@@ -145,16 +145,16 @@ def splits_of(**parts):
 
 
 def test_the_manifest_counts_and_hashes_each_part():
-  got = manifest.of(splits_of(negatives=np.zeros((5, 2)), description="two columns"))
+  got = manifest.from_splits(splits_of(negatives=np.zeros((5, 2)), description="two columns"))
   assert set(got) == {"description", "train", "negatives", "test"}
   assert (got["train"]["records"], got["train"]["shape"]) == (4, [2])
   values = np.arange(8.0).astype("<f8").tobytes()
   assert got["train"]["sha256"] == hashlib.sha256(values).hexdigest()
   assert got["test"]["anomalous"] == 2
   assert "anomalous" not in got["train"]
-  reordered = manifest.of(splits_of(x_train=np.arange(8.0).reshape(4, 2)[::-1]))
+  reordered = manifest.from_splits(splits_of(x_train=np.arange(8.0).reshape(4, 2)[::-1]))
   assert reordered["train"]["sha256"] != got["train"]["sha256"], "the order counts"
-  relabelled = manifest.of(splits_of(y_test=np.array([1, 1, 0])))
+  relabelled = manifest.from_splits(splits_of(y_test=np.array([1, 1, 0])))
   assert relabelled["test"]["sha256"] != got["test"]["sha256"], "labels count"
 
 
