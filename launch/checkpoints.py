@@ -145,7 +145,7 @@ class Checkpoints:
       kept = self.latest()
       left = "no earlier one is there" if kept is None else f"the one of epoch {kept} is kept"
       raise OSError(
-        f"A checkpoint cannot be written to {self._folder}: {reason_of(error)}; {left}. Give the "
+        f"A checkpoint cannot be written to {self._folder}: {reason_of(error)}; {left}. Rerun the "
         "same command when it can."
       ) from error
 
