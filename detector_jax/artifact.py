@@ -341,10 +341,10 @@ def _check_metadata(metadata: dict[str, Any], shape: Sequence[int]) -> None:
       raise ValueError(f"{name} of its metadata are no names, one for each")
   constants = metadata.get("constants", [])
   fine = isinstance(constants, list) and all(
-    _numbers(pair, 2) and pair[0] in range(shape[-1]) for pair in constants
+    _numbers(each, 3) and each[0] in range(shape[-1]) for each in constants
   )
   if not fine:
-    raise ValueError("constants of its metadata are no pairs of a column and its value")
+    raise ValueError("constants of its metadata are no columns with value and spread")
 
 
 def _check_calibration(

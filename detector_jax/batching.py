@@ -67,7 +67,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
   Raises:
     ValueError: it is no whole number, or below ``least``.
   """
-  if not isinstance(value, numbers.Integral):
+  if not isinstance(value, numbers.Integral) or isinstance(value, bool):
     raise ValueError(f"{name} must be a whole number, got {value!r}.")
   if int(value) < least:
     raise ValueError(f"{name} must be >= {least}, got {value!r}.")

@@ -7,17 +7,24 @@ records is that they are exchangeable.
 import dataclasses
 import functools
 import math
+import numbers
 
 import jax
 import numpy as np
 from scipy import special
 
+SMALLEST_FPR = 1e-9
+
 
 def check_rate(fpr: float, confidence: float | None = None) -> None:
   """Raises a ValueError where a rate or a confidence is out of its range."""
-  if not 0.0 < fpr < 1.0:
+  if not isinstance(fpr, numbers.Real) or not 0.0 < fpr < 1.0:
     raise ValueError(f"fpr, the false-positive rate, must be in (0, 1), got {fpr!r}.")
-  if confidence is not None and not 0.0 < confidence < 1.0:
+  if fpr < SMALLEST_FPR:
+    raise ValueError(f"fpr must be at least {SMALLEST_FPR:g}, got {fpr!r}.")
+  if confidence is None:
+    return
+  if not isinstance(confidence, numbers.Real) or not 0.0 < confidence < 1.0:
     raise ValueError(f"confidence must be in (0, 1), or None, got {confidence!r}.")
 
 
@@ -40,7 +47,10 @@ def check_records(n: int, fpr: float, confidence: float | None = None) -> None:
     return
   sure, best = "", f"1/{n + 1}"
   if confidence is not None:
-    sure, best = f" with {100 * confidence:g} % confidence", f"{attainable_fpr(n, confidence):.3g}"
+    sure, best = (
+      f" with {100 * confidence:.10g} % confidence",
+      f"{attainable_fpr(n, confidence):.3g}",
+    )
   raise ValueError(
     f"A false-positive rate of {fpr:g}{sure} needs at least {needed} different calibration "
     f"records, got {n}; give more held-out typical records or ask for {best}."
@@ -101,7 +111,7 @@ def stated(fpr: float | None, confidence: float | None) -> str:
   rate = f"at most {100 * fpr:.4g} % false alarms"
   if confidence is None:
     return f"{rate} in expectation over calibration draws"
-  return f"{rate} with {100 * confidence:g} % confidence"
+  return f"{rate} with {100 * confidence:.10g} % confidence"
 
 
 def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:

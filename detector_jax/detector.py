@@ -131,6 +131,11 @@ class Detector:
       input_offset=getattr(preprocessing, "offset", None),
     )
 
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    """Unpickling puts arrays on the device, which is a use of JAX."""
+    processes.note()
+    self.__dict__.update(state)
+
   @property
   def metadata(self) -> dict[str, Any]:
     """Method, configuration and data counts."""
@@ -176,10 +181,10 @@ class Detector:
       RuntimeError: this process was forked from one that had used JAX.
     """
     raw = self.records(x)
+    x = self._checked(raw)
     if warn and (differs := self.constants_changed(raw)) is not None:
       changed = int(differs.any(axis=1).sum())
       health.warn([self.constants_finding(differs.sum(axis=0), changed, len(raw))])
-    x = self._checked(raw)
     scores = batching.in_batches(
       lambda rows: _score(self.program, self.arrays, rows), x, self.batch_size
     )
@@ -205,8 +210,10 @@ class Detector:
     x = self.records(x)
     if not constants or x.shape[1:] != self.input_shape:
       return None
-    columns, values = [int(column) for column, _ in constants], np.array(constants)[:, 1]
-    return np.abs(x[:, columns] - values) > 1e-6 * np.abs(values)
+    columns, values, spread = np.array(constants, np.float64).T
+    kind = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    rounding = 2.0 * np.finfo(kind).eps * np.abs(values)
+    return np.abs(x[:, columns.astype(np.int64)] - values) > spread + rounding
 
   def constants_finding(self, counts: np.ndarray, changed: int, total: int) -> health.Finding:
     """What ``constants_changed`` comes to.
@@ -219,7 +226,7 @@ class Detector:
     names = self.feature_names
     told = [
       f"{repr(names[column]) if names else column} (always {value:g} in training) in {count:,}"
-      for (column, value), count in zip(self.metadata["constants"], counts.tolist(), strict=True)
+      for (column, value, _), count in zip(self.metadata["constants"], counts.tolist(), strict=True)
       if count
     ]
     more = f", and {len(told) - 5} more columns" if len(told) > 5 else ""

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 SCALING_CHOICES = ("standard", "moments", "contrast", "none")
 CONSTANT_CHOICES = ("drop", "clip")
 LARGEST, SMALLEST = 1e18, 1e-30
-CONSTANT = 1e-12  # spread of a constant column, over its largest value, in float64
+CONSTANT = 64.0 * np.finfo(np.float64).eps  # spread of a constant column, over its largest value
 FAR = 1e3  # a center so many deviations from 0 is subtracted before the cast to float32
 TRIMMED, FENCE = 0.01, 2.0  # see ``robust_range``
 QUANTILE_ROWS = 100_000
@@ -42,21 +42,22 @@ def contrast_normalised(x: Any) -> Any:
   return centred / maximum(contrast, floor)
 
 
-def robust_range(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def robust_range(x: np.ndarray, trimmed: float = TRIMMED) -> tuple[np.ndarray, np.ndarray]:
   """Where the values of each column lie, but for the few that are farthest out.
 
-  Of ``n`` values the ``k`` smallest and the ``k`` largest are left out, ``k`` 1 % of them, and of
-  few values three (one in ten at most).
+  Of ``n`` values the ``k`` smallest and the ``k`` largest are left out, ``k`` a share ``trimmed``
+  of them, and of few values three (one in ten at most).
 
   Args:
     x: ``[n, columns]`` float64; of more than 100,000 rows as many, evenly spread, are looked at.
+    trimmed: in [0, 0.5).
 
   Returns:
     Smallest and largest of the others, each ``[columns]``.
   """
   x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
   n = len(x)
-  k = max(int(np.ceil(TRIMMED * n)), min(3, n // 10)) if n >= 10 else 0
+  k = max(int(np.ceil(trimmed * n)), min(3, n // 10)) if n >= 10 else 0
   ordered = np.partition(x, sorted({k, n - 1 - k}), axis=0)
   return ordered[k], ordered[n - 1 - k]
 
@@ -75,6 +76,18 @@ def _moments(x: np.ndarray, robust: bool) -> tuple[np.ndarray, np.ndarray]:
     if (x.min(axis=0) < low).any() or (x.max(axis=0) > high).any():
       x = np.clip(x, low, high)
   return x.mean(axis=0), x.std(axis=0)
+
+
+def _warn_of_lost_digits(x: np.ndarray, scaling: str, names: Sequence[str] | None) -> None:
+  """Warns of columns whose values float32 cannot tell apart where nothing is subtracted."""
+  spread = x.astype(np.float64).std(axis=0)
+  lost = (spread > 0) & (np.abs(x).max(axis=0) * np.finfo(np.float32).eps > 0.01 * spread)
+  if lost.any():
+    logger.warning(
+      "Columns %s lie so far from 0 that float32 loses what tells their values apart, and "
+      "scaling=%r subtracts nothing: take 'standard', or subtract an offset.",
+      listed(np.flatnonzero(lost), names), scaling,
+    )  # fmt: skip
 
 
 def listed(columns: np.ndarray, names: Sequence[str] | None, most: int = 10) -> str:
@@ -132,7 +145,7 @@ class Standardizer:
         ``contrast_normalised``) or "none" (raw values, for inputs whose distances mean something
         already).
       constant: "drop" or "clip", what becomes of features that have one value, or a standard
-        deviation below 1e-12 of their largest value (5e-7 where ``x`` is float32; or below 1e-30,
+        deviation below 1.4e-14 of their largest value (5e-7 where ``x`` is float32; or below 1e-30,
         where float32 ends). Channels of images and series are never dropped.
       clip: in standard deviations, > 0; raw values are not clipped.
       names: of the features, for messages.
@@ -156,23 +169,28 @@ class Standardizer:
     tolerance = max(CONSTANT, 4.0 * np.finfo(x.dtype).eps) if x.dtype.kind == "f" else CONSTANT
     rows, flat = x.ndim == 2, x.astype(np.float64, copy=False).reshape(-1, x.shape[-1])
     largest = np.abs(flat).max(axis=0)
-    if largest.max(initial=0.0) > LARGEST:
-      column = int(largest.argmax())
+    if scaling == "contrast":
+      flat = contrast_normalised(x.astype(np.float64, copy=False)).reshape(flat.shape)
+    center, scale = _moments(flat, robust=scaling == "standard")
+    centred = scaling in ("standard", "moments")
+    reach = np.abs(flat - center).max(axis=0) if centred else largest
+    if reach.max(initial=0.0) > LARGEST:
+      column = int(reach.argmax())
       raise ValueError(
         f"Column {listed(np.array([column]), names)} holds {largest[column]:.3g}; values beyond "
         f"{LARGEST:g} overflow float32. Rescale or remove it."
       )
+    if not centred:
+      _warn_of_lost_digits(x.reshape(-1, x.shape[-1]), scaling, names)
     if scaling == "contrast":
-      flat = contrast_normalised(x.astype(np.float64, copy=False)).reshape(flat.shape)
       largest = np.abs(flat).max(axis=0)
-    center, scale = _moments(flat, robust=scaling == "standard")
     varies = (np.ptp(flat, axis=0) > 0) & (scale > np.maximum(tolerance * largest, SMALLEST))
     if not varies.any():
       raise ValueError(
         "Every feature is constant over the training rows; there is nothing to learn from."
       )
     offset = None
-    if scaling in ("standard", "moments"):
+    if centred:
       far = varies & (np.abs(center) > FAR * scale)
       if far.any():
         shift = np.where(far, center, 0.0)
@@ -233,17 +251,25 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     names: of the columns.
 
   Returns:
-    The number of columns with a value beyond 20 times the span of ``robust_range``; where a column
-    has no span, beyond 1,000 times its usual value (its smallest change, where that is 0).
+    The number of columns with a value beyond 40 times the span that four in five values have (20
+    times that of ``robust_range``, where four in five are equal). Where nearly all are equal: with
+    one beyond 1,000 times the usual value; or, where that is 0, one that up to three records alone
+    have and that is no 1.
   """
   flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
   low, high = robust_range(flat)
+  inner_low, inner_high = robust_range(flat, 0.1)
+  spread = inner_high > inner_low  # else four in five are equal
+  low, high = np.where(spread, inner_low, low), np.where(spread, inner_high, high)
   usual = 0.5 * (low + high)
   distance = np.maximum(flat.max(axis=0) - high, low - flat.min(axis=0))
-  limit = EXTREME * (high - low)
+  limit = np.where(spread, 2.0, 1.0) * EXTREME * (high - low)
   for i in np.flatnonzero((high == low) & (distance > 0)).tolist():
-    changes = np.abs(flat[:, i] - usual[i])
-    limit[i] = 1000.0 * (abs(usual[i]) or float(changes[changes > 0].min()))
+    others = flat[flat[:, i] != usual[i], i]
+    if usual[i]:
+      limit[i] = 1000.0 * abs(usual[i])
+    else:
+      limit[i] = 1.0 if len(others) <= 3 else 1000.0 * float(np.abs(others).min())
   found = np.flatnonzero(distance > limit)
   told = []
   for i in found[:5].tolist():

@@ -1,6 +1,9 @@
 """A guard against a silent hang: JAX in a process that was forked from one that used it."""
 
 import os
+from typing import Any
+
+import jax
 
 _owner: int | None = None
 
@@ -22,3 +25,19 @@ def claim() -> None:
       "start workers with multiprocessing.get_context('spawn') or 'forkserver', and load the "
       "detector there."
     )
+
+
+def note() -> None:
+  """As ``claim``, and raises nothing: what is computed later will."""
+  global _owner
+  if _owner is None:
+    _owner = os.getpid()
+
+
+def _listen(event: str, *_: Any, **__: Any) -> None:
+  """Notes what compiles in this process, whether or not it is ours."""
+  if event.startswith("/jax/core/compile"):
+    note()
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import jax
 import jax.export
 from jax.extend import mlir
-from jax.extend.mlir import ir
 from jax.interpreters.mlir import make_ir_context
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "drocc-jax")
 CUSTOM_CALLS = frozenset(("shape_assertion", "Sharding"))
 DIALECTS = frozenset(("builtin", "func", "stablehlo", "chlo", "sdy"))
+DEEPEST = 100  # nesting of loops, and of calls
 REFUSED = frozenset(("stablehlo.infeed", "stablehlo.outfeed", "stablehlo.send", "stablehlo.recv"))
 
 
@@ -59,12 +60,17 @@ class ExportedProgram:
   Attributes:
     serialized: the bytes of ``program.bin``.
     versions: of the libraries that made it, by name.
-    exported: the program in them.
   """
 
   serialized: bytes
   versions: dict[str, str]
-  exported: jax.export.Exported
+
+  @functools.cached_property
+  def exported(self) -> jax.export.Exported:
+    """The program in the bytes, read when it is first asked for: unpickling runs no reader."""
+    exported = jax.export.deserialize(bytearray(self.serialized))
+    check_operations(exported)
+    return exported
 
   @classmethod
   def read(cls, serialized: bytes, versions: dict[str, str]) -> "ExportedProgram":
@@ -74,9 +80,9 @@ class ExportedProgram:
       ProgramError: it does what no detector does, see ``check_operations``.
       Exception: the bytes are no program; it may be anything.
     """
-    exported = jax.export.deserialize(bytearray(serialized))
-    check_operations(exported)
-    return cls(serialized, versions, exported)
+    program = cls(serialized, versions)
+    _ = program.exported
+    return program
 
   @classmethod
   def from_detector(cls, detector: Any) -> "ExportedProgram":
@@ -85,7 +91,7 @@ class ExportedProgram:
       return detector.program
     exported = export(detector)
     check_operations(exported)
-    return cls(bytes(exported.serialize()), _versions(), exported)
+    return cls(bytes(exported.serialize()), _versions())
 
   @property
   def outputs(self) -> dict[str, dict[str, Any]]:
@@ -140,7 +146,7 @@ class ExportedProgram:
     return self.exported.call(arrays, x)
 
   def __reduce__(self) -> Any:
-    return ExportedProgram.read, (self.serialized, self.versions)
+    return ExportedProgram, (self.serialized, self.versions)
 
 
 def _is_size(size: Any) -> bool:
@@ -164,6 +170,17 @@ def flatten(arrays: dict[str, Any]) -> dict[str, np.ndarray]:
     jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
     for path, leaf in leaves
   }
+
+
+def _too_deep(calls: dict[str, set[str]]) -> bool:
+  """Whether a chain of calls has a circle or more than ``DEEPEST`` links."""
+  left = dict(calls)
+  for _ in range(DEEPEST):
+    leaves = {name for name, callees in left.items() if not callees & left.keys()}
+    if not leaves:
+      break
+    left = {name: callees for name, callees in left.items() if name not in leaves}
+  return bool(left)
 
 
 def nested(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -221,17 +238,29 @@ def check_operations(exported: jax.export.Exported) -> None:
   """
   module = mlir.deserialize_portable_artifact(exported.mlir_module_serialized, make_ir_context())
   found: list[str] = []
-
-  def visit(operation: Any) -> Any:
+  calls: dict[str, set[str]] = {}
+  waiting: list[tuple[Any, int, str]] = [(module.operation, 0, "")]
+  while waiting:
+    operation, depth, function = waiting.pop()
     name = operation.name
-    if name == "stablehlo.custom_call":
+    if name == "func.func":
+      function = operation.attributes["sym_name"].value
+      calls.setdefault(function, set())
+    elif name == "func.call":
+      calls.setdefault(function, set()).add(operation.attributes["callee"].value)
+    elif name == "stablehlo.custom_call":
       target = operation.attributes["call_target_name"].value
       if target not in CUSTOM_CALLS:
         found.append(f"the custom call {target!r}")
     elif name in REFUSED or name.split(".")[0] not in DIALECTS:
       found.append(f"the operation {name!r}")
-    return ir.WalkResult.ADVANCE
-
-  module.operation.walk(visit)
+    if depth > DEEPEST:
+      found.append(f"operations nested {depth} deep")
+      break
+    for region in operation.regions:
+      for block in region.blocks:
+        waiting += [(each.operation, depth + 1, function) for each in block.operations]
+  if _too_deep(calls):
+    found.append("functions that call themselves, or one another too deeply")
   if found:
     raise ProgramError(f"holds {found[0]}, which detectors do not use")

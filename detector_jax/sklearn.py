@@ -158,7 +158,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
 
 def plain(value: Any) -> Any:
   """A scalar of NumPy as Python's; anything else as it is."""
-  return value.item() if isinstance(value, np.generic) else value
+  scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+  return value.item() if scalar else value
 
 
 def _is_json(value: Any) -> bool:

@@ -7,6 +7,7 @@ machines, recordings).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def group_rows(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
   missing = [i for i, label in enumerate(labels.tolist()) if label is None or label != label]
   if missing:
     raise ValueError(f"groups holds no label for record {missing[0]}: give each record one.")
-  named = _numbered(labels)
+  known: dict[Any, int] = {}
+  named = np.array([known.setdefault(label, len(known)) for label in labels.tolist()])
   while True:  # equal records may join groups, whose other records may join more
     joined = _least(ids, _least(named, ids))
     if (joined == ids).all():
@@ -142,7 +144,7 @@ def calibration_rows(
   number = min(int(np.ceil(size * len(first))), CALIBRATION_CAP)
   if fpr is not None and (needed := calibration.records_needed(fpr, confidence)) > number:
     if needed > len(first) // 2:
-      sure = "" if confidence is None else f" with {100 * confidence:g} % confidence"
+      sure = "" if confidence is None else f" with {100 * confidence:.10g} % confidence"
       raise ValueError(
         f"fpr={fpr:g}{sure} needs {needed:,} held-out records, no two of them equal, and of "
         f"{len(first):,} different ones at most half are held out: give more records, or ask for a "

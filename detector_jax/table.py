@@ -182,7 +182,7 @@ def header(
     first: fields of its first record.
     choice: "yes" takes them for a header, "no" for a record. "auto" takes them for a header unless
       every one is a number or missing; numbers are one too where they are 0, 1, 2, ..., as pandas
-      numbers columns, or the names that a detector was trained on.
+      numbers columns, or hold more than half of the names that a detector was trained on.
     trained: those names, or None.
 
   Raises:
@@ -197,8 +197,9 @@ def header(
   if choice == "auto":
     numbers = all(is_number(field) for field in first)
     counted = fields == [str(i) for i in range(len(fields))]
-    named = not numbers or counted or (trained is not None and set(trained) <= set(fields))
-    if numbers and not (trained is not None and named):
+    known = 2 * len(set(trained or ()) & set(fields)) > len(trained or ())
+    named = not numbers or counted or known
+    if numbers and not known:
       shown = ",".join(fields[:4]) + (",..." if len(fields) > 4 else "")
       logger.warning(
         "The first line of %s, %s, holds numbers alone and is taken for a %s; set the header to "

@@ -49,7 +49,11 @@ class DROCCOE(DROCC):
     x = self._validated(X, reset=True)
     typical = self._typical(y, len(x))
     _check_apart(x[typical], x[~typical])
-    groups = None if groups is None else np.asarray(groups)[typical]
+    if groups is not None:
+      groups = np.asarray(groups)
+      if groups.shape != (len(x),):
+        raise ValueError(f"There are {len(x)} records, but groups has shape {list(groups.shape)}.")
+      groups = groups[typical]
     return self._train(x[typical], x[~typical], groups)
 
   def fit_predict(self, X: Any, y: Any = None, **kwargs: Any) -> np.ndarray:

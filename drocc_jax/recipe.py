@@ -196,7 +196,7 @@ def build_detector(
   """
   if preprocessing.kept is not None:
     dropped = np.setdiff1d(np.arange(x.shape[1]), np.asarray(preprocessing.kept))
-    metadata = {**metadata, "constants": [[int(i), float(x[0, i])] for i in dropped]}
+    metadata = {**metadata, "constants": [_constant(x, i) for i in dropped.tolist()]}
   detector = Detector.create(
     NegativeLogit(network), state.average, preprocessing, x.shape[1:], metadata=metadata
   )
@@ -214,6 +214,15 @@ def build_detector(
   if fpr is None:
     fpr = attainable_fpr(len(x_calibration), confidence)
   return detector.calibrate(x_calibration, fpr, confidence)
+
+
+def _constant(x: np.ndarray, column: int) -> list[float]:
+  """Number of a column that was dropped, its value, and how far training records are from it."""
+  values = x[:, column].astype(np.float64)
+  spread = float(np.abs(values - values[0]).max())
+  if x.dtype == np.float32:
+    spread += 2.0 * float(np.finfo(np.float32).eps) * abs(float(values[0]))
+  return [column, float(values[0]), spread]
 
 
 def check_health(

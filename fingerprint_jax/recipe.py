@@ -58,7 +58,8 @@ def split_rows(
 
   Args:
     x: ``[n, ...]`` records.
-    size: share of the different records held out, in (0, 1), at most 6,000.
+    size: share of the different records held out, in (0, 1), at most 6,000; more, up to half of
+      them, where ``fpr`` needs more.
     fpr: false-positive rate that the calibration records must be able to defend.
     seed: of the split.
     confidence: see ``calibration.conformal_threshold``.
@@ -71,13 +72,15 @@ def split_rows(
     raise ValueError(f"calibration_size must be in (0, 1), got {size!r}.")
   calibration.check_rate(fpr, confidence)
   ids, first = splits.group_rows(x, groups), splits.distinct(x)
+  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
   held_out = min(int(np.ceil(size * len(first))), HELD_OUT_CAP)
+  if held_out < 2 * needed <= len(first) // 2:
+    held_out = 2 * needed
   if held_out >= len(first):
     raise ValueError(
       f"calibration_size={size:g} of {len(first)} different records leaves none to train on; hold "
       "out fewer."
     )
-  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
   middle = held_out // 2
   parts = splits.divide(ids[first], [middle, held_out - middle], seed)
   reference, calibrating = (np.sort(first[part]) for part in parts[:2])

@@ -90,13 +90,15 @@ def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tup
   if detector.input_range is not None:
     values = ", values from {:g} to {:g}".format(*detector.input_range)
   records = detector.calibration.scores.size
+  offset_inside = detector.input_offset is not None and not output.is_dir()
+  kind = "float64" if offset_inside else "float32"
   if detector.fpr is None:
     rate = f"none; anomalous above {detector.threshold:.4g}, which no held-out record defends"
   else:
     rate = f"{detector.rate}, above {detector.threshold:.4g}; from {records:,} held-out records"
   return [
     ("detector", f"{output}, {_readable(size)}"),
-    ("input", f"float32 [{shape}]{values}"),
+    ("input", f"{kind} [{shape}]{values}"),
     ("rate", rate),
   ]
 

@@ -126,7 +126,9 @@ def parse(argv: list[str]) -> list[str]:
     _leave(0)
   except flags.Error as error:
     message = str(error)
-    if "Traceback" in message:  # of get_config(); its last line says what is wrong
+    if "Unable to open flagfile" in message:
+      message = f"--flagfile: {message.rpartition('] ')[2]}."
+    elif "Traceback" in message:  # of get_config(); its last line says what is wrong
       message = f"--config: {message.strip().splitlines()[-1].partition(': ')[2]}"
     elif "flag --config." in message:
       message += f". Valid: {_typed_names(argv)}."

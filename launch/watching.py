@@ -81,6 +81,7 @@ class Watcher:
     self._threshold = np.float32(
       detector.threshold if fpr is None else conformal_threshold(calibration, fpr)
     )
+    state = None if state is None else state.resolve()  # a link has the state of what it names
     self._path = state
     self._checksum = hashlib.sha256(calibration.astype("<f4").tobytes()).hexdigest()
     self._release: Callable[[], Any] = lambda: None

@@ -133,7 +133,7 @@ def read_parquet(path: pathlib.Path, columns: Columns) -> Table:
   """Reads numeric columns; those that pandas stored as an index are left out."""
   with parquet.ParquetFile(path) as file:
     table = file.read()
-  names = parquet_names(path, table.schema)
+  names = parquet_names(path, table.schema, [columns.label, columns.group])
   chosen = columns.of(path, names, True)
   check_numeric(path, table.schema, [names[i] for i in sorted(chosen.numeric)])
   return _from_columns(table.select(names), names, True, chosen)
@@ -148,12 +148,19 @@ def _from_columns(table: pa.Table, names: list[str], named: bool, chosen: Chosen
 
   x = np.stack([numbers(i) for i in kept], axis=1) if kept else np.zeros((len(table), 0))
   labels = None if label is None else numbers(label)
-  groups = None if group is None else np.asarray(table.column(group).to_pylist(), object)
+  groups = None
+  if group is not None:  # an empty cell names no group
+    labels_of = (None if each == "" else each for each in table.column(group).to_pylist())
+    groups = np.array(list(labels_of), object)
   return Table(x, labels, tuple(names[i] for i in kept), named, groups)
 
 
-def parquet_names(path: pathlib.Path, schema: pa.Schema) -> list[str]:
+def parquet_names(
+  path: pathlib.Path, schema: pa.Schema, asked: Sequence[str | None] = ()
+) -> list[str]:
   """Names of the columns of a .parquet file, without those that pandas stored as an index.
+
+  An index that is ``asked`` for by name, as label or group, is one of them.
 
   Raises:
     DataError: there are none, or two are the same.
@@ -162,7 +169,7 @@ def parquet_names(path: pathlib.Path, schema: pa.Schema) -> list[str]:
   index = {name for name in schema.names if name.startswith("__index_level_")}
   stored = schema.pandas_metadata or {}
   index |= {name for name in stored.get("index_columns", []) if isinstance(name, str)}
-  names = [name for name in schema.names if name not in index]
+  names = [name for name in schema.names if name not in index or name in asked]
   if not names:
     raise DataError(f"{path} has no columns; write it again.")
   return names

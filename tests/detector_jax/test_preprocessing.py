@@ -200,3 +200,16 @@ def test_values_far_from_all_others_are_found_by_column(rng):
   assert (found.value, found.passed) == (2.0, False)
   assert "Column 'a' holds -999" in found.message
   assert "column 'd' holds 1e+06, nearly all others lie in [5, 5]" in found.message
+
+
+def test_sentinels_in_some_rows_and_a_glitch_among_zeros_are_found(rng):
+  x = rng.normal(size=(600, 4))
+  x[:, 2], x[:, 3] = 0.0, 0.0
+  x[::200, 3] = 1.0  # a flag
+  assert extreme_values(x).passed
+  x[:30, 0] = -999.0  # 5 % of the rows
+  x[5, 2] = 1e6
+  found = extreme_values(x)
+  assert found.value == 2.0
+  assert "Column 0 holds -999" in found.message
+  assert "column 2 holds 1e+06" in found.message

@@ -1,11 +1,18 @@
 """A forked worker says at once that it cannot score; a spawned one scores."""
 
 import multiprocessing
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
 
 import pytest
 
 import detector_jax
 from detector_jax import processes
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def scored(detector_or_folder, x):
@@ -31,3 +38,40 @@ def test_the_owner_is_the_first_process_that_computes(monkeypatch):
   monkeypatch.setattr(processes.os, "getpid", lambda: -1)
   with pytest.raises(RuntimeError, match="forkserver"):
     processes.claim()
+
+
+ELSEWHERE = """
+import multiprocessing, pickle, sys
+import detector_jax
+how, path = sys.argv[1:]
+if how == "pickle":
+  detector = pickle.load(open(path, "rb"))
+else:
+  import jax.numpy as jnp
+  jnp.ones(3).sum().block_until_ready()
+  detector = path
+def work():
+  loaded = detector_jax.load(detector) if isinstance(detector, str) else detector
+  return loaded.score([[1.0, 2.0, 3.0]])
+if __name__ == "__main__":
+  with multiprocessing.get_context("fork").Pool(1) as pool:
+    try:
+      pool.apply_async(work).get(60)
+    except RuntimeError as error:
+      sys.exit("spawn" not in str(error))
+  sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("how", ["pickle", "jax alone"])
+def test_whoever_used_jax_in_the_parent(how, detector, tmp_path):
+  path = tmp_path / "detector"
+  detector.save(path)
+  if how == "pickle":
+    path = tmp_path / "detector.pkl"
+    path.write_bytes(pickle.dumps(detector_jax.load(tmp_path / "detector")))
+  done = subprocess.run(
+    [sys.executable, "-W", "ignore", "-c", ELSEWHERE, how, str(path)], cwd=ROOT, check=False,
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr

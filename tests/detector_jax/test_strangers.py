@@ -76,7 +76,7 @@ def test_a_forged_folder_without_a_fault_loads(forge, detector, records):
     ({"metadata": [1]}, "metadata must be an object"),
     ({"metadata": {"feature_names": ["a"]}}, "feature_names of its metadata are no names"),
     ({"metadata": {"layers": [1]}}, "layers of its metadata are no names"),
-    ({"metadata": {"constants": [[7, 1.0]]}}, "constants of its metadata are no pairs"),
+    ({"metadata": {"constants": [[7, 1.0, 0.0]]}}, "constants of its metadata are no col"),
     ({"input_shape": [-3]}, "input_shape must be a list of sizes"),
     ({"input_shape": [4]}, r"it takes records float32"),
     ({"input_range": [2, 1]}, "input_range must be null"),
@@ -211,6 +211,55 @@ def test_what_waits_for_the_host_is_refused():
     serialized = mlir.serialize_portable_artifact(module, stablehlo.get_current_version())
   with pytest.raises(ProgramError, match=r"holds the operation 'stablehlo\.outfeed'"):
     check_operations(types.SimpleNamespace(mlir_module_serialized=serialized))
+
+
+CALLS_ITSELF = """
+module {
+  func.func private @again(%x: tensor<2xf32>) -> tensor<2xf32> {
+    %y = func.call @other(%x) : (tensor<2xf32>) -> tensor<2xf32>
+    return %y : tensor<2xf32>
+  }
+  func.func private @other(%x: tensor<2xf32>) -> tensor<2xf32> {
+    %y = func.call @again(%x) : (tensor<2xf32>) -> tensor<2xf32>
+    return %y : tensor<2xf32>
+  }
+  func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {
+    %y = func.call @again(%x) : (tensor<2xf32>) -> tensor<2xf32>
+    return %y : tensor<2xf32>
+  }
+}
+"""
+
+
+def chain(length: int) -> str:
+  """Functions of which each calls the next."""
+  kind = "(tensor<2xf32>) -> tensor<2xf32>"
+  parts = [f"func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {{ %y = func.call @f1(%x) "
+           f": {kind} return %y : tensor<2xf32> }}"]  # fmt: skip
+  for i in range(1, length):
+    parts.append(
+      f"func.func private @f{i}(%x: tensor<2xf32>) -> tensor<2xf32> {{ %y = func.call @f{i + 1}(%x)"
+      f" : {kind} return %y : tensor<2xf32> }}"
+    )
+  parts.append(f"func.func private @f{length}(%x: tensor<2xf32>) -> tensor<2xf32> {{ return %x : "
+               "tensor<2xf32> }")  # fmt: skip
+  return "module {" + "\n".join(parts) + "}"
+
+
+@pytest.mark.parametrize("text", [CALLS_ITSELF, chain(200)], ids=["circle", "chain"])
+def test_calls_that_would_overflow_the_compiler_are_refused(text):
+  with make_ir_context():
+    module = ir.Module.parse(text)
+    serialized = mlir.serialize_portable_artifact(module, stablehlo.get_current_version())
+  with pytest.raises(ProgramError, match="functions that call themselves"):
+    check_operations(types.SimpleNamespace(mlir_module_serialized=serialized))
+
+
+def test_a_chain_of_calls_is_fine():
+  with make_ir_context():
+    module = ir.Module.parse(chain(20))
+    serialized = mlir.serialize_portable_artifact(module, stablehlo.get_current_version())
+  check_operations(types.SimpleNamespace(mlir_module_serialized=serialized))
 
 
 @pytest.mark.parametrize("name", ["detector.json", *artifact.FILES])

@@ -1,5 +1,6 @@
 """What used to go wrong without a word: names, offsets, glitches, copies, NumPy scalars, rates."""
 
+import contextlib
 import logging
 
 import numpy as np
@@ -188,3 +189,56 @@ def test_one_glitch_blinds_no_column():
   (finding,) = (f for f in model.detector_.metadata["health"] if "far from all" in f["check"])
   assert not finding["passed"]
   assert "Column 0 holds 1e+06" in finding["message"]
+
+
+@pytest.mark.parametrize(("value", "change"), [(1.7e9, 1000.0), (1234567890.0, 100.0), (0.1, 1e-9)])
+def test_a_small_change_of_a_large_constant_is_seen(value, change):
+  rng = np.random.default_rng(0)
+  x = np.c_[rng.normal(size=(80, 2)), np.full(80, value)]
+  detector = make(epochs=1).fit(x).detector_
+  assert not detector.constants_changed(x).any()
+  assert detector.constants_changed(x + np.array([0, 0, change])).all()
+  assert not detector.constants_changed(x.astype(np.float32)).any()
+
+
+def test_what_cannot_be_scored_is_said_before_what_changed(fitted, frame, caplog):
+  detector = fitted.detector_
+  with pytest.raises(ValueError, match="There are no records to score"):
+    detector.score(frame[:0])
+  with pytest.raises(ValueError, match="Records must be numbers"):
+    detector.score(frame.to_numpy().astype(str))
+  with pytest.raises(ValueError, match="Records must be numbers"):
+    detector.score(np.array([["a", 1, 2, 3]], object))
+  assert not caplog.messages
+
+
+def test_groups_of_another_length_or_of_mixed_kinds(frame):
+  labels = np.r_[np.ones(120), -np.ones(40)]
+  with pytest.raises(ValueError, match="groups has shape"):
+    DROCCOE(epochs=1).fit(frame, labels, groups=np.zeros(120))
+  mixed = np.array([f"g{i // 8}" if i % 16 < 8 else i // 8 for i in range(160)], object)
+  make(epochs=1).fit(frame, groups=mixed)
+
+
+@pytest.mark.parametrize(
+  "settings", [{"fpr": 1e-320}, {"fpr": "x"}, {"fpr": 0.1, "confidence": "x"}]
+)
+def test_rates_that_are_none_are_named(frame, settings):
+  with pytest.raises(ValueError, match=r"must be"):
+    make(**settings).fit(frame)
+
+
+def test_digits_that_float32_loses_are_said_where_nothing_is_subtracted(caplog):
+  rng = np.random.default_rng(0)
+  x = np.c_[rng.normal(size=(80, 2)), 1.7e9 + rng.normal(size=80)]
+  with contextlib.suppress(detector_jax.HealthError):
+    make(epochs=1, scaling="none").fit(x)
+  assert any("Columns 2 lie so far from 0 that float32 loses" in m for m in caplog.messages)
+
+
+def test_nanoseconds_since_1970_are_learned_from():
+  rng = np.random.default_rng(0)
+  x = np.c_[rng.normal(size=(80, 2)), 1.7e18 + 6e10 * rng.normal(size=80)]
+  model = make(epochs=1).fit(x)
+  assert model.detector_.input_offset is not None
+  assert "constants" not in model.detector_.metadata

@@ -106,9 +106,7 @@ def test_a_full_disk_stops_training_and_it_goes_on_when_there_is_room(tmp_path):
   assert len(said) == 1, result.stderr
   (line,) = said
   assert line.startswith("error: A checkpoint cannot be written to ")
-  assert line.endswith(
-    f": {FULL}; the one of epoch 2 is kept. Rerun the same command when it can."
-  )
+  assert line.endswith(f": {FULL}; the one of epoch 2 is kept. Rerun the same command when it can.")
 
 
 def test_a_read_only_workdir_is_one_sentence(tmp_path):

@@ -240,8 +240,8 @@ def test_activations_that_are_not_finite_at_scoring_are_named(root, tmp_path):
 def test_fit_refuses_before_it_trains(make, network, variables, images):
   with pytest.raises(ValueError, match="needs a trained network"):
     make(None, None).fit(images)
-  with pytest.raises(ValueError, match="needs 198 held-out records"):
-    make(network, variables, fpr=0.01).fit(images)
+  with pytest.raises(ValueError, match="needs 1998 held-out records"):
+    make(network, variables, fpr=0.001).fit(images)
   with pytest.raises(ValueError, match="layers must be a sequence of names, got 'layer_1'"):
     make(network, variables, layers="layer_1").fit(images)
   with pytest.raises(ValueError, match="autoencoder for 'layer_9', which is no tapped layer"):

@@ -30,8 +30,8 @@ def test_rows_are_split_into_three(num_rows, size, held_out):
     ((500, 0.0, 0.1), r"calibration_size must be in \(0, 1\), got 0\.0"),
     ((500, 1.0, 0.1), r"calibration_size must be in \(0, 1\), got 1\.0"),
     ((500, 0.2, 0.0), r"must be in \(0, 1\), got 0\.0"),
-    ((500, 0.2, 0.01), "0.01 needs 198 held-out records .* of 500 different records, .* is 100"),
-    ((100, 0.2, 0.5), "0.5 needs 40 held-out records .* of 100 different records, .* is 20"),
+    ((300, 0.2, 0.01), "0.01 needs 198 held-out records .* of 300 different records, .* is 60"),
+    ((60, 0.2, 0.5), "0.5 needs 40 held-out records .* of 60 different records, .* is 12"),
     ((100, 0.999, 0.1), "leaves none to train on"),
   ],
 )

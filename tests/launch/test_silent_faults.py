@@ -211,7 +211,7 @@ def test_closed_streams_are_one_line(finished, sign, said):
   ("arguments", "code", "said"),
   [
     ("launch.train --flagfile=/", 2, "error: --flagfile: Is a directory: '/'."),
-    ("launch.score --flagfile=/", 2, "error: ERROR:: Unable to open flagfile"),
+    ("launch.score --flagfile=/", 2, "error: --flagfile: Is a directory: '/'."),
     ("launch.train --helpfull=1", 0, ""),
     ("launch.train --help", 0, ""),
   ],
@@ -248,3 +248,39 @@ def test_a_workdir_that_is_removed_while_it_trains_is_named(tmp_path, monkeypatc
   with pytest.raises(OSError, match="was removed while it was trained in: rerun the same command"):
     run.train(config, tmp_path / "run")
   assert not (tmp_path / "run" / "detector").exists()
+
+
+def test_an_empty_cell_names_no_group(tmp_path):
+  lines = ["a,b,c,machine", *(f"{a},{b},{c},{'' if i == 7 else i // 5}" for i, (a, b, c) in
+                              enumerate(X))]  # fmt: skip
+  (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+  splits = files.load_files(tmp_path / "x.csv", group="machine")
+  with pytest.raises(ValueError, match="groups holds no label for record 7"):
+    detector_jax.splits.calibration_rows(splits.x_train, 0.2, 0, groups=splits.groups)
+
+
+def test_the_index_of_pandas_may_be_the_group(tmp_path):
+  pandas = pytest.importorskip("pandas")
+  frame = pandas.DataFrame(X, columns=["a", "b", "c"]).assign(machine=np.arange(60) // 5)
+  frame.set_index("machine").to_parquet(tmp_path / "x.parquet")
+  splits = files.load_files(tmp_path / "x.parquet", group="machine")
+  assert splits.feature_names == ("a", "b", "c")
+  assert splits.groups.tolist() == (np.arange(60) // 5).tolist()
+
+
+def test_a_header_of_numbers_that_lacks_a_column_is_refused(tmp_path):
+  path = table_of(tmp_path / "x.csv", header="10,20,40")
+  with pytest.raises(DataError, match="lacks '30', which the detector was trained on"):
+    scored(path, ("10", "20", "30"))
+
+
+def test_a_state_behind_a_link_is_the_state(finished, tmp_path):
+  detector = detector_jax.load(finished / "run" / "detector")
+  (tmp_path / "link.json").symlink_to(tmp_path / "state.json")
+  watcher = watching.Watcher(detector, state=tmp_path / "state.json")
+  with pytest.raises(ValueError, match="is kept by another"):
+    watching.Watcher(detector, state=tmp_path / "link.json")
+  watcher.close()
+  watching.watch(watching.Watcher(detector, state=tmp_path / "link.json"), [], lambda _: None)
+  assert (tmp_path / "link.json").is_symlink()
+  assert (tmp_path / "state.json").is_file()
