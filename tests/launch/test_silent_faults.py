@@ -83,7 +83,7 @@ def test_names_of_digits_are_matched_by_name_everywhere(tmp_path):
 def test_a_named_index_of_pandas_is_no_feature(tmp_path):
   pandas = pytest.importorskip("pandas")
   frame = pandas.DataFrame(X, columns=["a", "b", "c"])
-  frame.index = pandas.Index(range(60), name="customer_id")
+  frame.index = pandas.Index(np.random.default_rng(0).permutation(60), name="customer_id")
   frame.to_parquet(tmp_path / "x.parquet")
   assert files.read_table(tmp_path / "x.parquet").names == ("a", "b", "c")
   assert scored(tmp_path / "x.parquet").shape == (60, 3)
