@@ -69,7 +69,7 @@ def interrupt_at(monkeypatch, owner, name, call):
 
 @pytest.mark.parametrize(
   ("owner", "name", "call"),
-  [(health, "check_loss", 2), (health, "check_loss", 4), (recipe, "finish", 1)],
+  [(health, "check_loss", 2), (health, "check_loss", 4), (recipe, "build_detector", 1)],
   ids=["classifier", "fingerprints", "calibration"],
 )
 def test_interrupted_in_any_stage_it_ends_with_the_same_bits(finished, tmp_path, owner, name, call):
