@@ -28,11 +28,11 @@ from benchmarks.baselines import (
   dagmm,
   dcn,
   deep_svdd,
+  fitting,
   generative,
   geom,
   goad,
   rebm,
-  training,
 )
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
@@ -74,7 +74,7 @@ class Ours:
   @property
   def parameters(self) -> int:
     """Number of the network's parameters."""
-    return training.size_of(self._model.detector_.arrays["variables"]["params"])
+    return fitting.size_of(self._model.detector_.arrays["variables"]["params"])
 
 
 class Flat:

@@ -14,7 +14,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad, training
+from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, fitting, goad
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, batching, health
 from detector_jax.splits import calibration_rows
@@ -152,10 +152,10 @@ def deep_baseline_scores(
     if name != "autoencoder":
       settings["pretrain_epochs"] = config.epochs
     model = make(config.seed, z_train.shape[1:], network=network, **settings)
-    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    scores[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   for name, make in FOR_TABLES.items() if z_train.ndim == 2 else ():
     model = make(config.seed, z_train.shape[1:])
-    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    scores[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   return scores
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from benchmarks import images, protocol, transformations
-from benchmarks.baselines import dagmm, dcn, deep_svdd, goad, one_class_svm, rebm, training
+from benchmarks.baselines import dagmm, dcn, deep_svdd, fitting, goad, one_class_svm, rebm
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
@@ -179,7 +179,7 @@ def one_class(row: str, seed: int, size: images.Scale) -> Cell:
     learning_rate=1e-3 if short else 1e-4, pretrain_learning_rate=1e-3 if short else 1e-4,
     batch_size=100 if short else 200,
   )  # fmt: skip
-  (found,) = training.scores_or_guesses("Deep SVDD", model, z, [z_test])
+  (found,) = fitting.scores_or_guesses("Deep SVDD", model, z, [z_test])
   scores = {"Deep SVDD": found}
   if part == "mnist":
     flat, flat_test = (each.reshape(len(each), -1) for each in (x, x_test))

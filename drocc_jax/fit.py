@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 from drocc_jax import drocc, ensemble, networks, validation
 from drocc_jax.algorithm import Algorithm
@@ -17,13 +17,13 @@ class Program(NamedTuple):
 
   Attributes:
     init: ``(hyper, sample, key) -> state``.
-    train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
+    train_epochs: see ``detector_jax.training``; the state passed in is donated.
     examine: ``(state, inputs, key) -> validation.SearchDiagnostics``.
     validate: ``(state, inputs, mask, key) -> Mean``, see ``validation.make_validate``.
   """
 
   init: Callable[..., Any]
-  train_epochs: epoch_loop.TrainEpochs
+  train_epochs: training.TrainEpochs
   examine: Callable[..., validation.SearchDiagnostics]
   validate: Callable[..., Mean]
 
@@ -34,7 +34,7 @@ def make_train_epochs(
   batch_size: int,
   algorithm: Algorithm = drocc.ALGORITHM,
   axis_name: str | None = None,
-) -> epoch_loop.TrainEpochs:
+) -> training.TrainEpochs:
   """Makes the pure function that trains one algorithm over whole epochs; nothing is compiled yet.
 
   Args:
@@ -43,13 +43,13 @@ def make_train_epochs(
     static: what the program is compiled for.
     batch_size: examples per step.
     algorithm: what is trained.
-    axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
+    axis_name: of the mapped axis of devices, see ``training.make_train_epochs``.
   """
   member = networks.with_loop_convolutions(ensemble.member_of(network))
   if axis_name is not None and hasattr(member, "axis_name"):
     member = member.clone(axis_name=axis_name)
   step = algorithm.make_train_step(member, static, axis_name=axis_name)
-  train_epochs = epoch_loop.make_train_epochs(step, batch_size, axis_name)
+  train_epochs = training.make_train_epochs(step, batch_size, axis_name)
   return ensemble.make_train_epochs(train_epochs, network)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from detector_jax import batching, epoch_loop, health
+from detector_jax import batching, health, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity, Standardizer, extreme_values
 from detector_jax.splits import attainable_fpr
@@ -303,7 +303,7 @@ class Prepared:
   network: ensemble.Network
   config: Any
   preprocessing: Standardizer
-  data: epoch_loop.Data
+  data: training.Data
   batch_size: int
   epochs: int
   program: fit.Program
@@ -361,9 +361,9 @@ def build_training(
   )
   z = standardise(preprocessing, x)
   given = None if negatives is None else standardise(preprocessing, negatives)
-  rows = epoch_loop.to_device(z, negatives=given)
+  rows = training.to_device(z, negatives=given)
   batch_size = min(batch_size, len(x))
-  per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
+  per_epoch = training.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network

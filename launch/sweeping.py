@@ -20,7 +20,7 @@ import zipfile
 import jax
 import numpy as np
 
-from detector_jax import atomic, calibration, epoch_loop, health, metrics
+from detector_jax import atomic, calibration, health, metrics, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from launch import data, run, sweep_ranking, sweep_training, workdirs
@@ -171,7 +171,7 @@ def members_of(config: method.Config, prepared: recipe.Prepared, axes: Axes) -> 
     warmup_steps=prepared.config.warmup_steps,
     precision=prepared.config.precision,
   )
-  per_epoch = epoch_loop.steps_per_epoch(int(prepared.data.num_rows), prepared.batch_size)
+  per_epoch = training.steps_per_epoch(int(prepared.data.num_rows), prepared.batch_size)
   total = prepared.epochs * per_epoch
   shaped = np.zeros((1, *prepared.data.inputs.shape[1:]))  # of a record is all that is asked for
   members: list[Member] = []

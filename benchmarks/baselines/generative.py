@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines import anogan, dcn, rebm, training
+from benchmarks.baselines import anogan, dcn, fitting, rebm
 from detector_jax import Standardizer
 from drocc_jax import recipe
 
@@ -54,5 +54,5 @@ def scores(
     if name == "AnoGAN":
       settings |= {"epochs": None, "network": config.network.make(), **(CHEAP if cheap else {})}
     model = make(config.seed, z_train.shape[1:], **settings)
-    found[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    found[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   return found

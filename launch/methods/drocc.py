@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import Detector, Standardizer, epoch_loop
+from detector_jax import Detector, Standardizer, training
 from detector_jax.program import Program, nested
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
@@ -239,7 +239,7 @@ def prepare(
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
   chosen = config.drocc
   if config.warmup_epochs:
-    per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    per_epoch = training.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
@@ -264,7 +264,7 @@ def _spread(
   batch_size: int,
   algorithm: Any,
   chosen: tuple[Any, ...],
-) -> epoch_loop.TrainEpochs:
+) -> training.TrainEpochs:
   """As ``fit.compile_program``, for the chosen devices, which are part of the cache's key."""
   del chosen
   return devices.pmap_epochs(

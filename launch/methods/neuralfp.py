@@ -1,7 +1,6 @@
 """NeuralFP: three stages, classifier, fingerprints, calibration."""
 
 import dataclasses
-import functools
 import logging
 import pathlib
 from typing import Any, ClassVar
@@ -10,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import Detector
+from detector_jax import Detector, taps
 from detector_jax.preprocessing import Identity
 from detector_jax.program import Program, nested
-from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, taps, views
+from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
@@ -99,9 +98,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   prepared = recipe.build_training(
     network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
     two_sided=config.two_sided,
-    make_train_epochs=functools.partial(
-      devices.make_train_epochs, alone=fingerprint_train.on_one_device
-    ),
+    make_train_epochs=devices.make_train_epochs,
   )  # fmt: skip
   stage = _stage(prepared, train_key, rows.train)
   state = stages.run(stage, prepared.state, workdir, config.checkpoints)

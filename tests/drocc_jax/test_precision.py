@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
 
@@ -161,7 +161,7 @@ def test_a_training_in_two_calls_has_the_bits_of_one(rng):
   program = fit.compile_program(networks.MLP((5,)), config.static(), 4)
   plain = fit.compile_program(networks.MLP((5,)), settings("float32").static(), 4)
   assert program is not plain
-  rows = epoch_loop.to_device(rng.normal(size=(10, 3)).astype(np.float32))
+  rows = training.to_device(rng.normal(size=(10, 3)).astype(np.float32))
 
   def start():
     return program.init(config.hyper(), rows.inputs[:1], jax.random.key(0))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import HealthError, batching, epoch_loop
+from detector_jax import HealthError, batching, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
 from drocc_jax import ensemble, fit, networks, recipe
@@ -63,7 +63,7 @@ def test_four_devices_train_what_one_trains():
   config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=3, learning_rate=0.01)
   network = ensemble.Ensemble(networks.MLP((4,)), 2)
   x = np.random.default_rng(0).normal(size=(53, 3))
-  data, key = epoch_loop.to_device(x), jax.random.key(5)
+  data, key = training.to_device(x), jax.random.key(5)
   program = fit.compile_program(network, config.static(), 10)
 
   def start():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 
 BATCH = 8
@@ -56,10 +56,10 @@ def step(traces):
 
 
 @pytest.fixture
-def data() -> epoch_loop.Data:
+def data() -> training.Data:
   """20 rows: two full batches an epoch, and one of four."""
   x = np.random.default_rng(0).normal(size=(20, 3))
-  return epoch_loop.to_device(x, x @ [1.0, -2.0, 0.5])
+  return training.to_device(x, x @ [1.0, -2.0, 0.5])
 
 
 def initial() -> State:
@@ -72,8 +72,8 @@ def assert_equal(got, want):
 
 
 def test_step_by_step_gives_the_numbers_of_the_compiled_epochs(step, data):
-  whole = jax.jit(epoch_loop.make_train_epochs(step, BATCH))(initial(), data, KEY, 0, 5)
-  by_step = epoch_loop.make_train_epochs_by_step(step, BATCH)(initial(), data, KEY, 0, 5)
+  whole = jax.jit(training.make_train_epochs(step, BATCH))(initial(), data, KEY, 0, 5)
+  by_step = training.make_train_epochs_by_step(step, BATCH)(initial(), data, KEY, 0, 5)
   assert jax.tree.structure(whole) == jax.tree.structure(by_step)
   for a, b in zip(jax.tree.leaves(by_step), jax.tree.leaves(whole), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -84,7 +84,7 @@ def test_step_by_step_gives_the_numbers_of_the_compiled_epochs(step, data):
 
 
 def test_any_division_into_calls_gives_the_same_bits(step, data):
-  epochs = epoch_loop.make_train_epochs_by_step(step, BATCH)
+  epochs = training.make_train_epochs_by_step(step, BATCH)
   straight, info = epochs(initial(), data, KEY, 0, 5)
   state = initial()
   for first, last in ((0, 1), (1, 4), (4, 5)):
@@ -95,25 +95,25 @@ def test_any_division_into_calls_gives_the_same_bits(step, data):
 
 
 def test_nothing_is_traced_again_on_a_second_call(step, data, traces):
-  epochs = epoch_loop.make_train_epochs_by_step(step, BATCH)
+  epochs = training.make_train_epochs_by_step(step, BATCH)
   state, _ = epochs(initial(), data, KEY, 0, 1)
   count = len(traces)
   epochs(state, data, jax.random.key(4), 1, 4)
-  fewer = epoch_loop.to_device(np.ones((11, 3)))
+  fewer = training.to_device(np.ones((11, 3)))
   epochs(initial(), fewer, KEY, 0, 2)
   assert len(traces) == count > 0
 
 
 def test_no_epochs_change_nothing_and_report_nothing(step, data):
-  whole = jax.jit(epoch_loop.make_train_epochs(step, BATCH))(initial(), data, KEY, 2, 2)
-  by_step = epoch_loop.make_train_epochs_by_step(step, BATCH)(initial(), data, KEY, 2, 2)
+  whole = jax.jit(training.make_train_epochs(step, BATCH))(initial(), data, KEY, 2, 2)
+  by_step = training.make_train_epochs_by_step(step, BATCH)(initial(), data, KEY, 2, 2)
   assert_equal(by_step, whole)
   assert_equal(by_step[0], initial())
   assert float(by_step[1].loss.count) == 0.0
 
 
 def test_what_lies_beyond_num_rows_is_irrelevant(step, data):
-  epochs = epoch_loop.make_train_epochs_by_step(step, BATCH)
+  epochs = training.make_train_epochs_by_step(step, BATCH)
   garbage = data._replace(inputs=data.inputs.at[20:].set(1e6), labels=data.labels.at[20:].set(-9.0))
   got, info = epochs(initial(), garbage, KEY, 0, 2)
   assert_equal((got, info), epochs(initial(), data, KEY, 0, 2))
@@ -121,6 +121,6 @@ def test_what_lies_beyond_num_rows_is_irrelevant(step, data):
 
 def test_the_state_is_given_away(step, data):
   state = initial()
-  epoch_loop.make_train_epochs_by_step(step, BATCH)(state, data, KEY, 0, 1)
+  training.make_train_epochs_by_step(step, BATCH)(state, data, KEY, 0, 1)
   assert state.weight.is_deleted()
   assert not data.inputs.is_deleted()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fingerprint_jax import taps
+from detector_jax import taps
 from fingerprint_jax.classifiers import Classifier
 
 

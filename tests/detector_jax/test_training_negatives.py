@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 
 KEY = jax.random.key(3)
@@ -59,18 +59,18 @@ def initial() -> State:
 
 @functools.cache
 def loop(batch_size=BATCH):
-  return jax.jit(epoch_loop.make_train_epochs(step, batch_size))
+  return jax.jit(training.make_train_epochs(step, batch_size))
 
 
 @functools.cache
 def loop_by_step(batch_size=BATCH):
-  return epoch_loop.make_train_epochs_by_step(step, batch_size)
+  return training.make_train_epochs_by_step(step, batch_size)
 
 
-def data(given: int) -> epoch_loop.Data:
+def data(given: int) -> training.Data:
   rng = np.random.default_rng(0)
   x, negatives = rng.normal(1.0, 1.0, (ROWS, 3)), rng.normal(-1.0, 1.0, (given, 3))
-  return epoch_loop.to_device(x, negatives=negatives)
+  return training.to_device(x, negatives=negatives)
 
 
 def visits(given: int, epochs: int, batch_size: int = BATCH) -> np.ndarray:
@@ -92,8 +92,8 @@ def test_negatives_put_on_the_device():
   assert got.inputs.shape == got.negatives.inputs.shape == (32, 3)
   assert (int(got.num_rows), int(got.negatives.num_rows)) == (ROWS, 11)
   np.testing.assert_array_equal(got.negatives.labels, [-1.0] * 11 + [0.0] * 21)
-  assert epoch_loop.to_device(np.ones((4, 3))).negatives is None
-  batch = epoch_loop.batch_at(got, epoch_loop.orders_of(KEY, 0, got), 2, BATCH)
+  assert training.to_device(np.ones((4, 3))).negatives is None
+  batch = training.batch_at(got, training.orders_of(KEY, 0, got), 2, BATCH)
   np.testing.assert_array_equal(batch.mask, [1.0] * 4 + [0.0] * 4)
   np.testing.assert_array_equal(batch.negatives.mask, np.ones(BATCH))
   np.testing.assert_array_equal(batch.negatives.labels, -np.ones(BATCH))
@@ -116,7 +116,7 @@ def test_the_order_is_another_one_in_every_epoch():
 def test_it_is_not_the_order_of_the_rows():
   got = data(ROWS)
   for epoch in range(3):
-    rows, negatives = epoch_loop.orders_of(KEY, jnp.asarray(epoch), got)
+    rows, negatives = training.orders_of(KEY, jnp.asarray(epoch), got)
     assert sorted(rows[:ROWS].tolist()) == sorted(negatives[:ROWS].tolist()) == list(range(ROWS))
     assert rows.tolist() != negatives.tolist()
 
