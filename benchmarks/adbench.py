@@ -88,9 +88,7 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
   state = prepared.init(init_key)
   state, _ = prepared.program.train_epochs(state, prepared.data, train_key, 0, prepared.epochs)
   score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
-  return lambda rows: np.asarray(score(recipe.standardise(prepared.preprocessing, rows))), _size(
-    state.params
-  )
+  return lambda rows: np.asarray(score(prepared.preprocessing.transform(rows))), _size(state.params)
 
 
 def _size(params: Any) -> int:
@@ -102,9 +100,9 @@ def _baseline(make: Callable[..., Any]) -> Fit:
 
   def fit(x: np.ndarray, seed: int) -> tuple[Score, int]:
     scale = Standardizer.fit(x, clip=CLIP)
-    z = recipe.standardise(scale, x)
+    z = scale.transform(x)
     model = make(seed, z.shape[1:]).fit(z)
-    return lambda rows: model.score(recipe.standardise(scale, rows)), 0
+    return lambda rows: model.score(scale.transform(rows)), 0
 
   return fit
 

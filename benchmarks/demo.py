@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.baselines import BASELINES
 from configs import neuralfp_digits
 from detector_jax import Standardizer, metrics
-from drocc_jax import DROCC, recipe
+from drocc_jax import DROCC
 from launch import evaluation, run
 from launch import flags as common
 from launch.data import Splits, bundled
@@ -42,9 +42,9 @@ def score_all(splits: Splits, seed: int) -> dict[str, np.ndarray]:
     seed: of every method that has one.
   """
   preprocessing = Standardizer.fit(splits.x_train, constant=CONSTANT)
-  z_train = recipe.standardise(preprocessing, splits.x_train)
+  z_train = preprocessing.transform(splits.x_train)
   x_test, _ = splits.labelled_test()
-  z_test = recipe.standardise(preprocessing, x_test)
+  z_test = preprocessing.transform(x_test)
   model = DROCC(epochs=EPOCHS, constant=CONSTANT, calibration_size=0, random_state=seed)
   detector = model.fit(splits.x_train).detector_
   scores = {"DROCC": detector.score(x_test)}

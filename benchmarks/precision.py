@@ -72,7 +72,7 @@ def scores(train: np.ndarray, x_test: np.ndarray, seed: int, precision: str) -> 
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
   )
   score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
-  return np.asarray(score(recipe.standardise(prepared.preprocessing, x_test)))
+  return np.asarray(score(prepared.preprocessing.transform(x_test)))
 
 
 def _record(row: str, method: str, values: list[float]) -> TableRecord:

@@ -106,7 +106,7 @@ def train(
 
 
 def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
-  return recipe.standardise(prepared.preprocessing, x)
+  return prepared.preprocessing.transform(x)
 
 
 def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> np.ndarray:
@@ -121,8 +121,8 @@ def baseline_scores(
 ) -> dict[str, list[np.ndarray]]:
   """Scores of every baseline on each test set, all rows training, inputs standardised as ours."""
   preprocessing = Standardizer.fit(x_train, scaling=scaling)
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   fitted = {name: make(seed).fit(z_train) for name, make in BASELINES.items()}
   return {name: [model.score(z) for z in z_tests] for name, model in fitted.items()}
 
@@ -143,8 +143,8 @@ def deep_baseline_scores(
   preprocessing = Standardizer.fit(
     x_train, scaling=config.scaling, constant=config.constant, clip=config.clip
   )
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   network = config.network.make()
   scores = {}
   for name, make in DEEP.items():

@@ -40,7 +40,7 @@ from benchmarks.baselines import dagmm, dcn, deep_svdd, fitting, goad, one_class
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
-from drocc_jax import networks, recipe
+from drocc_jax import networks
 from launch import data
 
 PARTS = ("tables", "mnist", "cifar10", "geom")
@@ -150,10 +150,10 @@ def tables(row: str, seed: int, size: images.Scale) -> Cell:
   """F1 of GOAD, DAGMM, DCN and REBM on one table, at every scale the same."""
   del size
   name = row.split(", ")[1]
-  splits = data.load(data.DataConfig(name=name, split="half", seed=seed))
+  splits = data.RealTable(name=name, split="half", seed=seed).load()
   x_test, labels = splits.labelled_test()
   scale = Standardizer.fit(splits.x_train)
-  z, z_test = (recipe.standardise(scale, part) for part in (splits.x_train, x_test))
+  z, z_test = (scale.transform(part) for part in (splits.x_train, x_test))
   models: dict[str, Any] = {
     "GOAD": goad.make(seed, z.shape[1:], **GOADS),
     "DAGMM": dagmm.make(seed, z.shape[1:], **DAGMMS[name]),

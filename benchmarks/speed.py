@@ -88,9 +88,9 @@ def rows_of(name: str, case: Case) -> tuple[np.ndarray, str]:
   if not os.environ.get("OOD_DATA_DIR"):
     x = np.random.default_rng(0).normal(size=(case.rows, case.features))
     return x.astype(np.float32), "standard-normal rows of the real set's size"
-  splits = data.load(data.DataConfig(name=name, split="released"))
+  splits = data.RealTable(name=name, split="released").load()
   preprocessing = Standardizer.fit(splits.x_train, constant="clip")
-  return recipe.standardise(preprocessing, splits.x_train), f"{name}, released split"
+  return preprocessing.transform(splits.x_train), f"{name}, released split"
 
 
 def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dict[str, object]]:

@@ -136,8 +136,8 @@ def _seconds(function: Callable[[], jax.Array], calls: int) -> float:
 def _images(name: str) -> tuple[np.ndarray, np.ndarray, str]:
   """Training images and classes: the real set where OOD_DATA_DIR has it, else random ones."""
   if os.environ.get("OOD_DATA_DIR"):
-    config = MODELS[name]().data
-    splits = data.load(data.DataConfig(name=name, ood=config.ood[:1]))
+    config: Any = MODELS[name]().data
+    splits = data.OpenSetImages(name=name, ood=config.ood[:1]).load()
     assert splits.y_train is not None
     return splits.x_train, splits.y_train, name
   rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ has them. DROCC() with its own defaults does better: see the table.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
+from launch.data import RealTable
 from launch.methods.drocc import Config, NetworkConfig
 
 # name -> radius, learning rate, epochs
@@ -32,7 +32,7 @@ def get_config(name: str = "thyroid") -> Config:
     raise ValueError(f"After the colon goes one of {', '.join(SETTINGS)}; got {name!r}.")
   radius, learning_rate, epochs = SETTINGS[name]
   return Config(
-    data=DataConfig(name=name, split="released"),
+    data=RealTable(name=name, split="released"),
     network=NetworkConfig(name="mlp", hidden=(128,)),
     drocc=DroccConfig(
       radius=radius,

@@ -242,6 +242,7 @@ def build_detector(
     metadata={
       "method": "NeuralFP",
       "layers": list(prints.layers),
+      "report_names": {"layer_error": list(prints.layers)},
       "layer_shapes": [list(shape) for shape in prints.taps.shapes],
       "layer_losses": [float(last_losses[name]) for name in prints.layers],
       **metadata,

@@ -129,7 +129,7 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
 
 def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
-  splits = data.load(config.data)
+  splits = config.data.load()
   labelled = sweep_ranking.labelled(splits)
   rows, held_out = calibration_rows(
     splits.x_train, config.calibration_size, config.seed,
@@ -217,7 +217,7 @@ def _make_measure(experiment: Experiment) -> Any:
   tested = splits.x_test is not None and sweep_ranking.both_classes(splits.y_test)
   if tested:
     x_test, y_test = splits.labelled_test()
-    z_test = recipe.standardise(prepared.preprocessing, x_test)
+    z_test = prepared.preprocessing.transform(x_test)
 
   def measure(trained: Trained) -> dict[str, Any]:
     member, state = trained.member, trained.state

@@ -11,7 +11,6 @@ import numpy as np
 
 from benchmarks.baselines import anogan, dcn, fitting, rebm
 from detector_jax import Standardizer
-from drocc_jax import recipe
 
 CHEAP = {"steps": 50, "epochs": 40}
 NOT_RUN = {"ConAD": "not run: its networks are in a supplement that was not at hand"}
@@ -44,8 +43,8 @@ def scores(
   preprocessing = Standardizer.fit(
     x_train, scaling=config.scaling, constant=config.constant, clip=config.clip
   )
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   found = {}
   for name, make in makers(z_train.ndim - 1).items():
     settings: dict[str, Any] = {"epochs": config.epochs, "batch_size": config.batch_size}

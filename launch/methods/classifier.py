@@ -15,7 +15,7 @@ from detector_jax import atomic, batching, training
 from fingerprint_jax import classifiers, recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch.data import OpenSetImages, Source
 
 STAGE = "classifier"
 NETWORKS = {
@@ -43,7 +43,9 @@ class Config:
 
   method: ClassVar[str] = "classifier"
 
-  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="mnist"))
+  data: Source = dataclasses.field(
+    default_factory=lambda: OpenSetImages(name="mnist", ood=("fashion_mnist",))
+  )
   network: str = "auto"
   training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
   held_out: float = 0.1
@@ -54,7 +56,7 @@ class Config:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes; writes the accuracy on the test records into ``metrics.json``."""
   stages.check_checkpoints(config.checkpoints)
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows = np.arange(len(splits.x_train))
   if config.held_out:
     rows = recipe.split_rows(

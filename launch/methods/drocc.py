@@ -18,7 +18,7 @@ from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch.data import Digits, Source
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Config:
   method: ClassVar[str] = "drocc"
   title: ClassVar[str] = "DROCC"
 
-  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
   members: int = 1
@@ -153,7 +153,7 @@ def kind(name: str) -> tuple[Any, Any]:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows, held_out = calibration_rows(
     splits.x_train, config.calibration_size, config.seed,
     fpr=config.fpr, confidence=config.confidence, groups=splits.groups,
@@ -284,7 +284,7 @@ def validation_of(
   """
   if not len(x_held_out):
     return lambda state: {}
-  z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))
+  z = jnp.asarray(prepared.preprocessing.transform(x_held_out[:256]))
   mask = jnp.ones(len(z))
 
   def validate(state: drocc.State) -> dict[str, float]:

@@ -16,8 +16,8 @@ from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch import devices, failures, stages, workdirs
+from launch.data import ShiftedDigits, Source
 from launch.methods import classifier as classifier_method
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Config:
 
   method: ClassVar[str] = "neuralfp"
 
-  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="digits_shifted"))
+  data: Source = dataclasses.field(default_factory=ShiftedDigits)
   classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
   fingerprint: FingerprintConfig = dataclasses.field(default_factory=FingerprintConfig)
   layers: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   stages.check_checkpoints(config.checkpoints)
   config.fingerprint.validate()
   config.classifier.training.validate()
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows = recipe.split_rows(
     splits.x_train, config.held_out, config.fpr, config.seed,
     confidence=config.confidence, groups=splits.groups,

@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import health
 from detector_jax.batching import Batch
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
 from detector_jax.program import Program as Detects
 from detector_jax.program import nested
-from detector_jax.splits import attainable_fpr, calibration_rows
-from drocc_jax import drocc, mobilenet, networks, recipe
+from detector_jax.splits import calibration_rows
+from drocc_jax import drocc, health, mobilenet, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, devices, failures, stages, workdirs
+from launch import devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
 
@@ -94,11 +93,6 @@ class Config:
   fpr: float | None = None
   confidence: float | None = None
   checkpoints: int = 40
-
-
-def load(config: Config) -> data.Splits:
-  """The images of a run, see ``streaming.load``."""
-  return streaming.load(config.data)
 
 
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
@@ -192,7 +186,7 @@ def prepare(config: Config) -> Prepared:
   for name in ("epochs", "batch_size"):
     if getattr(config, name) < 1:
       raise ValueError(f"{name} must be >= 1, got {getattr(config, name)!r}.")
-  splits = load(config)
+  splits = config.data.load()
   images: Any = splits.x_train
   rows, held_out = calibration_rows(
     np.arange(len(images)), config.calibration_size, config.seed,
@@ -274,15 +268,12 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   )
   typical = held_out if len(held_out) >= 20 else training.subset(slice(0, 1000))
   scores = streaming.score(detector, typical)
-  findings = recipe.check_health(detector, scores, typical[:HEALTH_SAMPLE])
-  health.warn(findings)
-  detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
+  findings = health.check_health(detector, scores, typical[:HEALTH_SAMPLE])
+  detector = detector.with_health(findings)
   if not len(held_out):
     return detector
   scores = scores if typical is held_out else streaming.score(detector, held_out)
-  confidence = config.confidence
-  fpr = attainable_fpr(len(held_out), confidence) if config.fpr is None else config.fpr
-  return detector.calibrate_scores(scores, fpr, confidence)
+  return detector.calibrate_scores(scores, config.fpr, config.confidence)
 
 
 def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Detects, Any, Any]:

@@ -13,7 +13,7 @@ from detector_jax.health import HealthError
 from detector_jax.splits import calibration_rows
 from drocc_jax import recipe
 from launch import failures, run, stages
-from launch.data import DataConfig
+from launch.data import Files
 from launch.methods import drocc
 
 ROWS, BATCH = 10, 4
@@ -103,7 +103,7 @@ def test_without_steps_the_epoch_is_named(tmp_path):
 def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, rng):
   np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)))
   config = drocc.Config(
-    data=DataConfig(name="files", train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
+    data=Files(train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
     batch_size=16, network=drocc.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   config.drocc.learning_rate = 1e30

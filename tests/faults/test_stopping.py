@@ -19,7 +19,7 @@ from tensorboardX import event_file_writer
 
 from detector_jax import health
 from launch import checkpoints, locking, run, stages, stopping, workdirs
-from launch.data import DataConfig, DataError
+from launch.data import DataError, Files
 from launch.methods import drocc
 from launch.reporting import progress
 
@@ -358,7 +358,7 @@ def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, monke
   x = rng.normal(size=(60, 3))
   np.save(path, x)
   config = drocc.Config(
-    data=DataConfig(name="files", train=str(path)), epochs=4, checkpoints=4, batch_size=16,
+    data=Files(train=str(path)), epochs=4, checkpoints=4, batch_size=16,
     network=drocc.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   check, calls = health.check_loss, []

@@ -14,7 +14,7 @@ from fingerprint_jax import classifiers
 from fingerprint_jax import recipe as fingerprint_recipe
 from fingerprint_jax import train as fingerprint_train
 from launch import devices, run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.devices import Request
 from launch.methods import drocc as method
 from launch.methods import streamed
@@ -204,7 +204,7 @@ def small() -> method.Config:
   """Nothing held out: neither validation nor calibration is compiled."""
   network = method.NetworkConfig("mlp", (16,))
   return method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=network,
     epochs=6,
     checkpoints=3,

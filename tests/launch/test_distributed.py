@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc as method
 from launch.reporting import progress
 
@@ -33,12 +33,12 @@ TRAIN = (
   + """
 from detector_jax import health
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc
 
 def config():
   return drocc.Config(
-    data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (16,)),
+    data=BreastCancer(), network=drocc.NetworkConfig("mlp", (16,)),
     epochs=6, checkpoints=3, batch_size=50, calibration_size=0.0,
   )
 
@@ -142,7 +142,7 @@ def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
 
 def test_two_processes_train_and_resume_as_one_does(tmp_path):
   config = method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=method.NetworkConfig("mlp", (16,)),
     epochs=6,
     checkpoints=3,

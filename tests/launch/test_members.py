@@ -13,12 +13,12 @@ from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
 from drocc_jax import ensemble, fit, networks, recipe
 from launch import devices, exporting, failures, run, stages, stopping
-from launch.data import DataConfig
+from launch.data import BreastCancer, Files
 from launch.devices import Request
 from launch.methods import drocc
 
 CONFIG = drocc.Config(
-  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (4,)), members=3,
+  data=BreastCancer(), network=drocc.NetworkConfig("mlp", (4,)), members=3,
   epochs=12, checkpoints=3,
 )  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_four_devices_train_what_one_trains():
 
 def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
   np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 3)))
-  files = DataConfig(name="files", train=str(tmp_path / "x.npy"))
+  files = Files(train=str(tmp_path / "x.npy"))
   config = dataclasses.replace(
     CONFIG, data=files, epochs=3, batch_size=16,
     drocc=algorithm.Config(mu=None, learning_rate=1e30),

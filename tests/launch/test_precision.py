@@ -12,14 +12,14 @@ import pytest
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch import run, workdirs
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc, streamed
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=2, checkpoints=2, **changes)
+  return drocc.Config(data=BreastCancer(), epochs=2, checkpoints=2, **changes)
 
 
 def call(workdir, *overrides) -> subprocess.CompletedProcess:

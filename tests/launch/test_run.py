@@ -13,8 +13,8 @@ import pytest
 
 import detector_jax
 from detector_jax import health
-from launch import data, evaluation, run
-from launch.data import DataConfig
+from launch import evaluation, run
+from launch.data import BreastCancer, Digits
 from launch.methods import drocc
 from launch.reporting import progress
 
@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
+  return drocc.Config(data=BreastCancer(), epochs=6, checkpoints=3, **changes)
 
 
 def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -146,8 +146,8 @@ def test_no_checkpoints_are_refused(tmp_path, checkpoints):
 
 
 def test_config_of_no_method_is_refused(tmp_path):
-  with pytest.raises(ValueError, match=r"DataConfig configures no method: get_config\(\) must"):
-    run.train(DataConfig(), tmp_path / "run")
+  with pytest.raises(ValueError, match=r"Digits configures no method: get_config\(\) must"):
+    run.train(Digits(), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -185,7 +185,7 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
 
 def test_evaluation_uses_the_detector_alone(finished):
   """Whoever computes the metrics by hand from the saved folder gets the same number."""
-  x, labels = data.load(small().data).labelled_test()
+  x, labels = small().data.load().labelled_test()
   scores = detector_jax.load(finished / "detector").score(x)
   typical, anomalous = scores[labels == 0], scores[labels == 1]
   by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)
