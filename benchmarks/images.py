@@ -30,9 +30,10 @@ from configs import drocc_cifar10
 from detector_jax import metrics
 from drocc_jax import recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import data
 from launch.data import splits
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 from launch.reporting import figures
 
 CLASSES = drocc_cifar10.CLASSES

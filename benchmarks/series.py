@@ -25,9 +25,10 @@ from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from configs import drocc_epilepsy
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import data
 from launch.data import splits
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 # AUROC in percent, the paper's Table 3: seizures, the keyword "marvin".
 PAPER = {

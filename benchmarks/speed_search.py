@@ -92,7 +92,7 @@ def _searches(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], di
 
 def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.Array]:
   """A compiled search round ``x`` ``[batch, ...]`` in a precision; it returns ``h``."""
-  network = networks.with_loop_convolutions(networks.cifar_lenet())
+  network = networks.cifar_lenet()
   radius = float(np.sqrt(np.prod(x.shape[1:]))) / 2.0
   config = drocc.Config(
     radius=radius, step_size=radius / 10.0, num_steps=num_steps, precision=precision
@@ -101,6 +101,7 @@ def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.
   forward = networks.as_forward(network)
 
   @jax.jit
+  @networks.in_training_form
   def search(state: drocc.State, x: jax.Array) -> jax.Array:
     index = jnp.arange(len(x))
     found, _ = drocc.find_negatives(forward, state, x, index, jax.random.key(1), config.static())

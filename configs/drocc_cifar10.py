@@ -13,8 +13,9 @@ sphere of radius 8 or more: it is a random point of that sphere, as in DROCC-Ran
 """
 
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch.data import OneClassImages
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 # class -> radius, mu, optimizer, learning rate
 SETTINGS = {

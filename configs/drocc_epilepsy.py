@@ -13,9 +13,10 @@ After the colon: released (the released split) or recording (no recording on bot
 """
 
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch.data import Epilepsy
 from launch.data.series import SPLITS
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def get_config(split: str = "released") -> Config:

@@ -9,8 +9,9 @@ origin and the network cannot follow the curve's ends.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch.data import Sine
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:

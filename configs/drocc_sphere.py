@@ -8,8 +8,9 @@ of the ball on its surface.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch.data import Sphere
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:

@@ -11,8 +11,9 @@ has them. DROCC() with its own defaults does better: see the table.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch.data import RealTable
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 # name -> radius, learning rate, epochs
 SETTINGS = {

@@ -6,8 +6,9 @@
 After the colon: drocc, oe or lf. A small copy of configs/negatives_mnist.py; nothing is downloaded.
 """
 
+from drocc_jax.registry import NetworkConfig
 from launch.data import Digits
-from launch.methods.drocc import Config, NetworkConfig, kind
+from launch.methods.drocc import Config, kind
 
 
 def get_config(name: str = "lf") -> Config:

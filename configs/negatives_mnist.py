@@ -11,8 +11,9 @@ the table does not use. Reads MNIST through tfds where it has it, else from the 
 that OOD_DATA_DIR names.
 """
 
+from drocc_jax.registry import NetworkConfig
 from launch.data import OneClassImages
-from launch.methods.drocc import Config, NetworkConfig, kind
+from launch.methods.drocc import Config, kind
 
 SETTINGS: dict[str, dict[str, float]] = {
   "drocc": {"radius": 16.0},

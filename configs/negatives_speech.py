@@ -11,8 +11,9 @@ words only, of the keywords here "go". espeak-ng (a Debian package) speaks the c
 Radius, learning rate and step size are those of the paper's Table 14 and the released code.
 """
 
+from drocc_jax.registry import NetworkConfig
 from launch.data import WakeWord
-from launch.methods.drocc import Config, NetworkConfig, kind
+from launch.methods.drocc import Config, kind
 
 # keyword -> radius; those of the paper, then two that have more clips in the small subset.
 RADIUS = {

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, ClassVar, Self
 
-from flax import linen as nn
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -12,6 +11,7 @@ from detector_jax.sklearn import DetectorEstimator, plain
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from drocc_jax.algorithm import Algorithm
+from drocc_jax.registry import as_network
 
 AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
 
@@ -36,9 +36,10 @@ class DROCC(DetectorEstimator):
     project_every: project after every so many ascent steps.
     noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
       the radius.
-    network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]`` and for grey
-      images of at most 64 x 64, an LSTM for ``[n, time, channels]``, a LeNet for others
-      ``[n, height, width, channels]``.
+    network: a flax.linen Module with one logit, a name of ``registry.NETWORKS``, a pair
+      ``(init, apply)`` or the class of an NNX module, see ``registry.as_network``; "auto": an
+      MLP for ``[n, features]`` and for grey images of at most 64 x 64, an LSTM for
+      ``[n, time, channels]``, a LeNet for others ``[n, height, width, channels]``.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.
@@ -89,7 +90,7 @@ class DROCC(DetectorEstimator):
   num_steps: int = drocc.Config.num_steps
   project_every: int = drocc.Config.project_every
   noise_scale: float | str = 1.0
-  network: nn.Module | str = "auto"
+  network: Any = "auto"
   members: int = 1
   epochs: int | str = "auto"
   batch_size: int = 64
@@ -137,7 +138,7 @@ class DROCC(DetectorEstimator):
       x[rows],
       config,
       negatives=negatives,
-      network=self._or_none("network"),
+      network=None if self.network == "auto" else as_network(self.network),
       members=plain(self.members),
       batch_size=plain(self.batch_size),
       epochs=self._or_none("epochs"),

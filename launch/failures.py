@@ -83,8 +83,8 @@ def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   Of an ensemble they are those of its first member that does not end the epoch with finite numbers.
   """
   algorithm, network = drocc_recipe.algorithm_of(prepared.config), prepared.network
-  member = networks.with_loop_convolutions(ensemble.member_of(network))
-  step = algorithm.make_train_step(member, prepared.config.static())
+  step = algorithm.make_train_step(ensemble.member_of(network), prepared.config.static())
+  step = networks.in_training_form(step)
 
   def steps_with(key: jax.Array) -> Steps:
     return steps_of(step, prepared.data, key, prepared.batch_size, rows)

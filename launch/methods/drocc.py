@@ -7,7 +7,6 @@ import logging
 import pathlib
 from typing import Any, ClassVar
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,54 +14,13 @@ import numpy as np
 from detector_jax import Detector, Standardizer, training
 from detector_jax.program import Program, nested
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import data, devices, failures, stages, workdirs
 from launch.data import Digits, Source
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class NetworkConfig:
-  """The network to train.
-
-  Attributes:
-    name: "auto" (by the shape of a record), "mlp", "lstm", "mnist_lenet" or "cifar_lenet".
-    hidden: widths of the MLP's hidden layers.
-    input_gain: factor on the initial weights of the MLP's first layer.
-    bias_range: its first biases start uniform in [-bias_range, bias_range].
-    squares: whether the MLP's first layer sees squares, too; see ``networks.MLP``.
-  """
-
-  name: str = "auto"
-  hidden: tuple[int, ...] = (128,)
-  input_gain: float = 1.0
-  bias_range: float = 0.0
-  squares: bool = False
-
-  def make(self) -> Any:
-    """The Linen module, or None for "auto".
-
-    Raises:
-      ValueError: an unknown name.
-    """
-    if self.name == "auto":
-      return None
-    if self.name not in NETWORKS:
-      names = ", ".join(("auto", *NETWORKS))
-      raise ValueError(f"network.name must be one of {names}; got {self.name!r}.")
-    return NETWORKS[self.name](self)
-
-
-NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mlp": lambda config: networks.MLP(
-    tuple(config.hidden), config.input_gain, config.bias_range, config.squares
-  ),
-  "lstm": lambda config: networks.LSTM(),
-  "mnist_lenet": lambda config: networks.mnist_lenet(),
-  "cifar_lenet": lambda config: networks.cifar_lenet(),
-}
 
 
 @dataclasses.dataclass

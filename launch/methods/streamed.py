@@ -19,44 +19,14 @@ from detector_jax.preprocessing import Standardizer
 from detector_jax.program import Program as Detects
 from detector_jax.program import nested
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, health, mobilenet, networks, recipe
+from drocc_jax import drocc, health, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
 
 HEALTH_SAMPLE = 32  # images round which far points are drawn
-
-
-@dataclasses.dataclass
-class NetworkConfig:
-  """The network to train.
-
-  Attributes:
-    name: "mobilenet_v2" or "cifar_lenet".
-    width: multiplier of MobileNetV2's channels, > 0.
-  """
-
-  name: str = "mobilenet_v2"
-  width: float = 1.0
-
-  def make(self) -> nn.Module:
-    """The Linen module.
-
-    Raises:
-      ValueError: an unknown name, or a width out of its range.
-    """
-    if not self.width > 0:
-      raise ValueError(f"network.width must be > 0, got {self.width!r}.")
-    if self.name not in NETWORKS:
-      raise ValueError(f"network.name must be one of {', '.join(NETWORKS)}; got {self.name!r}.")
-    return NETWORKS[self.name](self)
-
-
-NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mobilenet_v2": lambda config: mobilenet.MobileNetV2(config.width),
-  "cifar_lenet": lambda config: networks.cifar_lenet(),
-}
 
 
 @dataclasses.dataclass
@@ -83,7 +53,7 @@ class Config:
   title: ClassVar[str] = "DROCC"
 
   data: StreamConfig = dataclasses.field(default_factory=StreamConfig)
-  network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+  network: NetworkConfig = dataclasses.field(default_factory=lambda: NetworkConfig("mobilenet_v2"))
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
   epochs: int = 40
   batch_size: int = 64
@@ -128,8 +98,7 @@ class Program(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def compile_program(network: nn.Module, static: drocc.Static) -> Program:
   """The jitted functions that train a network; cached."""
-  network = networks.with_loop_convolutions(network)
-  one_step = drocc.make_train_step(network, static)
+  one_step = networks.in_training_form(drocc.make_train_step(network, static))
 
   def step(
     state: drocc.State, preprocessing: Standardizer, images: streaming.Batch, key: jax.Array
@@ -182,7 +151,7 @@ def prepare(config: Config) -> Prepared:
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
   chosen.validate()
-  network = config.network.make()
+  network = _network(config)
   for name in ("epochs", "batch_size"):
     if getattr(config, name) < 1:
       raise ValueError(f"{name} must be >= 1, got {getattr(config, name)!r}.")
@@ -281,8 +250,14 @@ def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[De
   del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
-  score = recipe.NegativeLogit(config.network.make())
+  score = recipe.NegativeLogit(_network(config))
   return Detects(score), variables, Standardizer(center, scale, None)
+
+
+def _network(config: Config) -> nn.Module:
+  """The network that is asked for, or the one for such images."""
+  shape = (config.data.crop, config.data.crop, 3)
+  return config.network.make() or recipe.network_of(config.drocc, shape)
 
 
 def _metadata(config: Config, prepared: Prepared) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from benchmarks import protocol, synthetic, tabular
 from configs import drocc_table2
 from detector_jax import HealthError, metrics
 from drocc_jax import networks
+from drocc_jax.registry import NetworkConfig
 from launch import data
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def trajectory(scores, objective) -> protocol.Trajectory:

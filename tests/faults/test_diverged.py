@@ -11,7 +11,7 @@ import pytest
 from detector_jax import batching, training
 from detector_jax.health import HealthError
 from detector_jax.splits import calibration_rows
-from drocc_jax import recipe
+from drocc_jax import recipe, registry
 from launch import failures, run, stages
 from launch.data import Files
 from launch.methods import drocc
@@ -104,7 +104,7 @@ def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, r
   np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)))
   config = drocc.Config(
     data=Files(train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
-    batch_size=16, network=drocc.NetworkConfig("mlp", (4,)),
+    batch_size=16, network=registry.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   config.drocc.learning_rate = 1e30
   with pytest.raises(HealthError, match=r"diverged: .* at step 3\. .* It began in epoch 0 at step"):

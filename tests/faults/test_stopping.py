@@ -18,6 +18,7 @@ import pytest
 from tensorboardX import event_file_writer
 
 from detector_jax import health
+from drocc_jax import registry
 from launch import checkpoints, locking, run, stages, stopping, workdirs
 from launch.data import DataError, Files
 from launch.methods import drocc
@@ -359,7 +360,7 @@ def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, monke
   np.save(path, x)
   config = drocc.Config(
     data=Files(train=str(path)), epochs=4, checkpoints=4, batch_size=16,
-    network=drocc.NetworkConfig("mlp", (4,)),
+    network=registry.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   check, calls = health.check_loss, []
 

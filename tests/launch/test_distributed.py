@@ -38,7 +38,7 @@ from launch.methods import drocc
 
 def config():
   return drocc.Config(
-    data=BreastCancer(), network=drocc.NetworkConfig("mlp", (16,)),
+    data=BreastCancer(), network=registry.NetworkConfig("mlp", (16,)),
     epochs=6, checkpoints=3, batch_size=50, calibration_size=0.0,
   )
 

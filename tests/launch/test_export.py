@@ -11,6 +11,7 @@ import pytest
 
 import detector_jax
 from detector_jax import Detector, artifact
+from drocc_jax import registry
 from drocc_jax.drocc import Config as DroccConfig
 from launch import evaluation, exporting, run, workdirs
 from launch.data import BreastCancer
@@ -18,7 +19,7 @@ from launch.methods import classifier, drocc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = drocc.Config(
-  data=BreastCancer(), network=drocc.NetworkConfig("mlp", hidden=(4,)), epochs=4,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=4,
   checkpoints=2, drocc=DroccConfig(num_steps=1),
 )  # fmt: skip
 

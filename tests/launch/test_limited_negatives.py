@@ -10,7 +10,7 @@ import pytest
 
 import detector_jax
 from detector_jax import health, metrics
-from drocc_jax import drocc_lf, drocc_oe
+from drocc_jax import drocc_lf, drocc_oe, registry
 from launch import data, evaluation, run, workdirs
 from launch.data import Digits
 from launch.methods import METHODS, drocc
@@ -24,7 +24,7 @@ def small(kind=drocc.LFConfig, **changes) -> drocc.Config:
   """Digit 0 against given ones, with a network that is cheap to train."""
   settings = {
     "data": Digits(negatives=(1,), limit=60),
-    "network": drocc.NetworkConfig("mlp", hidden=(8,)),
+    "network": registry.NetworkConfig("mlp", hidden=(8,)),
     "epochs": 6,
     "checkpoints": 3,
     "batch_size": 32,

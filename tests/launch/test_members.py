@@ -11,14 +11,14 @@ import pytest
 from detector_jax import HealthError, batching, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
-from drocc_jax import ensemble, fit, networks, recipe
+from drocc_jax import ensemble, fit, networks, recipe, registry
 from launch import devices, exporting, failures, run, stages, stopping
 from launch.data import BreastCancer, Files
 from launch.devices import Request
 from launch.methods import drocc
 
 CONFIG = drocc.Config(
-  data=BreastCancer(), network=drocc.NetworkConfig("mlp", (4,)), members=3,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", (4,)), members=3,
   epochs=12, checkpoints=3,
 )  # fmt: skip
 

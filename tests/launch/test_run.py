@@ -13,6 +13,7 @@ import pytest
 
 import detector_jax
 from detector_jax import health
+from drocc_jax import registry
 from launch import evaluation, run
 from launch.data import BreastCancer, Digits
 from launch.methods import drocc
@@ -161,7 +162,7 @@ def test_summary_says_what_was_trained(finished):
 
 def test_unknown_network_is_refused():
   with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
-    drocc.NetworkConfig(name="resnet").make()
+    registry.NetworkConfig(name="resnet").make()
 
 
 def test_evaluate_before_train_says_what_to_run(tmp_path):

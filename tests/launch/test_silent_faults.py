@@ -13,11 +13,12 @@ from pyarrow import parquet
 import pytest
 
 import detector_jax
+from drocc_jax.registry import NetworkConfig
 from launch import evaluation, run, stages, watching
 from launch.data import Files, files, load
 from launch.data.formats import DataError
 from launch.data.scoring import read_pieces
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 X = np.random.default_rng(0).normal([0.0, 10.0, 100.0], size=(60, 3))

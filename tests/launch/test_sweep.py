@@ -16,7 +16,7 @@ import pytest
 import detector_jax
 from detector_jax import atomic, metrics
 from detector_jax.splits import calibration_rows
-from drocc_jax import recipe
+from drocc_jax import recipe, registry
 from launch import data, evaluation, run, sweep_training, sweeping, workdirs
 from launch.data import BreastCancer, NoisySine
 from launch.methods import drocc, neuralfp, streamed
@@ -32,7 +32,7 @@ class Killed(BaseException):
 
 
 def small(width: int = 8, **changes) -> drocc.Config:
-  network = drocc.NetworkConfig("mlp", (width,))
+  network = registry.NetworkConfig("mlp", (width,))
   settings = {"data": BreastCancer(), "network": network, "epochs": 4, **changes}
   return drocc.Config(**settings)
 
@@ -383,7 +383,7 @@ def test_the_best_member_is_exported_calibrated_on_rows_that_ranked_nothing(loop
 
 
 def test_labelled_validation_records_rank_where_there_are_some():
-  config = drocc.OEConfig(data=NoisySine(limit=100), network=drocc.NetworkConfig("mlp", (4,)))
+  config = drocc.OEConfig(data=NoisySine(limit=100), network=registry.NetworkConfig("mlp", (4,)))
   experiment = sweeping._experiment(config)
   validation = experiment.splits.validation
   assert experiment.ranking.description == (
