@@ -36,6 +36,7 @@ from benchmarks.records import TableRecord
 from detector_jax import HealthError, Standardizer, metrics
 from drocc_jax import DROCC, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.settings import Training
 from launch.data import real
 from launch.reporting import figures
 
@@ -82,7 +83,7 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
     warmup_steps=50 * per_epoch, schedule="released", average_decay=0.0,
   )  # fmt: skip
   prepared = recipe.build_training(
-    x, config, network=networks.MLP(), batch_size=256, epochs=100, scaling="moments",
+    x, config, Training(batch_size=256, epochs=100, scaling="moments"), network=networks.MLP()
   )  # fmt: skip
   init_key, train_key = recipe.keys(seed)
   state = prepared.init(init_key)

@@ -18,6 +18,7 @@ from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer, extreme_values
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, networks
 from drocc_jax.algorithm import Algorithm
+from drocc_jax.settings import Training
 
 TRAIN_STEPS = 1500
 ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
@@ -239,15 +240,10 @@ class Prepared:
 def build_training(
   x: np.ndarray,
   config: Any,
+  settings: Training,
   *,
   negatives: np.ndarray | None = None,
   network: nn.Module | None = None,
-  members: int = 1,
-  batch_size: int = 64,
-  epochs: int | None = None,
-  scaling: str = "standard",
-  constant: str = "drop",
-  clip: float = 20.0,
   names: Sequence[str] | None = None,
 ) -> Prepared:
   """Standardises the training rows and settles what is not set.
@@ -255,15 +251,10 @@ def build_training(
   Args:
     x: ``[n, ...]`` raw typical training records.
     config: settings of one of the algorithms.
+    settings: of the run.
     negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF. They enter the
       statistics: what is constant over the typical records may be what tells negatives apart.
     network: None takes ``network_of``.
-    members: networks to train, see ``ensemble``.
-    batch_size: examples per step; smaller data sets are one batch.
-    epochs: None takes as many as make about 1,500 steps.
-    scaling: "standard", "moments", "contrast" or "none", see ``Standardizer.fit``.
-    constant: what becomes of constant features, see ``Standardizer.fit``.
-    clip: in standard deviations, see ``Standardizer.fit``.
     names: of the features, for messages.
 
   Raises:
@@ -275,11 +266,12 @@ def build_training(
   empty = negatives is not None and not len(negatives)
   if empty or (negatives is None) == algorithm.needs_negatives:
     raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
-  batch_size = batching.whole("batch_size", batch_size)
+  batch_size = batching.whole("batch_size", settings.batch_size)
+  epochs = settings.epochs
   epochs = None if epochs is None else batching.whole("epochs", epochs)
   known = x if negatives is None else np.concatenate([x, negatives])
   preprocessing = Standardizer.fit(
-    known, scaling=scaling, constant=constant, clip=clip, names=names
+    known, scaling=settings.scaling, constant=settings.constant, clip=settings.clip, names=names
   )
   z = preprocessing.transform(x)
   given = None if negatives is None else preprocessing.transform(negatives)
@@ -289,7 +281,7 @@ def build_training(
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
-  trained = ensemble.of_members(member, members)
+  trained = ensemble.of_members(member, settings.members)
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)
   return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
 

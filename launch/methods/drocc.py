@@ -17,6 +17,7 @@ from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
+from drocc_jax.settings import Training
 from launch import data, devices, failures, stages, workdirs
 from launch.data import Digits, Source
 
@@ -24,28 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class Config:
-  """One experiment with DROCC.
+class Config(Training):
+  """One experiment with DROCC; what is set of the training beside these is in ``Training``.
 
   Attributes:
     data: what to train and test on.
     network: the network.
     drocc: the algorithm.
-    members: networks to train from different seeds, whose mean logit scores; see
-      ``drocc_jax.ensemble``.
-    epochs: None takes as many as make about 1,500 steps.
     warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
-    batch_size: examples per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
-    scaling: "standard", "moments", "contrast" or "none"; see ``Standardizer.fit``.
-    constant: "drop" or "clip" features that are constant over the training rows.
-    clip: of standardised features, in standard deviations.
-    calibration_size: share of the different training rows held out for the threshold, at most
-      1,000 rows, and more (up to half) where ``fpr`` needs them.
-    fpr: false-positive rate of the threshold, in expectation over draws of the held-out rows; None
-      takes 5 %, or what the held-out rows can defend.
-    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
@@ -55,18 +44,9 @@ class Config:
   data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
-  members: int = 1
-  epochs: int | None = None
   warmup_epochs: int = 0
-  batch_size: int = 64
   precision: str | None = None
   seed: int = 0
-  scaling: str = "standard"
-  constant: str = "drop"
-  clip: float = 20.0
-  calibration_size: float = 0.2
-  fpr: float | None = None
-  confidence: float | None = None
   checkpoints: int = 10
 
 
@@ -202,10 +182,8 @@ def prepare(
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
   prepared = recipe.build_training(
-    x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
-    batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
-    constant=config.constant, clip=config.clip, names=names,
-  )  # fmt: skip
+    x, chosen, config, negatives=negatives, network=config.network.make(), names=names
+  )
   if devices.selected():
     train_epochs = _spread(
       prepared.network, prepared.config.static(), prepared.batch_size,

@@ -22,6 +22,7 @@ from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, health, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
+from drocc_jax.settings import Calibration
 from launch import devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
@@ -30,7 +31,7 @@ HEALTH_SAMPLE = 32  # images round which far points are drawn
 
 
 @dataclasses.dataclass
-class Config:
+class Config(Calibration):
   """One experiment with DROCC on a stream of images.
 
   Attributes:
@@ -41,11 +42,7 @@ class Config:
     batch_size: images per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, orders, crops, noise and the held-out images.
-    calibration_size: share of the typical training images held out for the threshold, at most
-      1,000 images.
-    fpr: false-positive rate of the threshold, in expectation over draws of the held-out images;
-      None takes 5 %, or what these can defend. Equal images are not looked for.
-    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
+    calibration_size: as in ``Calibration``; equal images are not looked for.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
@@ -60,8 +57,6 @@ class Config:
   precision: str | None = None
   seed: int = 0
   calibration_size: float = 0.1
-  fpr: float | None = None
-  confidence: float | None = None
   checkpoints: int = 40
 
 

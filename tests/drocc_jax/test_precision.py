@@ -13,6 +13,7 @@ import pytest
 from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
+from drocc_jax.settings import Training
 
 QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 KEY, ROWS = jax.random.key(1), 6
@@ -153,7 +154,7 @@ def test_another_precision_is_refused_by_name(precision):
   with pytest.raises(ValueError, match=said):
     settings(precision).validate()
   with pytest.raises(ValueError, match=said):
-    recipe.build_training(np.eye(4), settings(precision))
+    recipe.build_training(np.eye(4), settings(precision), Training())
 
 
 def test_a_training_in_two_calls_has_the_bits_of_one(rng):

@@ -12,6 +12,7 @@ from detector_jax import HealthError, batching, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
 from drocc_jax import ensemble, fit, networks, recipe, registry
+from drocc_jax.settings import Training
 from launch import devices, exporting, failures, run, stages, stopping
 from launch.data import BreastCancer, Files
 from launch.devices import Request
@@ -102,7 +103,9 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
 def test_steps_are_those_of_the_member_that_diverges():
   x = np.random.default_rng(0).normal(size=(40, 3))
   config = algorithm.Config(radius=1.0, num_steps=1)
-  prepared = recipe.build_training(x, config, network=networks.MLP((4,)), members=3, batch_size=16)
+  prepared = recipe.build_training(
+    x, config, Training(members=3, batch_size=16), network=networks.MLP((4,))
+  )
   init_key, key = recipe.keys(0)
   states = prepared.init(init_key)
   last = states.params["Dense_1"]["kernel"]
