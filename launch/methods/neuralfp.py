@@ -51,6 +51,7 @@ class Config:
     held_out: share of the training records, at most 6,000, that neither classifier nor
       fingerprints see: half tell how errors are distributed, half set the threshold.
     fpr: false-positive rate of the whole rule.
+    confidence: in (0, 1), the share of draws of these records in which ``fpr`` is to hold, or None.
     seed: of weights, data order and the held-out records.
     checkpoints: how many checkpoints each stage writes, evenly spread over its epochs.
   """
