@@ -13,8 +13,8 @@ import pytest
 from detector_jax import epoch_loop
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
+from tests.helpers import QUICK
 
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 KEY, ROWS = jax.random.key(1), 6
 PRODUCT = re.compile(r":(\w+)\[[^\]]*\] = (?:dot_general|conv_general_dilated)\[")
 NETWORKS = {

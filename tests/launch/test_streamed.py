@@ -22,10 +22,10 @@ from launch.data.imagenette import CLASSES, Synthetic
 from launch.data.streaming import StreamConfig
 from launch.methods import streamed
 from launch.reporting import progress
+from tests.helpers import QUICK
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 4, 8
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 
 
 class Tiny(nn.Module):
