@@ -76,6 +76,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
   return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_fresh_process_without_the_network_library_gets_the_same_numbers(
   detector, saved, thousand, tmp_path
 ):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from detector_jax import artifact
 
@@ -27,6 +28,7 @@ np.savez("result.npz", **result)
 """
 
 
+@pytest.mark.slow
 def test_the_documented_lines_score_with_jax_alone(detector, tmp_path):
   page = (ROOT / "docs" / "detector_folder.md").read_text()
   (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

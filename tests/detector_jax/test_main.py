@@ -37,6 +37,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_scores_of_a_file_without_anything_else(folder, records, tmp_path):
   turned = np.c_[records[:, [2, 0]], np.zeros(len(records)), records[:, 1]]
   np.savetxt(tmp_path / "x.csv", turned, delimiter=",", header="c,a,more,b", comments="")

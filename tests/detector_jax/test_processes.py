@@ -21,6 +21,7 @@ def scored(detector_or_folder, x):
   return detector_or_folder.score(x).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_worker_refuses(detector, records, tmp_path):
@@ -63,6 +64,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pickle", "jax alone"])
 def test_whoever_used_jax_in_the_parent(how, detector, tmp_path):
   path = tmp_path / "detector"

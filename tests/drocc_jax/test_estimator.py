@@ -104,6 +104,7 @@ np.savez(sys.argv[3], score=detector.score(x), p_value=detector.p_value(x))
 """
 
 
+@pytest.mark.slow
 def test_saved_it_scores_to_the_same_numbers_where_flax_is_not(fitted, x, tmp_path):
   fitted.save(tmp_path / "drocc")
   np.save(tmp_path / "x.npy", x)

@@ -136,6 +136,7 @@ np.savez(result, p=detector.p_value(x), scored=detector.score(x), **detector.rep
 """
 
 
+@pytest.mark.slow
 def test_saved_it_says_the_same_where_flax_is_not(fitted, folder, fresh, tmp_path):
   np.save(tmp_path / "x.npy", fresh)
   paths = [str(folder), str(tmp_path / "x.npy"), str(tmp_path / "result.npz")]

@@ -14,6 +14,8 @@ import detector_jax
 from detector_jax.preprocessing import Identity
 from drocc_jax import DROCC
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

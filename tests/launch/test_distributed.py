@@ -8,11 +8,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from launch import run
 from launch.data import DataConfig
 from launch.methods import drocc as method
 from launch.reporting import progress
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = "--xla_backend_optimization_level=0"  # the same mathematics, compiled in half the time

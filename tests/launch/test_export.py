@@ -39,6 +39,7 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
   return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_command_writes_one_folder_and_says_what_it_is(workdir, test_set, tmp_path):
   output = tmp_path / "elsewhere" / "detector"
   result = subprocess.run(

@@ -33,6 +33,7 @@ def call(workdir, *overrides) -> subprocess.CompletedProcess:
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["precision", "drocc.precision"])
 def test_both_flags_train_in_it(tmp_path, name):
   result = call(tmp_path / "run", f"--config.{name}=bf16")

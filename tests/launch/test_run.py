@@ -87,6 +87,7 @@ def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch
   assert [record["epoch"] for record in progress.read_scalars(tmp_path)] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bits(tmp_path):
   def command(workdir):
     return [

@@ -134,6 +134,7 @@ def finished(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_typical_records_alone_give_the_rate_and_its_interval(finished):
   result = call("launch.evaluate", f"--workdir={finished / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -163,6 +164,7 @@ def test_a_column_that_was_constant_is_in_the_health_report(finished):
   assert "'always' (always 7 in training) in 40" in finding["message"]
 
 
+@pytest.mark.slow
 def test_score_counts_changed_constants_once(finished, tmp_path):
   result = call(
     "launch.score", f"--workdir={finished / 'run'}", f"--input={finished / 'test.csv'}",
@@ -194,6 +196,7 @@ def test_one_state_has_one_stream(finished, tmp_path):
   watching.Watcher(detector, state=tmp_path / "state.json").close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("sign", "said"), [("<&-", "standard input is closed"), (">&-", "standard output is closed")]
 )
@@ -207,6 +210,7 @@ def test_closed_streams_are_one_line(finished, sign, said):
   assert result.stderr == f"error: The {said}; give it a file with {sign[0]}, or a pipe.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("arguments", "code", "said"),
   [
@@ -223,6 +227,7 @@ def test_flags_of_absl_end_in_one_line(arguments, code, said):
   assert result.stderr.count("\n") == bool(said)
 
 
+@pytest.mark.slow
 def test_help_into_a_reader_that_leaves_says_nothing():
   command = f"{sys.executable} -m launch.train --help | head -1; echo ${{PIPESTATUS[0]}}"
   result = subprocess.run(
