@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -18,17 +17,13 @@ from launch.data import DataConfig, files, load
 from launch.data.formats import DataError
 from launch.data.scoring import read_pieces
 from launch.methods.drocc import Config, NetworkConfig
+from tests.helpers import ROOT, python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 X = np.random.default_rng(0).normal([0.0, 10.0, 100.0], size=(60, 3))
 
 
-def call(*arguments: str, **options) -> subprocess.CompletedProcess:
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  return subprocess.run(
-    [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, text=True, check=False,
-    **{"capture_output": True, **options},
-  )  # fmt: skip
+def call(*arguments: str) -> subprocess.CompletedProcess:
+  return python("-m", *arguments)
 
 
 def table_of(path, x=X, header="a,b,c", comments=""):
