@@ -5,13 +5,19 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test test-fast coverage lint format install clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
 
 test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
+
+test-fast: $(VENV)/.installed-dev lint
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+
+coverage: $(VENV)/.installed-dev
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow" --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check $(SOURCES)

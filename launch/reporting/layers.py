@@ -119,7 +119,7 @@ def _maps(
   if not maps:
     return
   captions = {
-    name: [f"error {e:.2g}, p {p:.1g}" for e, p in zip(errors, values, strict=True)]
+    name: [f"error {e:.2g}\np {p:.1g}" for e, p in zip(errors, values, strict=True)]
     for name, errors, values in zip(
       layers, told["layer_error"].T, told["layer_p_value"].T, strict=True
     )
@@ -135,4 +135,4 @@ def _maps(
     "The record of middle score from each source, and where each layer objects; full red is three "
     "times the layer's upper threshold."
   )
-  page.figure("error_maps", figure, caption)
+  page.figure("error_maps", figure, caption, least=report.PIXELS_PER_INCH)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from drocc_jax import convolution, mobilenet, networks
+from tests.helpers import QUICK
 
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 SHAPES = [
   ((5, 5), (2, 7, 9, 3), 4),
   ((3, 3), (1, 4, 3, 2), 5),

@@ -8,6 +8,7 @@ import pytest
 
 from detector_jax import batching, training
 from drocc_jax import drocc, fit, networks
+from tests.helpers import assert_trees_equal
 
 BATCH = 8
 KEY = jax.random.key(3)
@@ -36,18 +37,13 @@ def train_epochs(network, config, traces):
   return jax.jit(training.make_train_epochs(counted, BATCH))
 
 
-def assert_equal(got, want):
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_array_equal(a, b)
-
-
 def test_any_division_into_calls_gives_the_same_bits(state, x, train_epochs):
   data = training.to_device(x)
   straight, info = train_epochs(state, data, KEY, 0, 5)
   part, _ = train_epochs(state, data, KEY, 0, 2)
   resumed, resumed_info = train_epochs(part, data, KEY, 2, 5)
-  assert_equal(resumed, straight)
-  assert_equal(resumed_info, info)
+  assert_trees_equal(resumed, straight)
+  assert_trees_equal(resumed_info, info)
   assert int(straight.step) == 15
   repeated, _ = train_epochs(part, data, KEY, 0, 3)
   assert (
@@ -77,7 +73,7 @@ def test_what_lies_beyond_num_rows_is_irrelevant(state, x, train_epochs):
   data = training.to_device(x)
   assert data.inputs.shape == (32, 3)
   garbage = data._replace(inputs=data.inputs.at[20:].set(1e6), labels=data.labels.at[20:].set(-1.0))
-  assert_equal(train_epochs(state, garbage, KEY, 0, 2), train_epochs(state, data, KEY, 0, 2))
+  assert_trees_equal(train_epochs(state, garbage, KEY, 0, 2), train_epochs(state, data, KEY, 0, 2))
 
 
 def test_rows_put_on_the_device(x):

@@ -14,8 +14,8 @@ from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
 from drocc_jax.settings import Training
+from tests.helpers import QUICK
 
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 KEY, ROWS = jax.random.key(1), 6
 PRODUCT = re.compile(r":(\w+)\[[^\]]*\] = (?:dot_general|conv_general_dilated)\[")
 NETWORKS = {

@@ -1,10 +1,7 @@
 """NeuralFP with scikit-learn's face: the same numbers everywhere, explanations, refusals."""
 
-import os
 import pathlib
 import pickle
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from detector_jax import ArtifactError, HealthError, load
 from fingerprint_jax import DenseAutoencoder, NeuralFP, explain
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import python
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +132,12 @@ np.savez(result, p=detector.p_value(x), scored=detector.score(x), **detector.rep
 """
 
 
+@pytest.mark.slow
 def test_saved_it_says_the_same_where_flax_is_not(fitted, folder, fresh, tmp_path):
   np.save(tmp_path / "x.npy", fresh)
   paths = [str(folder), str(tmp_path / "x.npy"), str(tmp_path / "result.npz")]
-  subprocess.run(
-    [sys.executable, "-W", "error", "-c", ELSEWHERE, *paths],
-    cwd=ROOT,
-    check=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-  )
+  done = python("-W", "error", "-c", ELSEWHERE, *paths)
+  assert done.returncode == 0, done.stderr
   with np.load(paths[-1]) as archive:
     got = dict(archive)
   want = fitted.detector_.report(fresh)

@@ -19,6 +19,7 @@ from launch.devices import Request
 from launch.methods import drocc as method
 from launch.methods import streamed
 from launch.reporting import progress
+from tests.helpers import arrays, assert_trees_close, interrupted_at
 
 KEY = jax.random.key(5)
 ROWS, BATCH = 53, 10  # shares of 3, 3, 3 and 1; the last batch of 3 leaves the fourth device none
@@ -27,12 +28,6 @@ SETTINGS = {"radius": 1.0, "step_size": 0.2, "num_steps": 3, "learning_rate": 0.
 
 def records(rows: int = ROWS, shape: tuple[int, ...] = (3,), seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).normal(size=(rows, *shape)).astype(np.float32)
-
-
-def assert_close(got, want, atol=1e-5):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +134,8 @@ def test_four_devices_train_what_one_trains(algorithm):
     state, info = devices.pmap_epochs(epochs)(start(), data, KEY, 0, 2)
   assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves((state, info)))
   got, got_info = jax.device_get((state, info))
-  assert_close(got, want)
-  assert_close(drocc.means(got_info), drocc.means(want_info))
+  assert_trees_close(got, want, rtol=1e-5, atol=1e-5)
+  assert_trees_close(drocc.means(got_info), drocc.means(want_info), rtol=1e-5, atol=1e-5)
   assert float(got_info.positive_loss.count) == ROWS  # neither padding nor a row twice
   assert (got.stats["batch_stats"]["MaskedBatchNorm_0"]["mean"] > 0.3).all()
 
@@ -197,7 +192,7 @@ def test_four_devices_fit_classifiers_and_fingerprints_as_one_does(train):
   want = jax.device_get(train())
   with devices.session(Request(4)):
     got = jax.device_get(train())
-  assert_close(got, want)
+  assert_trees_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def small() -> method.Config:
@@ -213,27 +208,11 @@ def small() -> method.Config:
   )
 
 
-def arrays(workdir):
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def test_checkpoints_resume_on_more_devices_and_on_fewer(tmp_path, monkeypatch):
+def test_checkpoints_resume_on_more_devices_and_on_fewer(tmp_path):
   run.train(small(), tmp_path / "whole")
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
   for count in (1, 4):  # each ends after one more checkpoint
-    calls.clear()
-    monkeypatch.setattr(health, "check_loss", interrupt)
-    with devices.session(Request(count)), pytest.raises(KeyboardInterrupt):
+    with devices.session(Request(count)), interrupted_at(2, health, "check_loss"):
       run.train(small(), tmp_path / "spread")
-  monkeypatch.setattr(health, "check_loss", check)
   assert [each["epoch"] for each in progress.read_scalars(tmp_path / "spread")] == [2, 4]
   run.train(small(), tmp_path / "spread")
-  assert_close(arrays(tmp_path / "spread"), arrays(tmp_path / "whole"))
+  assert_trees_close(arrays(tmp_path / "spread"), arrays(tmp_path / "whole"), rtol=1e-5, atol=1e-5)

@@ -1,10 +1,7 @@
 """Exporting a finished run: one folder, whole or not at all, that scores as the run does."""
 
 import dataclasses
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,8 +13,8 @@ from drocc_jax.drocc import Config as DroccConfig
 from launch import evaluation, exporting, run, workdirs
 from launch.data import BreastCancer
 from launch.methods import classifier, drocc
+from tests.helpers import contents, python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = drocc.Config(
   data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=4,
   checkpoints=2, drocc=DroccConfig(num_steps=1),
@@ -36,20 +33,10 @@ def test_set() -> tuple[np.ndarray, np.ndarray]:
   return CONFIG.data.load().labelled_test()
 
 
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
+@pytest.mark.slow
 def test_command_writes_one_folder_and_says_what_it_is(workdir, test_set, tmp_path):
   output = tmp_path / "elsewhere" / "detector"
-  result = subprocess.run(
-    [sys.executable, "-m", "launch.export", f"--workdir={workdir}", f"--output={output}"],
-    cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  result = python("-m", "launch.export", f"--workdir={workdir}", f"--output={output}")
   assert result.returncode == 0, result.stderr
   assert sorted(contents(output)) == ["arrays.npz", "detector.json", "program.bin"]
   detector = detector_jax.load(output)

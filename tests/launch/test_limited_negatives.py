@@ -15,6 +15,7 @@ from launch import data, evaluation, run, workdirs
 from launch.data import Digits
 from launch.methods import METHODS, drocc
 from launch.reporting import progress
+from tests.helpers import assert_same_bits, interrupted_at
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("negatives_*.py"))
@@ -53,11 +54,6 @@ def finished_oe(tmp_path_factory) -> pathlib.Path:
   workdir = tmp_path_factory.mktemp("runs") / "oe"
   run.train(small(drocc.OEConfig), workdir)
   return workdir
-
-
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
 
 
 def test_drocc_lf_leaves_a_detector(finished):
@@ -103,25 +99,12 @@ def test_scalars_of_the_given_negatives_are_logged(finished, finished_oe):
   assert "effective_coordinates" not in records[0]
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
-  monkeypatch.setattr(health, "check_loss", interrupt)
-  with pytest.raises(KeyboardInterrupt):
+def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path):
+  with interrupted_at(2, health, "check_loss"):
     run.train(uncalibrated(), tmp_path)
-  monkeypatch.setattr(health, "check_loss", check)
   assert not (tmp_path / "detector").exists()
   run.train(uncalibrated(), tmp_path)
-  want, got = arrays(finished), arrays(tmp_path)
-  assert got.keys() == want.keys()
-  for name, value in want.items():
-    np.testing.assert_array_equal(got[name], value, err_msg=name)
+  assert_same_bits(finished, tmp_path)
 
 
 def test_close_negatives_are_evaluated_apart(finished_oe):

@@ -1,12 +1,7 @@
 """Runs of DROCC: resume to the same bits, what they leave behind, evaluation."""
 
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,24 +13,11 @@ from launch import evaluation, run
 from launch.data import BreastCancer, Digits
 from launch.methods import drocc
 from launch.reporting import progress
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 
 def small(**changes) -> drocc.Config:
   return drocc.Config(data=BreastCancer(), epochs=6, checkpoints=3, **changes)
-
-
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def assert_same_bits(one: pathlib.Path, two: pathlib.Path) -> None:
-  first, second = arrays(one), arrays(two)
-  assert first.keys() == second.keys()
-  for name, value in first.items():
-    np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -67,48 +49,15 @@ def test_finished_run_given_again_gives_the_same_detector(finished):
     np.testing.assert_array_equal(value, before[name])
 
 
-def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
-  monkeypatch.setattr(health, "check_loss", interrupt)
-  with pytest.raises(KeyboardInterrupt):
+def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path):
+  with interrupted_at(2, health, "check_loss"):
     run.train(small(), tmp_path)
-  monkeypatch.setattr(health, "check_loss", check)
   assert not (tmp_path / "detector").exists()
   with pytest.raises(ValueError, match="not finished"):
     evaluation.load_detector(tmp_path)
   run.train(small(), tmp_path)
   assert_same_bits(finished, tmp_path)
   assert [record["epoch"] for record in progress.read_scalars(tmp_path)] == [2, 4, 6]
-
-
-def test_killed_process_resumes_to_the_same_bits(tmp_path):
-  def command(workdir):
-    return [
-      sys.executable, "-m", "launch.train", "--config=configs/drocc_digits.py",
-      f"--workdir={workdir}", "--config.epochs=200", "--config.checkpoints=20",
-    ]  # fmt: skip
-
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  killed, whole = tmp_path / "killed", tmp_path / "whole"
-  process = subprocess.Popen(command(killed), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-  deadline = time.monotonic() + 120
-  while len(progress.read_scalars(killed)) < 4:
-    assert process.poll() is None, "the run ended before it could be killed"
-    assert time.monotonic() < deadline, "the run logged nothing"
-    time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  assert not (killed / "detector").exists()
-  for workdir in (killed, whole):
-    subprocess.run(command(workdir), cwd=ROOT, env=environment, check=True, capture_output=True)
-  assert_same_bits(killed, whole)
 
 
 def test_another_configuration_is_refused_by_name(finished):

@@ -22,10 +22,10 @@ from launch.data.imagenette import CLASSES, Synthetic
 from launch.data.streaming import StreamConfig
 from launch.methods import streamed
 from launch.reporting import progress
+from tests.helpers import QUICK, arrays, assert_same_bits
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 4, 8
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 
 
 class Tiny(nn.Module):
@@ -60,18 +60,6 @@ def small(**changes) -> streamed.Config:
     "checkpoints": 2,
   }
   return streamed.Config(**{**settings, **changes})
-
-
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def assert_same_bits(one: pathlib.Path, two: pathlib.Path) -> None:
-  first, second = arrays(one), arrays(two)
-  assert first.keys() == second.keys()
-  for name, value in first.items():
-    np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 @pytest.fixture(scope="module")
