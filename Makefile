@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks
+SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks docs
 
 .PHONY: demo test lint format install clean
 

@@ -2,10 +2,11 @@
 
 Three kinds of marker, all of them comments that no reader sees:
 
-  <!--= speed_thyroid records.0.ratio .1f -->9.7<!--/-->
-      a number: a file of benchmarks/results, a key in it, how to write it, and, where the unit is
-      another one, a factor such as x1e-6. A key is steps between dots: a name, a place in a list,
-      a name with dots in quotes, or [row=mean;method=DROCC], the one record that has these values.
+  9.7<!--= speed_thyroid records.0.ratio .1f -->
+      the number before it: a file of benchmarks/results, a key in it, how to write it, and, where
+      the unit is another one, a factor such as x1e-6. A key is steps between dots: a name, a place
+      in a list, a name with dots in quotes, or [row=mean;method=DROCC], the one record that has
+      these values. No line starts with a marker: Markdown would end the paragraph there.
   <!-- table: adbench --> ... <!-- /table -->
       one of ``TABLES``.
   a block of Python, and after it a block of text
@@ -31,8 +32,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = results_page.RESULTS
 
 NUMBER = re.compile(
-  r"<!--= (?P<file>\S+) (?P<key>.+?) (?P<format>\S*[dfg])(?: x(?P<factor>\S+))? -->"
-  r"(?P<text>[^<]*)<!--/-->"
+  r"(?P<text>-?[\d.,]+)<!--= (?P<file>\S+) (?P<key>.+?) (?P<format>\S*[dfg])"
+  r"(?: x(?P<factor>\S+))? -->"
 )
 TABLE = re.compile(r"<!-- table: (?P<name>\S+) -->\n(?P<body>.*?)<!-- /table -->", re.DOTALL)
 STEP = re.compile(r'\[(?P<where>[^\]]*)\]|"(?P<quoted>[^"]*)"|(?P<name>[^.\["]+)')
@@ -42,58 +43,84 @@ _RUN = flags.DEFINE_bool("run", True, "Run the code blocks, too.")
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """Some rows and methods of a file of records, the ``last`` column.
+  """A table of chosen records: each cell is the one that has the values of its row and column.
 
   Attributes:
     file: in benchmarks/results, without ending.
-    methods: heading -> method.
-    rows: first cell -> row; one row alone has no first cell.
-    metric: of the records.
-    digits: after the point.
+    rows: first cell -> values of the record, such as ``{"method": "LOF"}``.
+    columns: heading -> values of the record; "digits" after the point (1) and "field" (mean and
+      deviation) say how it is written.
   """
 
   file: str
-  methods: Mapping[str, str]
-  rows: Mapping[str, str]
-  metric: str = "auroc"
-  digits: int = 1
+  rows: Mapping[str, Mapping[str, Any]]
+  columns: Mapping[str, Mapping[str, Any]]
 
   def table(self, results: pathlib.Path = RESULTS) -> str:
-    """Mean and standard deviation in Markdown."""
+    """The table in Markdown; a cell that has no record is empty.
+
+    Raises:
+      KeyError: several records fit one cell.
+    """
     records = json.loads((results / f"{self.file}.json").read_text())["records"]
-    found = {
-      (r["row"], r["method"]): r
-      for r in records
-      if r["metric"] == self.metric and r["column"] == "last"
-    }
-    first = [""] if len(self.rows) > 1 else []
     lines = [
-      results_page.line(*first, *self.methods),
-      results_page.line(*["---"] * (len(first) + len(self.methods))),
+      results_page.line("", *self.columns),
+      results_page.line(*["---"] * (1 + len(self.columns))),
     ]
     for title, row in self.rows.items():
       cells = [
-        results_page.cell(found[row, method], self.digits) for method in self.methods.values()
+        _cell(records, {"column": "last", **row, **column}) for column in self.columns.values()
       ]
-      lines.append(results_page.line(*([title] if first else []), *cells))
+      lines.append(results_page.line(title, *cells))
     return "\n".join(lines) + "\n"
+
+
+def _cell(records: list[dict[str, Any]], wanted: dict[str, Any]) -> str:
+  digits, field = wanted.pop("digits", 1), wanted.pop("field", None)
+  fits = [r for r in records if all(r[name] == value for name, value in wanted.items())]
+  if len(fits) > 1:
+    raise KeyError(f"{len(fits)} records fit {wanted}")
+  if not fits or field is None:
+    return results_page.cell(fits[0] if fits else None, digits)
+  return f"{fits[0][field]:.{digits}f}"
+
+
+def _named(key: str, *names: str) -> dict[str, dict[str, str]]:
+  """``{name: {key: name}}`` of names that are their own titles."""
+  return {name: {key: name} for name in names}
 
 
 TABLES = {
   "adbench": Summary(
     "adbench",
+    {"DROCC()": {"method": "DROCC"}}
+    | _named(
+      "method", "5 nearest neighbours", "LOF", "Deep SVDD", "isolation forest", "OC-SVM",
+      "DROCC, released settings",
+    ),
     {
-      "DROCC()": "DROCC",
-      "5 nearest neighbours": "5 nearest neighbours",
-      "LOF": "LOF",
-      "Deep SVDD": "Deep SVDD",
-      "isolation forest": "isolation forest",
-      "OC-SVM": "OC-SVM",
-      "DROCC, released settings": "DROCC, released settings",
+      "AUROC, %": {"row": "mean", "metric": "auroc"},
+      "seconds to train on a set": {"row": "mean", "metric": "train_seconds", "digits": 2},
     },
-    {"mean of the sets": "mean"},
   ),
-}
+  "neuralfp": Summary(
+    "neuralfp",
+    {
+      f"{model} model, {other}": {"row": f"{model} model, {other}"}
+      for model, others in {
+        "MNIST": ("Fashion-MNIST", "CIFAR-10, grey", "SVHN, grey subset"),
+        "Fashion-MNIST": ("MNIST", "CIFAR-10, grey", "SVHN, grey subset"),
+      }.items()
+      for other in others
+    },
+    {
+      "AUROC": {"metric": "auroc", "digits": 2},
+      "paper": {"metric": "auroc", "digits": 2, "field": "paper"},
+      "FPR at 95 % found": {"metric": "fpr_at_95tpr_anomaly_positive", "digits": 2},
+      "found at a stated FPR of 1 %": {"metric": "recall_at_stated_1%_fpr"},
+    },
+  ),
+}  # fmt: skip
 
 
 def resolve(key: str, content: Any) -> Any:
@@ -118,7 +145,7 @@ def resolve(key: str, content: Any) -> Any:
 
 
 def number(marker: re.Match[str], results: pathlib.Path = RESULTS) -> str:
-  """What stands between the two comments of a number.
+  """The number that stands before a marker.
 
   Raises:
     KeyError: the file has no such key; the message has the marker.
@@ -137,12 +164,11 @@ def refreshed(text: str, results: pathlib.Path = RESULTS) -> str:
   """A page with its numbers and tables as the JSON files have them."""
 
   def with_number(marker: re.Match[str]) -> str:
-    opening = marker[0][: marker.start("text") - marker.start()]
-    return f"{opening}{number(marker, results)}<!--/-->"
+    return number(marker, results) + marker[0][len(marker["text"]) :]
 
   def with_table(marker: re.Match[str]) -> str:
     name = marker["name"]
-    return f"<!-- table: {name} -->\n{TABLES[name].table(results)}<!-- /table -->"
+    return f"<!-- table: {name} -->\n\n{TABLES[name].table(results)}\n<!-- /table -->"
 
   return TABLE.sub(with_table, NUMBER.sub(with_number, text))
 

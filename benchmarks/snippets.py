@@ -1,14 +1,25 @@
 """Code blocks of Markdown pages: run, and compared with the output that the page shows."""
 
-import contextlib
-import io
 import itertools
+import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 import tempfile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RUNNER = """
+import contextlib, io, json, sys
+namespace, printed = {"__name__": "__main__"}, []
+for number, code in enumerate(json.load(sys.stdin)):
+  with contextlib.redirect_stdout(io.StringIO()) as stream:
+    exec(compile(code, f"<block {number}>", "exec"), namespace)
+  printed.append(stream.getvalue())
+print(json.dumps(printed))
+"""
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e-?\d+)?")
 POINTS, SHARE = 5.0, 0.3
@@ -48,19 +59,20 @@ def outputs(text: str) -> list[tuple[Block, Block]]:
 
 
 def run(codes: list[str]) -> list[str]:
-  """What blocks of one page print, run one after the other in one namespace and an empty folder."""
-  namespace: dict[str, Any] = {"__name__": "__main__"}
-  printed, before = [], pathlib.Path.cwd()
+  """What blocks of one page print, run one after the other in a process and a folder of their own.
+
+  Raises:
+    RuntimeError: a block failed; the message ends with its error.
+  """
   with tempfile.TemporaryDirectory() as folder:
-    os.chdir(folder)
-    try:
-      for code in codes:
-        with contextlib.redirect_stdout(io.StringIO()) as stream:
-          exec(compile(code, "<page>", "exec"), namespace)
-        printed.append(stream.getvalue())
-    finally:
-      os.chdir(before)
-  return printed
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+      [sys.executable, "-W", "ignore", "-c", RUNNER], cwd=folder, env=environment,
+      input=json.dumps(codes), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+  if done.returncode:
+    raise RuntimeError(done.stderr[-2000:])
+  return list(json.loads(done.stdout))
 
 
 def printed_by(text: str) -> list[tuple[Block, str]]:
