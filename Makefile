@@ -5,13 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks docs
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test docs lint format install clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
 
 test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check $(SOURCES)
@@ -35,6 +38,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,docs]'
 	touch $@ $(VENV)/.installed
 
 clean:
