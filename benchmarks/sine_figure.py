@@ -7,7 +7,6 @@ each method takes for typical over one period of it.
 from collections.abc import Callable
 import pathlib
 
-from absl import flags
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -23,9 +22,7 @@ LIMITS = (-3.6, 3.6, -1.7, 1.7)  # where the data span [-6.3, 6.3] and [-1, 1]
 POINTS = 120
 TYPICAL, ANOMALOUS, BOUNDARY, DATA = "#8fbfe8", "#f6ddd8", "#1f4e79", "#111111"
 
-_OUTPUT = flags.DEFINE_string(
-  "output", str(pathlib.Path(__file__).parent / "results" / "figure5.png"), "PNG file."
-)
+PATH = pathlib.Path(__file__).parent / "results" / "figure5.png"
 
 
 def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Figure:
@@ -40,7 +37,7 @@ def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Fi
   scorers = {"DROCC": score}
   for name in ("OC-SVM", "isolation forest"):
     scorers[name] = BASELINES[name](0).fit(x_train).score
-  drawn = Figure(figsize=(11.0, 2.75), layout="constrained")
+  drawn = Figure(figsize=(9.0, 3.1), layout="constrained")
   xs, ys = np.linspace(*LIMITS[:2], 720), np.linspace(*LIMITS[2:], 340)
   grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
   inside = x_train[np.abs(x_train[:, 0]) < LIMITS[1]]
@@ -50,7 +47,7 @@ def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Fi
     typical = each(grid).reshape(len(ys), len(xs)) <= np.quantile(each(x_train), 0.95)
     axes.contourf(xs, ys, typical, levels=[-0.5, 0.5, 1.5], colors=[ANOMALOUS, TYPICAL])
     axes.contour(xs, ys, typical, levels=[0.5], colors=[BOUNDARY], linewidths=1.0)
-    axes.scatter(points[:, 0], points[:, 1], s=2.5, color=DATA, linewidths=0, zorder=3)
+    axes.scatter(points[:, 0], points[:, 1], s=3.5, color=DATA, linewidths=0, zorder=3)
     axes.set_title(name, fontsize=11)
   drawn.legend(
     handles=[
@@ -69,9 +66,8 @@ def main() -> None:
   config = drocc_sine.get_config()
   splits = data.load(config.data)
   trajectory = protocol.train(config, splits.x_train, splits.x_train[:1], points=1)
-  path = pathlib.Path(_OUTPUT.value)
-  figure(trajectory.score, splits.x_train).savefig(path, dpi=144)
-  print(f"figure: {path}")
+  figure(trajectory.score, splits.x_train).savefig(PATH, dpi=144)
+  print(f"figure: {PATH}")
 
 
 if __name__ == "__main__":
