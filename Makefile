@@ -14,6 +14,7 @@ test: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 docs: $(VENV)/.installed-docs
+	$(RUN) -m pytest --quiet tests/test_docs.py
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
@@ -41,8 +42,8 @@ $(VENV)/.installed-dev: requirements.txt pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,docs]'
-	touch $@ $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,dev,docs]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

@@ -1,6 +1,7 @@
 """Docstrings of the libraries as Markdown: formulas of reStructuredText become blocks and code."""
 
 import re
+import textwrap
 
 import griffe
 
@@ -9,22 +10,26 @@ BLOCK = re.compile(
 )
 
 
+LITERAL = re.compile(r"::\n\n(?P<body>(?: +.*\n|\n)+)")
+
+
 def as_markdown(text: str) -> str:
   """A docstring without its directives and roles.
 
-  ``.. math::`` becomes a block of text, ``:math:`` code; and where ``::`` introduces what is
-  indented, one colon is enough.
+  ``.. math::`` and what ``::`` introduces become blocks, ``:math:`` becomes code.
   """
 
-  def block(match: re.Match[str]) -> str:
+  def formula(match: re.Match[str]) -> str:
     indent = match["indent"]
     lines = [match["line"].strip(), *(line.strip() for line in match["rest"].splitlines())]
-    formula = "\n".join(indent + line for line in lines if line)
-    return f"{indent}```tex\n{formula}\n{indent}```\n\n"
+    body = "\n".join(indent + line for line in lines if line)
+    return f"{indent}```tex\n{body}\n{indent}```\n\n"
 
-  text = BLOCK.sub(block, text + "\n")
-  text = re.sub(r":math:`([^`]*)`", r"`\1`", text)
-  return re.sub(r"::(?=\n\n +\S)", ":", text).rstrip()
+  def literal(match: re.Match[str]) -> str:
+    return f":\n\n```text\n{textwrap.dedent(match['body']).strip()}\n```\n\n"
+
+  text = BLOCK.sub(formula, text + "\n")
+  return LITERAL.sub(literal, re.sub(r":math:`([^`]*)`", r"`\1`", text)).rstrip()
 
 
 class Formulas(griffe.Extension):
