@@ -5,6 +5,7 @@ cifar_lenet, lstm     an epoch of DROCC on a larger network against plain PyTorc
 fingerprint           what NeuralFP costs beside the network that it watches; also -fashion
 projection            DROCC-LF's against the released method
 scoring               rows per second, against isolation forest and PyTorch
+neighbours            seconds and bytes beside five nearest neighbours, over training records
 search, mobilenet     how close to the matrix-product rate; larger on an accelerator
 startup               from the command ``launch.score`` to its scores
 all                   each of them; with --output=FILE.json, one JSON, and a chart beside it
@@ -30,6 +31,7 @@ from benchmarks import (
   records,
   speed_figure,
   speed_fingerprint,
+  speed_neighbours,
   speed_networks,
   speed_projection,
   speed_scoring,
@@ -71,7 +73,7 @@ CASES = {
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
 MODULES: tuple[Any, ...] = (
-  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup,
+  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup, speed_neighbours,
 )  # fmt: skip
 ALL_CASES = sorted(
   [*CASES, *speed_projection.CASES, *(name for module in MODULES for name in module.CASES)]

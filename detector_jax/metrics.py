@@ -32,7 +32,12 @@ def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-  """P(anomaly scores above a typical record) + P(tie) / 2, in [0, 1]."""
+  """P(anomaly scores above a typical record) + P(tie) / 2, in [0, 1].
+
+  Examples:
+    >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.9])  # three pairs in order, one tied
+    0.875
+  """
   return float(sk.roc_auc_score(*checked(labels, scores)))
 
 
@@ -64,6 +69,13 @@ def fpr_at_tpr(
     scores: ``[n]``.
     tpr: in (0, 1].
     positive: "anomaly" or "normal".
+
+  Examples:
+    >>> labels, scores = [0, 0, 0, 0, 1, 1], [1.0, 2.0, 3.0, 5.0, 4.0, 6.0]
+    >>> fpr_at_tpr(labels, scores, tpr=1.0)  # the typical record that scores 5 is flagged, too
+    0.25
+    >>> fpr_at_tpr(labels, scores, tpr=1.0, positive="normal")
+    0.5
   """
   labels, scores = checked(labels, scores)
   if positive == "normal":
@@ -94,6 +106,10 @@ def recall_at_fpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> flo
   Returns:
     Recall in [0, 1], at the largest threshold that lets at most ``floor(fpr q)`` negatives score
     below it; a positive tied with the first negative that must not pass does not count.
+
+  Examples:
+    >>> recall_at_fpr([1.0, 2.0, 5.0], negative=[3.0, 4.0, 6.0, 7.0], fpr=0.25)  # 3 passes
+    0.6666666666666666
   """
   positive, negative = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
   if np.isnan(positive).any() or np.isnan(negative).any():

@@ -31,6 +31,11 @@ def contrast_normalised(x: Any) -> Any:
     x: ``[batch, ...]``, NumPy or JAX. A record without contrast (less than a 10,000th of its
       largest value) becomes next to zero.
 
+  Examples:
+    >>> x = np.array([[0.0, 2.0], [100.0, 104.0]])  # a dark record and a bright one
+    >>> contrast_normalised(x).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+
   References:
     Deep SVDD (Ruff et al., 2018), section 4.1: global contrast normalisation with the L1 norm.
   """
@@ -54,6 +59,11 @@ def robust_range(x: np.ndarray, trimmed: float = TRIMMED) -> tuple[np.ndarray, n
 
   Returns:
     Smallest and largest of the others, each ``[columns]``.
+
+  Examples:
+    >>> low, high = robust_range(np.append(np.arange(99.0), 1e6)[:, None])
+    >>> float(low[0]), float(high[0])
+    (3.0, 96.0)
   """
   x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
   n = len(x)
