@@ -64,7 +64,7 @@ def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Fi
 def main() -> None:
   """Trains and draws."""
   config = drocc_sine.get_config()
-  splits = data.load(config.data)
+  splits = config.data.load()
   trajectory = protocol.train(config, splits.x_train, splits.x_train[:1], points=1)
   figure(trajectory.score, splits.x_train).savefig(PATH, dpi=144)
   print(f"figure: {PATH}")
