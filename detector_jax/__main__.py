@@ -10,6 +10,7 @@ formats, in chunks.
 
 import argparse
 import csv
+import datetime
 import os
 import pathlib
 import sys
@@ -19,6 +20,7 @@ import numpy as np
 
 import detector_jax
 from detector_jax import artifact, table
+from detector_jax.schema import Column
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,12 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _info(folder: str) -> None:
   detector, described = detector_jax.load(folder), artifact.read_description(folder)
+  schema = detector.schema
   facts = detector.metadata
   rows: dict[str, Any] = {
     "method": facts.get("method", facts.get("estimator", {}).get("class", "unknown")),
     "trained on": facts.get("data", f"{facts.get('training_records', 'unknown')} records"),
     "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
     "columns": ", ".join(detector.feature_names or ()) or "without names",
+    **({f"column {c.name}": _described(c) for c in schema.columns} if schema else {}),
     "threshold": f"{detector.threshold:.6g}, anomalous above",
     "rate": detector.rate,
     "calibrated on": f"{detector.calibration.scores.size} held-out records",
@@ -63,9 +67,31 @@ def _info(folder: str) -> None:
     print(f"{name}: {value}")
 
 
+def _described(column: Column) -> str:
+  """One column of a schema in words."""
+  if column.kind == "drop":
+    return f"left out{f', {column.reason}' if column.reason else ''}"
+  if column.kind == "category":
+    known = ", ".join(column.categories[:5]) + (", ..." if len(column.categories) > 5 else "")
+    words = f"category of {len(column.categories)} ({known})"
+  elif column.kind in ("time", "elapsed"):
+    span = (column.low or 0.0, column.high or 0.0)
+    ends = [datetime.datetime.fromtimestamp(seconds, datetime.UTC) for seconds in span]
+    words = f"{column.kind} from {ends[0]:%Y-%m-%d %H:%M} to {ends[1]:%Y-%m-%d %H:%M}"
+  else:
+    words = f"{column.kind} from {column.low:g} to {column.high:g}"
+  return words + (f", {column.missing:.1%} missing" if column.missing else "")
+
+
 def _score(given: argparse.Namespace) -> None:
   detector = detector_jax.load(given.folder)
-  x = _read(given.records, detector.feature_names, given.header)
+  if detector.schema is None or given.records.lower().endswith(".npy"):
+    x: Any = _read(given.records, detector.feature_names, given.header)
+  else:
+    with open(given.records, newline="", encoding="utf-8-sig") as file:
+      x = list(csv.DictReader(file))
+    if not x:
+      raise ValueError(f"{given.records} holds no records.")
   scores = detector.score(x)
   calibrated = detector.calibration.scores.size > 0
   p_values = detector.calibration.p_value(scores) if calibrated else [None] * len(scores)

@@ -27,6 +27,7 @@ import numpy as np
 
 from detector_jax import atomic, processes
 from detector_jax.program import ExportedProgram, ProgramError, flatten
+from detector_jax.schema import Schema
 
 FORMAT = "detector_jax"
 VERSION = 2  # 1 has no input_offset; what needs none is written as 1
@@ -337,6 +338,10 @@ def _check_metadata(metadata: dict[str, Any], shape: Sequence[int]) -> None:
   named = metadata.get("report_names", {})
   if not isinstance(named, dict) or not all(map(_names, named.values())):
     raise ValueError("report_names of its metadata are no names")
+  if metadata.get("schema") is not None:
+    schema = Schema.from_json(metadata["schema"])
+    if schema.features != tuple(names or ()):
+      raise ValueError("the schema of its metadata gives other columns than its feature_names")
   constants = metadata.get("constants", [])
   fine = isinstance(constants, list) and all(
     _numbers(each, 3) and each[0] in range(shape[-1]) for each in constants

@@ -18,6 +18,7 @@ from detector_jax import artifact, batching, health, processes, splits, table
 from detector_jax.calibration import Calibration, stated
 from detector_jax.preprocessing import shifted
 from detector_jax.program import Program
+from detector_jax.schema import Schema
 
 
 @functools.lru_cache(maxsize=64)
@@ -153,6 +154,12 @@ class Detector:
     return tuple(names) if names else None
 
   @property
+  def schema(self) -> Schema | None:
+    """How a table of raw columns becomes records, None where training had numbers alone."""
+    columns = _read_facts(self.metadata_json).get("schema")
+    return Schema.from_json(columns) if columns else None
+
+  @property
   def calibration(self) -> Calibration:
     """Held-out scores, stated rate and threshold."""
     scores = np.asarray(self.arrays["calibration"])
@@ -192,7 +199,13 @@ class Detector:
     return scores
 
   def records(self, x: Any) -> np.ndarray:
-    """Records ``[n, ...]`` as numbers with columns in the order of training; see ``score``."""
+    """Records ``[n, ...]`` as numbers with columns in the order of training; see ``score``.
+
+    A table is encoded as its ``schema`` says, unless it names the encoded columns.
+    """
+    schema, names = self.schema, table.names_of(x)
+    if schema is not None and names is not None and not set(schema.features) <= set(names):
+      return schema.encode(x)
     return table.records(x, self.feature_names)
 
   def constants_changed(self, x: Any) -> np.ndarray | None:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from detector_jax import artifact, processes, table
+from detector_jax import artifact, processes, schema, table
 from detector_jax import detector as detector_lib
 
 
@@ -25,11 +25,13 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     offset_: ``decision_function = score_samples - offset_``.
     n_features_in_: number of features of ``[n, features]``; length of the first axis of a record
       with more axes.
+    schema_: how columns of a table become numbers, where ``columns`` asks for one.
     feature_names_in_: names of the columns, where ``fit`` saw some. Records with names are then
       matched by name, in any order, after ``load`` too.
   """
 
   detector_: detector_lib.Detector
+  schema_: schema.Schema | None = None
 
   def score_samples(self, X: Any) -> np.ndarray:
     """Typicality of records ``[n, ...]``; higher = more typical; float64 ``[n]``.
@@ -104,7 +106,11 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
   def _set_detector(self, detector: detector_lib.Detector) -> None:
     self.detector_ = detector
     self.n_features_in_ = detector.input_shape[0]
-    if (names := detector.feature_names) is not None:
+    self.schema_, names = detector.schema, detector.feature_names
+    if self.schema_ is not None:
+      names = self.schema_.wanted
+      self.n_features_in_ = len(names)
+    if names is not None:
       self.feature_names_in_ = np.asarray(names, object)
 
   def _facts(self) -> dict[str, Any]:
@@ -114,13 +120,22 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     return {"class": type(self).__name__, "params": known}
 
   def _names(self) -> tuple[str, ...] | None:
-    """Names of the training columns, None where they had none."""
+    """Names of the training columns, encoded ones of a schema, None where they had none."""
+    if self.schema_ is not None:
+      return self.schema_.features
     names = getattr(self, "feature_names_in_", None)
     return None if names is None else tuple(names.tolist())
 
   def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
     """Checks records, with the column of a bad value named; float64 or float32 ``[n, ...]``."""
     processes.claim()
+    if reset:
+      kinds = getattr(self, "columns", None)
+      self.schema_ = None if kinds is None else schema.learn(X, schema.checked_kinds(kinds))
+    if self.schema_ is not None:
+      x = self.schema_.encode(X)
+      table.check_finite(x, self.schema_.features)
+      return x
     least = 2 if reset else 1
     names = table.names_of(X)
     if names is None or (not reset and self._names() is None):

@@ -41,6 +41,9 @@ class DROCC(DetectorEstimator, Training):
       ``(init, apply)`` or the class of an NNX module, see ``registry.as_network``; "auto": an
       MLP for ``[n, features]`` and for grey images of at most 64 x 64, an LSTM for
       ``[n, time, channels]``, a LeNet for others ``[n, height, width, channels]``.
+    columns: "auto" learns a schema of a table with columns of text, dates, booleans or missing
+      cells, see ``detector_jax.schema``; ``{"zip": "category", "id": "drop"}`` does so and sets the
+      kinds of some. None takes numbers alone.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.
@@ -92,6 +95,7 @@ class DROCC(DetectorEstimator, Training):
   project_every: int = drocc.Config.project_every
   noise_scale: float | str = 1.0
   network: Any = "auto"
+  columns: Any = None
   epochs: Any = "auto"
   optimizer: str = drocc.Config.optimizer
   learning_rate: float = drocc.Config.learning_rate
@@ -152,6 +156,7 @@ class DROCC(DetectorEstimator, Training):
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
       "feature_names": names,
+      "schema": None if self.schema_ is None else self.schema_.to_json(),
     }
     self._set_detector(
       recipe.build_detector(

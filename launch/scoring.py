@@ -12,6 +12,7 @@ import numpy as np
 
 import detector_jax
 from launch.data.formats import DataError
+from launch.data.mixed import read_mixed_pieces
 from launch.data.pieces import Piece, unfit
 from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
 from launch.reporting import progress
@@ -76,7 +77,11 @@ def score_input(
   """
   _check_apart(source, output)
   size = rows_per_chunk(detector, chunk_size)
-  pieces = read_pieces(source, label, detector.feature_names, size, header)
+  schema = detector.schema
+  if schema is None:
+    pieces = read_pieces(source, label, detector.feature_names, size, header)
+  else:
+    pieces = read_mixed_pieces(source, schema, size)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:

@@ -351,6 +351,7 @@ def _export(
     "calibration_records": len(experiment.x_calibration),
     "negatives": 0 if prepared.data.negatives is None else int(prepared.data.negatives.num_rows),
     "feature_names": experiment.splits.feature_names,
+    "schema": None if experiment.splits.schema is None else experiment.splits.schema.to_json(),
     "sweep": {
       "member": best.number,
       "members": len(records),

@@ -19,6 +19,7 @@ from launch.data.formats import (
   damage_named,
   place,
 )
+from launch.data.mixed import load_mixed
 from launch.data.source import Source
 from launch.data.splits import Splits
 
@@ -41,6 +42,9 @@ class Files(Source):
       training and calibration. Empty: none; equal records never are.
     header: whether a .csv begins with names: "yes", "no", or "auto", which takes a first line of
       numbers alone for a record unless they are 0, 1, 2, ..., and says so.
+    columns: "auto" learns a schema of a .csv or .parquet whose columns hold text, dates, booleans
+      or missing cells, see ``detector_jax.schema``; "zip:category,id:drop" does so and sets the
+      kinds of some. Empty: numbers alone.
   """
 
   names: ClassVar[tuple[str, ...]] = ("files",)
@@ -51,6 +55,7 @@ class Files(Source):
   label: str = ""
   group: str = ""
   header: str = "auto"
+  columns: str = ""
 
   @property
   def is_tested(self) -> bool:
@@ -65,6 +70,8 @@ class Files(Source):
     """
     if not self.train:
       raise DataError("The data set 'files' needs a file to train on: set train.")
+    if self.columns:
+      return load_mixed(self.train, self.test, self.label, self.group, self.columns)
     return load_files(
       self.train, self.test or None, self.label or None,
       group=self.group or None, header=self.header,
@@ -183,7 +190,7 @@ def _check_records(path: pathlib.Path, table: Table) -> None:
     where = f"column {table.names[rest[0]]!r}" if table.names else f"place {rest}"
     raise DataError(
       f"{path} holds {value} in {where}, {place(path, table, row)} ({int(wrong.sum())} such values "
-      "in all); impute or remove them."
+      "in all); impute or remove them, or give --config.data.columns=auto, which fills them."
     )
 
 

@@ -183,7 +183,7 @@ def check_numeric(path: pathlib.Path, schema: pa.Schema, names: Sequence[str]) -
     if not any(check(kind) for check in checks):
       raise DataError(
         f"Column {name!r} of {path} holds {kind}; encode it as numbers (labels as 0 typical, 1 "
-        "anomalous) or remove it."
+        "anomalous) or remove it, or give --config.data.columns=auto."
       )
 
 
@@ -254,7 +254,8 @@ def _explain(path: pathlib.Path, names: list[str], named: bool, numeric: list[in
       if i in numeric and not is_number(field):
         raise DataError(
           f"Column {name!r} of {path} holds text, {field[:40]!r} in line {line}; encode it as "
-          "numbers (labels as 0 typical, 1 anomalous) or remove it."
+          "numbers (labels as 0 typical, 1 anomalous) or remove it, or give "
+          "--config.data.columns=auto."
         )
   if number < named:
     raise DataError(f"{path} holds no records.")

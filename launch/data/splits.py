@@ -5,6 +5,8 @@ import dataclasses
 
 import numpy as np
 
+from detector_jax.schema import Schema
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Labelled:
@@ -51,6 +53,7 @@ class Splits:
       tests, or None.
     groups: ``[n]`` labels of what each training record belongs to (a patient, a machine): records
       of one group are never divided into training and calibration. Or None.
+    schema: how a table of raw columns became these records, or None.
 
   Raises:
     ValueError: nothing to train on, or shapes that do not belong together.
@@ -68,6 +71,7 @@ class Splits:
   negatives: np.ndarray | None = None
   validation: Labelled | None = None
   groups: np.ndarray | None = None
+  schema: Schema | None = None
 
   def __post_init__(self) -> None:
     if not len(self.x_train):

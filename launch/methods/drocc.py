@@ -114,6 +114,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     "calibration_records": len(x_held_out),
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names,
+    "schema": None if splits.schema is None else splits.schema.to_json(),
   }
   detector = recipe.build_detector(
     prepared.network,

@@ -1,0 +1,189 @@
+"""Tables of text, dates and missing cells: from a file to scores, the same ones everywhere."""
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import detector_jax
+from drocc_jax import DROCC
+from drocc_jax.registry import NetworkConfig
+from launch import evaluation, run, scoring
+from launch.data import DataError, Files, mixed
+from launch.methods.drocc import Config
+
+N = 200
+
+
+def payments(n: int, seed: int) -> pd.DataFrame:
+  rng = np.random.default_rng(seed)
+  frame = pd.DataFrame({
+    "id": [f"tx{seed}{row}" for row in range(n)],
+    "at": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.uniform(0, 900, n), unit="h"),
+    "channel": rng.choice(["pos", "web", "atm"], n, p=[0.6, 0.3, 0.1]),
+    "zip": rng.choice(["00120", "00450", "10115"], n),
+    "present": rng.random(n) < 0.7,
+    "amount": np.exp(rng.normal(3.0, 1.0, n)).round(2),
+    "age": np.where(rng.random(n) < 0.2, np.nan, rng.normal(40.0, 9.0, n).round(1)),
+  })  # fmt: skip
+  frame["at"] = frame["at"].dt.round("s").dt.strftime("%Y-%m-%d %H:%M:%S")
+  return frame
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A run on a CSV, evaluated, and the tables that went in."""
+  folder = tmp_path_factory.mktemp("mixed")
+  train, test = payments(N, 0), payments(60, 1)
+  test.loc[40:, "amount"] = 1e5
+  train.to_csv(folder / "train.csv", index=False)
+  test.assign(fraud=["no"] * 40 + ["yes"] * 20).to_csv(folder / "test.csv", index=False)
+  source = Files(
+    train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="fraud",
+    columns="zip:category",
+  )  # fmt: skip
+  config = Config(data=source, network=NetworkConfig("mlp", (8,)), epochs=4, checkpoints=1)
+  run.train(config, folder / "run")
+  result = evaluation.evaluate(folder / "run")
+  return folder, test, result
+
+
+def test_a_file_as_it_comes_becomes_a_detector(trained):
+  folder, _, result = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  kinds = {column.name: column.kind for column in detector.schema.columns}
+  assert kinds == {
+    "id": "drop", "at": "time", "channel": "category", "zip": "category", "present": "boolean",
+    "amount": "number", "age": "number",
+  }  # fmt: skip
+  assert "zip=00120" in detector.feature_names
+  assert "age missing" in detector.feature_names
+  assert result["labels"] == {"typical": 40, "anomalous": 20}
+  assert result["metrics"]["auroc"] > 0.9
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_a_file_scores_as_its_table_does(trained, tmp_path, ending):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  table = test[test.columns[::-1]].assign(more="?")
+  path, output = tmp_path / f"new{ending}", tmp_path / "scores.csv"
+  table.to_csv(path, index=False) if ending == ".csv" else table.to_parquet(path)
+  tally = scoring.score_input(detector, str(path), output)
+  assert (tally.rows, tally.bad) == (60, 0)
+  got = pd.read_csv(output)["score"].to_numpy()
+  np.testing.assert_array_equal(got.astype(np.float32), detector.score(test))
+
+
+def test_standard_input_scores_as_a_file_does(trained, tmp_path, monkeypatch):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  raw = io.BytesIO(test.to_csv(index=False).encode())
+  monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw))
+  scoring.score_input(detector, "-", tmp_path / "scores.csv")
+  got = pd.read_csv(tmp_path / "scores.csv")["score"].to_numpy()
+  np.testing.assert_array_equal(got.astype(np.float32), detector.score(test))
+
+
+def test_the_core_package_scores_the_same_file(trained, tmp_path, capsys):
+  from detector_jax.__main__ import main
+
+  folder, test, _ = trained
+  test.to_csv(tmp_path / "new.csv", index=False)
+  assert main(["score", str(folder / "run" / "detector"), str(tmp_path / "new.csv")]) == 0
+  rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+  want = detector_jax.load(folder / "run" / "detector").score(test)
+  np.testing.assert_allclose([float(row["score"]) for row in rows], want, rtol=1e-6)
+  assert main(["info", str(folder / "run" / "detector")]) == 0
+  told = capsys.readouterr().out
+  assert "column id: left out, text, 200 different values" in told
+  assert "column channel: category of 3 (pos, web, atm)" in told
+  assert "column at: time from 2026-01-01" in told
+  assert "% missing" in told
+
+
+def test_bad_cells_are_named_or_left_without_a_score(trained, tmp_path):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  table = test.astype({"amount": object})
+  table.loc[3, "amount"], table.loc[7, "channel"] = "much", None
+  table.to_csv(tmp_path / "new.csv", index=False)
+  message = r"Row 3 of .*new\.csv holds 'much' in column 'amount', .*: it is a number; repair it"
+  with pytest.raises(DataError, match=message):
+    scoring.score_input(detector, str(tmp_path / "new.csv"), tmp_path / "scores.csv")
+  assert not (tmp_path / "scores.csv").exists()
+  source, output = str(tmp_path / "new.csv"), tmp_path / "scores.csv"
+  tally = scoring.score_input(detector, source, output, on_bad_row="nan")
+  assert (tally.rows, tally.bad) == (60, 2)
+  assert np.flatnonzero(pd.read_csv(output)["score"].isna()).tolist() == [3, 7]
+
+
+def test_an_estimator_learns_the_same(trained, tmp_path):
+  folder, test, _ = trained
+  train = pd.read_csv(folder / "train.csv", dtype={"zip": str})
+  model = DROCC(columns={"zip": "category"}, epochs=2, random_state=0).fit(train)
+  detector = detector_jax.load(folder / "run" / "detector")
+  assert model.schema_ == detector.schema
+  assert model.feature_names_in_.tolist() == list(model.schema_.wanted)
+  model.save(tmp_path / "detector")
+  again = DROCC.load(tmp_path / "detector")
+  assert again.get_params()["columns"] == {"zip": "category"}
+  np.testing.assert_array_equal(again.score_samples(test), model.score_samples(test))
+  frame = test.assign(channel="phone")
+  assert (model.detector_.constants_changed(frame).sum(axis=1) >= 1).all()
+
+
+def test_encoded_records_score_as_raw_ones_do(trained):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  x = detector.schema.encode(test)
+  want = detector.score(test)
+  np.testing.assert_array_equal(detector.score(x), want)
+  np.testing.assert_array_equal(
+    detector.score(pd.DataFrame(x, columns=detector.feature_names)), want
+  )
+
+
+@pytest.mark.parametrize(
+  ("content", "settings", "message"),
+  [
+    ("a,b\n1,red\n", {"columns": "b:hue"}, "data.columns must be auto, or NAME:KIND"),
+    ("a,b\n1,red\n", {"columns": "c:drop"}, r"x\.csv: There is no column 'c'"),
+    (
+      "a,b\n" + "1,2\n" * 30 + "1,x\n",
+      {"columns": "auto"},
+      "'b' holds 'x' in record 30 where near",
+    ),
+    ("a,a\n1,2\n", {"columns": "auto"}, "two columns named 'a'"),
+    ("a,y\n1,2\n", {"columns": "auto", "label": "y"}, "Label 'y' of .* is '2' in record 0"),
+    ("a,y\n1,1\n", {"columns": "auto", "label": "y"}, "All 1 records of .* are labelled 1"),
+    ("a,b\n", {"columns": "auto"}, "holds no records"),
+    ("a,b\n1,red\n", {}, "'b' .* holds text, 'red' in line 2; .* --config.data.columns=auto"),
+    ("a,b\n1,2\n1,\n", {}, "holds NaN or nothing .*--config.data.columns=auto, which fills"),
+  ],
+)
+def test_what_cannot_be_used_is_one_sentence(tmp_path, content, settings, message):
+  (tmp_path / "x.csv").write_text(content)
+  with pytest.raises(DataError, match=message):
+    Files(train=str(tmp_path / "x.csv"), **settings).load()
+
+
+def test_labelled_rows_and_groups_of_a_mixed_table(tmp_path):
+  content = "kind,size,bad,who\n" + "a,1,false,x\nb,,false,y\na,,True,z\n" * 4
+  (tmp_path / "x.csv").write_text(content)
+  got = Files(train=str(tmp_path / "x.csv"), label="bad", group="who", columns="auto").load()
+  assert (got.x_train.shape, got.negatives.shape) == ((8, 5), (4, 5))
+  np.testing.assert_array_equal(got.negatives[0], [1.0, 0.0, 0.0, 1.0, 1.0])
+  assert got.groups.tolist() == ["x", "y"] * 4
+  assert json.loads(json.dumps(got.schema.to_json()))[0]["categories"] == ["a", "b"]
+
+
+def test_codes_with_zeros_in_front_stay_what_they_are_where_they_are_categories(tmp_path):
+  (tmp_path / "x.csv").write_text("zip\n" + "007\n7\n007\n" * 3)
+  got = Files(train=str(tmp_path / "x.csv"), columns="zip:category").load()
+  assert got.schema.columns[0].categories == ("007", "7")
+  assert mixed.kinds_of("zip:category, id:drop") == {"zip": "category", "id": "drop"}
