@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks import protocol
 from benchmarks.baselines import BASELINES
 from configs import drocc_sine
-from launch import data
 from launch import flags as common
 
 LIMITS = (-3.6, 3.6, -1.7, 1.7)  # where the data span [-6.3, 6.3] and [-1, 1]
@@ -64,7 +63,7 @@ def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Fi
 def main() -> None:
   """Trains and draws."""
   config = drocc_sine.get_config()
-  splits = data.load(config.data)
+  splits = config.data.load()
   trajectory = protocol.train(config, splits.x_train, splits.x_train[:1], points=1)
   figure(trajectory.score, splits.x_train).savefig(PATH, dpi=144)
   print(f"figure: {PATH}")

@@ -13,7 +13,6 @@ from benchmarks.baselines import generative
 from benchmarks.records import TableRecord
 from configs import drocc_sine, drocc_sphere
 from detector_jax import metrics
-from launch import data
 from launch.methods.drocc import Config
 from launch.reporting import figures
 
@@ -68,7 +67,7 @@ def _measure(
   results: dict[tuple[float, str], dict[str, list[float]]] = {}
   trained = None
   for seed in range(seeds):
-    splits = [data.load(make(value, seed).data) for value in values]
+    splits = [make(value, seed).data.load() for value in values]
     x_train = splits[0].x_train
     tests = [split.labelled_test() for split in splits]
     x_tests = [x for x, _ in tests]

@@ -95,18 +95,6 @@ def f1_at_true_ratio(labels: np.ndarray, scores: np.ndarray) -> float:
   return float(sk.f1_score(labels, scores >= threshold))
 
 
-def f1_drocc_released(labels: np.ndarray, scores: np.ndarray) -> float:
-  """F1 of the typical class at the 20th percentile of normality, as the DROCC code computes it.
-
-  On a balanced test set it can only lie between 6/13 = 0.462 (inverted) and 10/13 = 0.769
-  (perfect), and a random score gets 8/13 = 0.615; the percentile's rounding moves each by up to
-  1/n (0.463 on the 93 + 93 records of Thyroid). Read AUROC beside it.
-  """
-  labels, scores = checked(labels, scores)
-  normality = -scores
-  return float(sk.f1_score(1 - labels, normality >= np.percentile(normality, 20)))
-
-
 def recall_at_fpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> float:
   """Share of positives kept while at most a share ``fpr`` of all negatives passes.
 
@@ -144,7 +132,6 @@ def summary(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     "fpr_at_95tpr_anomaly_positive": fpr_at_tpr(labels, scores, 0.95, "anomaly"),
     "fpr_at_95tpr_normal_positive": fpr_at_tpr(labels, scores, 0.95, "normal"),
     "f1_at_true_ratio": f1_at_true_ratio(labels, scores),
-    "f1_drocc_released": f1_drocc_released(labels, scores),
     "recall_at_3fpr": recall_at_fpr(typical, anomalous, 0.03),
     "recall_at_5fpr": recall_at_fpr(typical, anomalous, 0.05),
   }

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import health
+from detector_jax import batching, health
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +226,12 @@ class Standardizer:
     """Raw records ``[n, ...]`` less the offset, as float32: what ``__call__`` takes."""
     return shifted(x, self.offset)
 
+  def transform(self, x: np.ndarray) -> np.ndarray:
+    """Preprocesses raw records ``[n, ...]`` batch by batch, to NumPy float32 ``[n, ...]``."""
+    x = self.shifted(x)
+    rows_at_once = int(np.clip(2**21 // x[0].size, 16, 1024))
+    return batching.in_batches(lambda rows: _apply(self, rows), x, rows_at_once)
+
   def __call__(self, x: jax.Array) -> jax.Array:
     """Standardises records.
 
@@ -302,3 +308,8 @@ class Identity:
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns ``x`` ``[batch, ...]``."""
     return x
+
+
+@jax.jit
+def _apply(preprocessing: Standardizer, x: jax.Array) -> jax.Array:
+  return preprocessing(x)

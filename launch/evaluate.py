@@ -27,6 +27,7 @@ def main() -> None:
       table.add_row(title, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
   console = Console()
   console.print(table)
+  print(evaluated.conclusion(result))
   print(f"stated:  {result['decision']['stated']}")
   if note := evaluated.note(result):
     print(f"note:    {note}")

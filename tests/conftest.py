@@ -14,6 +14,13 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Marks every test of faults and notebooks as slow."""
+  for item in items:
+    if item.path.parent.name in {"faults", "notebooks"}:
+      item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
   return np.random.default_rng(0)

@@ -8,6 +8,8 @@ import zipfile
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LIBRARIES = {"detector_jax", "drocc_jax", "fingerprint_jax"}
 USED = """

@@ -55,6 +55,7 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   splits, scores, detector = evaluated.splits, evaluated.scores, evaluated.detector
   _, labels = splits.labelled_test()
   page = report.Report(f"{detector.metadata['method']} on {splits.description}", workdir)
+  page.conclusion(conclusion(evaluated.result))
   _facts(page, evaluated)
   _metrics(page, evaluated.result)
   _sources(page, evaluated.result)
@@ -64,7 +65,7 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
   if evaluated.result["metrics"]:
     _ranking(page, evaluated, labels)
-  if detector.metadata.get("layers"):
+  if layers.names_of(detector):
     layers.add(page, splits, scores, detector)
   extremes.add(page, splits, scores, detector)
   _curves(page, workdir)
@@ -162,6 +163,45 @@ def note(result: Mapping[str, Any]) -> str:
     ("typical", "anomalous") if result["labels"]["typical"] else ("anomalous", "typical")
   )
   return f"All test records are {kind}: AUROC and the other ranking metrics need {other} ones, too."
+
+
+def conclusion(result: Mapping[str, Any]) -> str:
+  """One sentence of what the detector is worth on the test set.
+
+  A rate of false alarms is compared with the stated one where its interval excludes that.
+
+  Args:
+    result: what ``metrics.json`` holds.
+  """
+  decision, stated = result["decision"], result["decision"]["stated_fpr"]
+  if "realised_fpr" not in decision:
+    return (
+      f"Finds {_share(decision['recall'])} of the anomalies; at how many false alarms is unknown, "
+      "because the test set has no typical records."
+    )
+  alarms = _share(decision["realised_fpr"])
+  low, high = result["intervals"]["decision"]["realised_fpr"]
+  against = ""
+  if stated is not None and not low <= stated <= high:
+    against = f", {'more' if stated < low else 'fewer'} than the {_share(stated)} stated"
+  if "recall" not in decision:
+    return (
+      f"Flags {alarms} of the typical records{against}; how many anomalies it finds is unknown, "
+      "because the test set has none."
+    )
+  return f"Finds {_share(decision['recall'])} of the anomalies at {alarms} false alarms{against}."
+
+
+def _share(value: float) -> str:
+  """In per cent: whole numbers between 10 and 90, tenths outside, ends only where they are met."""
+  percent = 100.0 * value
+  if 10.0 <= percent <= 90.0:
+    return f"{percent:.0f} %"
+  if 0.0 < percent < 0.05:
+    return "under 0.1 %"
+  if 99.95 <= percent < 100.0:
+    return "over 99.9 %"
+  return f"{round(percent, 1):g} %"
 
 
 def _interval(ends: list[float]) -> str:

@@ -236,7 +236,7 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: 
     title: above the sheet.
   """
   columns = max(len(images) for _, images, _ in rows)
-  figure = Figure(figsize=(0.72 * columns + 1.2, 0.92 * len(rows) + 0.4), layout="constrained")
+  figure = Figure(figsize=(0.76 * columns + 1.2, 0.98 * len(rows) + 0.4), layout="constrained")
   figure.suptitle(title, fontsize=10)
   grid = figure.subplots(len(rows), columns, squeeze=False)
   for (name, images, captions), line in zip(rows, grid, strict=True):
@@ -246,7 +246,7 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: 
     line[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     for axes, image, caption in zip(line, images, captions, strict=False):
       axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, interpolation="nearest")
-      axes.set_xlabel(caption, fontsize=6, labelpad=1)
+      axes.set_xlabel(caption, fontsize=8, labelpad=1)
   return figure
 
 
@@ -267,7 +267,7 @@ def error_maps(
     captions: layer -> a caption per image.
   """
   columns = 1 + len(maps)
-  figure = Figure(figsize=(1.15 * columns + 1.2, 1.25 * len(images) + 0.3), layout="constrained")
+  figure = Figure(figsize=(1.15 * columns + 1.2, 1.4 * len(images) + 0.3), layout="constrained")
   grid = figure.subplots(len(images), columns, squeeze=False)
   extent = (-0.5, images.shape[2] - 0.5, images.shape[1] - 0.5, -0.5)
   for row, line in enumerate(grid):
@@ -284,7 +284,7 @@ def error_maps(
           red, cmap="Reds_r", vmin=1.0, vmax=3.0, alpha=0.85 * strength, extent=extent,
           interpolation="nearest",
         )  # fmt: skip
-        axes.set_xlabel(captions[layer][row], fontsize=6, labelpad=1)
+        axes.set_xlabel(captions[layer][row], fontsize=8, labelpad=1)
     line[0].set_ylabel(names[row], fontsize=8, rotation=0, ha="right", va="center")
   return figure
 

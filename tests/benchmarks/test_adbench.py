@@ -9,10 +9,7 @@ from benchmarks import adbench
 from benchmarks.ledger import Ledger
 from detector_jax import HealthError
 from launch.data import DataError
-
-
-def quiet(*_):
-  pass
+from tests.helpers import quiet
 
 
 @pytest.fixture

@@ -13,10 +13,7 @@ from benchmarks.ledger import Ledger
 from drocc_jax import networks
 from launch import data
 from launch.data import Splits
-
-
-def quiet(*_):
-  """No progress."""
+from tests.helpers import quiet
 
 
 class Slow:

@@ -14,13 +14,10 @@ from drocc_jax import networks, recipe
 from launch import data
 from launch.data.splits import Splits
 from launch.methods import drocc as methods
+from tests.helpers import quiet
 
 SHAPE = (8, 8, 3)
 TINY = images.Scale(40, 30, 2, 16, ascent=2, average_decay=0.5, points=2)
-
-
-def quiet(*_):
-  pass
 
 
 def pictures(config):

@@ -13,10 +13,7 @@ from benchmarks.ledger import Ledger
 from detector_jax import HealthError
 from launch import data
 from launch.data import Splits
-
-
-def quiet(*_):
-  """No progress."""
+from tests.helpers import quiet
 
 
 def test_rows_are_those_that_are_asked_for():

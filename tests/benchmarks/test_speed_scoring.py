@@ -38,6 +38,7 @@ def test_files_hold_the_same_records_whatever_their_format(tmp_path, monkeypatch
   assert got.shape == (20, speed_scoring.FEATURES)
 
 
+@pytest.mark.slow
 def test_a_file_is_scored_by_the_command(detector):
   facts = speed_scoring.score_file(detector, ".npy", 300)
   assert facts["rows"] == 300

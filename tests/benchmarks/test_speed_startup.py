@@ -20,6 +20,7 @@ def test_imports_of_top_level_packages_slowest_first():
   assert list(speed_startup.import_seconds(TOLD).items()) == [("jax", 0.7), ("numpy", 0.13)]
 
 
+@pytest.mark.slow
 def test_the_command_scores_its_records(tmp_path):
   command = speed_startup.score_command(tmp_path)
   told = speed_startup._run(command)
@@ -52,6 +53,7 @@ def test_each_side_has_its_cache_and_no_other(monkeypatch):
   assert all(len(each) == 2 for each in facts["seconds"].values())
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_named():
   with pytest.raises(RuntimeError, match=r"launch\.score failed.*must be given"):
     speed_startup._run([speed_startup.sys.executable, "-m", "launch.score"])

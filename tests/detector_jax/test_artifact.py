@@ -5,8 +5,6 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import jax.export
@@ -16,8 +14,7 @@ import pytest
 
 from detector_jax import ArtifactError, Detector, artifact, atomic, load, p_values
 from detector_jax.preprocessing import Identity
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import contents, python
 
 ELSEWHERE = """
 import sys
@@ -72,21 +69,14 @@ def sign(folder: pathlib.Path) -> None:
   (folder / "detector.json").write_text(json.dumps(description))
 
 
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
+@pytest.mark.slow
 def test_a_fresh_process_without_the_network_library_gets_the_same_numbers(
   detector, saved, thousand, tmp_path
 ):
   records = thousand
   np.save(f"{saved}-x.npy", records)
-  subprocess.run(
-    [sys.executable, "-W", "error", "-c", ELSEWHERE, str(saved), str(tmp_path / "result.npz")],
-    cwd=ROOT,
-    check=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-  )
+  done = python("-W", "error", "-c", ELSEWHERE, saved, tmp_path / "result.npz")
+  assert done.returncode == 0, done.stderr
   with np.load(tmp_path / "result.npz") as archive:
     got = dict(archive)
   # Another process may split a matrix product differently over its threads: the last bit moves.

@@ -81,6 +81,7 @@ with atomic.written_beside(pathlib.Path(sys.argv[1]), folder=True) as temporary:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_gone_after_the_next_save(tmp_path):
   put(tmp_path / "place", "old")
   subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "place")], check=False)

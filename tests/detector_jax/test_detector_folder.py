@@ -1,16 +1,12 @@
 """The folder's documentation: its lines are run, and it names every field."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
+import pytest
 
 from detector_jax import artifact
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT, python
 
 WITH_JAX_ALONE = """
 import sys
@@ -27,6 +23,7 @@ np.savez("result.npz", **result)
 """
 
 
+@pytest.mark.slow
 def test_the_documented_lines_score_with_jax_alone(detector, tmp_path):
   page = (ROOT / "docs" / "detector_folder.md").read_text()
   (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -34,12 +31,8 @@ def test_the_documented_lines_score_with_jax_alone(detector, tmp_path):
   thousand = np.random.default_rng(3).normal(2.0, 3.0, size=(1000, 3))
   detector.save(tmp_path / "detector")
   np.save(tmp_path / "records.npy", thousand)
-  subprocess.run(
-    [sys.executable, "-c", WITH_JAX_ALONE, lines],
-    cwd=tmp_path,
-    check=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-  )
+  done = python("-c", WITH_JAX_ALONE, lines, cwd=tmp_path)
+  assert done.returncode == 0, done.stderr
   with np.load(tmp_path / "result.npz") as archive:
     got = dict(archive)
   for n in (1, 7, 1000):

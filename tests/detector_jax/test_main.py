@@ -1,9 +1,6 @@
 """A detector folder from the shell, without the launcher."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 from pyarrow import csv as arrow_csv
@@ -12,8 +9,8 @@ import pytest
 from detector_jax import __main__ as main
 from detector_jax import load, table
 import detector_jax.version
+from tests.helpers import python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 ALONE = """
 import sys
 for name in ("flax", "optax", "sklearn", "pyarrow", "absl", "launch", "drocc_jax"):
@@ -30,17 +27,11 @@ def folder(detector, tmp_path_factory) -> pathlib.Path:
   return place
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, "-c", ALONE, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-    check=False, env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-  )  # fmt: skip
-
-
+@pytest.mark.slow
 def test_scores_of_a_file_without_anything_else(folder, records, tmp_path):
   turned = np.c_[records[:, [2, 0]], np.zeros(len(records)), records[:, 1]]
   np.savetxt(tmp_path / "x.csv", turned, delimiter=",", header="c,a,more,b", comments="")
-  told = run("score", folder, tmp_path / "x.csv")
+  told = python("-c", ALONE, "score", folder, tmp_path / "x.csv")
   assert told.returncode == 0, told.stderr
   got = np.genfromtxt(told.stdout.splitlines(), delimiter=",", names=True)
   detector = load(folder)

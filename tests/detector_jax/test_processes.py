@@ -1,18 +1,13 @@
 """A forked worker says at once that it cannot score; a spawned one scores."""
 
 import multiprocessing
-import os
-import pathlib
 import pickle
-import subprocess
-import sys
 
 import pytest
 
 import detector_jax
 from detector_jax import processes
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import python
 
 
 def scored(detector_or_folder, x):
@@ -21,6 +16,7 @@ def scored(detector_or_folder, x):
   return detector_or_folder.score(x).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_worker_refuses(detector, records, tmp_path):
@@ -63,6 +59,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pickle", "jax alone"])
 def test_whoever_used_jax_in_the_parent(how, detector, tmp_path):
   path = tmp_path / "detector"
@@ -70,8 +67,5 @@ def test_whoever_used_jax_in_the_parent(how, detector, tmp_path):
   if how == "pickle":
     path = tmp_path / "detector.pkl"
     path.write_bytes(pickle.dumps(detector_jax.load(tmp_path / "detector")))
-  done = subprocess.run(
-    [sys.executable, "-W", "ignore", "-c", ELSEWHERE, how, str(path)], cwd=ROOT, check=False,
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}, capture_output=True, text=True,
-  )  # fmt: skip
+  done = python("-W", "ignore", "-c", ELSEWHERE, how, path)
   assert done.returncode == 0, done.stderr

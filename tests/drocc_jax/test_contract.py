@@ -10,21 +10,11 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, networks
+from tests.helpers import QUICK, assert_trees_close, assert_trees_equal
 
 KEY = jax.random.key(7)
 ALGORITHMS = {"DROCC": drocc, "DROCC-OE": drocc_oe, "DROCC-LF": drocc_lf}
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 SETTINGS = {"radius": 1.0, "step_size": 0.2, "num_steps": 5, "learning_rate": 0.01}
-
-
-def assert_trees_close(got, want, **tolerance):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
-
-
-def assert_trees_equal(got, want):
-  assert_trees_close(got, want, rtol=0, atol=0)
 
 
 def data(tree):
@@ -191,3 +181,38 @@ def test_the_search_has_the_same_bits_on_four_devices(case):
   else:
     assert_trees_equal(got, negatives)
   assert_trees_close(got_info, info, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [drocc_oe, drocc_lf])
+def test_a_batch_without_negatives_is_refused(module, network, batch):
+  config = module.Config(**SETTINGS)
+  start = jax.eval_shape(
+    module.make_init(network, config.static()), config.hyper(), jnp.zeros((1, 3)), KEY
+  )
+  message = r"^DROCC-OE and DROCC-LF learn from given negatives; the batch has none\."
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(module.make_train_step(network, config.static()), start, batch, KEY)
+
+
+BAD = {
+  "radius": 0.0, "gamma": 0.99, "mu": -0.1, "nu": -0.1, "step_size": 0.0, "num_steps": -1,
+  "project_every": 0, "noise_scale": 0.0, "warmup_steps": -1, "optimizer": "rmsprop",
+  "momentum": 1.0, "learning_rate": 0.0, "schedule": "linear", "total_steps": -1,
+  "weight_decay": -1e-9, "average_decay": 1.0, "precision": "fp8", "solver": "newton",
+  "sigma_from": "input", "sigma_scale": "sum", "sigma_steps": -1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("algorithm", "name"),
+  [
+    (algorithm, field.name)
+    for algorithm, module in ALGORITHMS.items()
+    for field in dataclasses.fields(module.Config)
+  ],
+)
+def test_a_setting_out_of_its_range_is_named(algorithm, name):
+  config = ALGORITHMS[algorithm].Config()
+  config.validate()
+  with pytest.raises(ValueError, match=rf"^{name} must be .*, got {BAD[name]!r}\.$"):
+    dataclasses.replace(config, **{name: BAD[name]}).validate()

@@ -12,36 +12,15 @@ import pytest
 from detector_jax.batching import Batch
 from drocc_jax import drocc, losses, networks, update
 from drocc_jax.search import SearchInfo
+from tests.helpers import (
+  assert_trees_close,
+  assert_trees_equal,
+  gradient_of,
+  is_different,
+  with_hyper,
+)
 
 KEY = jax.random.key(7)
-
-
-def with_hyper(state, **values):
-  """``state`` with other traced hyper-parameters, of the same types."""
-  new = {
-    name: jnp.asarray(value, getattr(state.hyper, name).dtype) for name, value in values.items()
-  }
-  return dataclasses.replace(state, hyper=dataclasses.replace(state.hyper, **new))
-
-
-def assert_trees_close(got, want, **tolerance):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
-
-
-def assert_trees_equal(got, want):
-  assert_trees_close(got, want, rtol=0, atol=0)
-
-
-def is_different(a, b):
-  leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  return any((np.asarray(x) != np.asarray(y)).any() for x, y in leaves)
-
-
-def gradient_of(state):
-  """The gradient of the first step: Adam's first moment is a tenth of it."""
-  return jax.tree.map(lambda moment: 10.0 * moment, state.opt_state[0].mu)
 
 
 # The released code's step.
@@ -161,14 +140,6 @@ def test_noise_belongs_to_the_row_and_not_to_its_place(state, batch, find):
     assert (np.asarray(other[0]) != negatives).any(axis=1).all()
 
 
-def test_negatives_raise_the_loss_at_their_distance(state, batch, train_step, config):
-  info = drocc.means(train_step(state, batch, KEY)[1])
-  assert info["search_gain"] > 0
-  assert info["search_travel"] > 0
-  assert config.radius * (1 - 1e-5) <= info["distance"] <= 2 * config.radius * (1 + 1e-5)
-  assert set(info) == {field.name for field in dataclasses.fields(drocc.Info)}
-
-
 # A pure, compiled step.
 
 
@@ -189,32 +160,6 @@ def test_without_averaging_the_average_is_the_network(state, batch, train_step):
 
 
 # Settings.
-
-BAD = {
-  "average_decay": 1.0,
-  "radius": 0.0,
-  "gamma": 0.99,
-  "mu": -0.1,
-  "step_size": 0.0,
-  "num_steps": -1,
-  "project_every": 0,
-  "noise_scale": 0.0,
-  "warmup_steps": -1,
-  "optimizer": "rmsprop",
-  "momentum": 1.0,
-  "learning_rate": 0.0,
-  "schedule": "linear",
-  "total_steps": -1,
-  "weight_decay": -1e-9,
-  "precision": "float16",
-}
-
-
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(drocc.Config)])
-def test_a_setting_out_of_its_range_is_named(name, config):
-  drocc.Config().validate()
-  with pytest.raises(ValueError, match=rf"^{name} must be .*, got {BAD[name]!r}\.$"):
-    dataclasses.replace(config, **{name: BAD[name]}).validate()
 
 
 @pytest.mark.parametrize("name", ["radius", "gamma", "mu", "step_size", "learning_rate"])

@@ -11,9 +11,9 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_oe, networks
+from tests.helpers import QUICK, assert_trees_close, gradient_of, is_different, with_hyper
 
 KEY = jax.random.key(7)
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 GIVEN = np.random.default_rng(1).normal(1.0, 1.0, size=(4, 3)).astype(np.float32)
 
 
@@ -46,30 +46,6 @@ def start(network, oe_config):
 def step(network, oe_config):
   step = drocc_oe.make_train_step(network, oe_config.static())
   return jax.jit(step, compiler_options=QUICK)
-
-
-def with_hyper(state, **values):
-  """``state`` with other traced hyper-parameters, of the same types."""
-  new = {
-    name: jnp.asarray(value, getattr(state.hyper, name).dtype) for name, value in values.items()
-  }
-  return dataclasses.replace(state, hyper=dataclasses.replace(state.hyper, **new))
-
-
-def assert_trees_close(got, want, **tolerance):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
-
-
-def is_different(a, b):
-  leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  return any((np.asarray(x) != np.asarray(y)).any() for x, y in leaves)
-
-
-def gradient_of(state):
-  """The gradient of the first step: Adam's first moment is a tenth of it."""
-  return jax.tree.map(lambda moment: 10.0 * moment, state.opt_state[0].mu)
 
 
 @pytest.fixture(scope="module")
@@ -185,41 +161,7 @@ def test_batch_statistics_are_those_of_all_that_the_objective_sees(mixed, oe_con
   assert is_different(step(begin, mixed, KEY)[0].stats, warm.stats)
 
 
-def test_a_batch_without_negatives_is_refused(start, batch, network, oe_config):
-  step = drocc_oe.make_train_step(network, oe_config.static())
-  message = r"^DROCC-OE and DROCC-LF learn from given negatives; the batch has none\."
-  with pytest.raises(ValueError, match=message):
-    jax.eval_shape(step, start, batch, KEY)
-
-
 # Settings.
-
-BAD = {
-  "nu": -0.1,
-  "average_decay": 1.0,
-  "radius": 0.0,
-  "gamma": 0.99,
-  "mu": -0.1,
-  "step_size": 0.0,
-  "num_steps": -1,
-  "project_every": 0,
-  "noise_scale": 0.0,
-  "warmup_steps": -1,
-  "optimizer": "rmsprop",
-  "momentum": 1.0,
-  "learning_rate": 0.0,
-  "schedule": "linear",
-  "precision": "fp8",
-  "total_steps": -1,
-  "weight_decay": -1e-9,
-}
-
-
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(drocc_oe.Config)])
-def test_a_setting_out_of_its_range_is_named(name, oe_config):
-  oe_config.validate()
-  with pytest.raises(ValueError, match=rf"^{name} must be .*, got {BAD[name]!r}\.$"):
-    dataclasses.replace(oe_config, **{name: BAD[name]}).validate()
 
 
 def test_nan_is_no_weight(oe_config):

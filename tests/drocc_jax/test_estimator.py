@@ -1,10 +1,6 @@
 """DROCC with scikit-learn's face: conformance, the same bits, and what it refuses."""
 
-import os
-import pathlib
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from detector_jax import load, metrics
 from drocc_jax import DROCC, networks
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import python
 
 
 def make(**settings) -> DROCC:
@@ -104,16 +99,13 @@ np.savez(sys.argv[3], score=detector.score(x), p_value=detector.p_value(x))
 """
 
 
+@pytest.mark.slow
 def test_saved_it_scores_to_the_same_numbers_where_flax_is_not(fitted, x, tmp_path):
   fitted.save(tmp_path / "drocc")
   np.save(tmp_path / "x.npy", x)
   paths = [str(tmp_path / name) for name in ("drocc", "x.npy", "result.npz")]
-  subprocess.run(
-    [sys.executable, "-W", "error", "-c", ELSEWHERE, *paths],
-    cwd=ROOT,
-    check=True,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
-  )
+  done = python("-W", "error", "-c", ELSEWHERE, *paths)
+  assert done.returncode == 0, done.stderr
   with np.load(paths[-1]) as result:
     # Another process may split a matrix product differently over its threads: the last bit moves.
     np.testing.assert_allclose(result["score"], fitted.detector_.score(x), rtol=1e-6, atol=1e-6)

@@ -10,8 +10,8 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, mobilenet, networks
+from tests.helpers import QUICK, assert_trees_close
 
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 TINY = ((1, 8, 1, 1),)
 ALGORITHMS = {
   "DROCC": (drocc, 3),
@@ -151,17 +151,12 @@ def tiny():
   )
 
 
-def assert_close(got, want, **tolerance):
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, **tolerance)
-
-
 def test_padding_stays_out_of_every_statistic(tiny):
   mask = jnp.array([1.0] * 5 + [0.0] * 3)
   want, want_stats = tiny.train(tiny.params, tiny.stats, tiny.x, mask)
   got, got_stats = tiny.train(tiny.params, tiny.stats, tiny.x.at[5:].set(1e3), mask)
-  assert_close(got[:5], want[:5], rtol=0, atol=0)
-  assert_close(got_stats, want_stats, rtol=0, atol=0)
+  assert_trees_close(got[:5], want[:5], rtol=0, atol=0)
+  assert_trees_close(got_stats, want_stats, rtol=0, atol=0)
   all_in, _ = tiny.train(tiny.params, tiny.stats, tiny.x, jnp.ones(8))
   assert (np.abs(all_in[:5] - want[:5]) > 1e-4).any()
 
@@ -169,15 +164,15 @@ def test_padding_stays_out_of_every_statistic(tiny):
 def test_statistics_are_of_all_devices(tiny):
   mask = jnp.array([1.0] * 5 + [0.0] * 3)
   want = tiny.train(tiny.params, tiny.stats, tiny.x, mask)
-  forward = networks.as_forward(tiny.network.clone(axis_name="devices"))
-  spread = jax.vmap(forward.train, (None, None, 0, 0), axis_name="devices")
+  train = networks.in_training_form(networks.as_forward(tiny.network).train, "devices")
+  spread = jax.vmap(train, (None, None, 0, 0), axis_name="devices")
   got, stats = jax.jit(spread, compiler_options=QUICK)(
     tiny.params, tiny.stats, tiny.x.reshape(2, 4, 16, 16, 3), mask.reshape(2, 4)
   )
-  assert_close(got.reshape(8)[:5], want[0][:5], rtol=1e-4, atol=1e-5)
+  assert_trees_close(got.reshape(8)[:5], want[0][:5], rtol=1e-4, atol=1e-5)
   for place in range(2):
     one = jax.tree.map(lambda leaf, i=place: leaf[i], stats)
-    assert_close(one, want[1], rtol=1e-4, atol=1e-5)
+    assert_trees_close(one, want[1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_moves_running_statistics_a_tenth(tiny):
@@ -203,18 +198,17 @@ def test_the_form_for_loops_has_the_same_numbers(tiny):
   """Logits, batch statistics and gradients, of the same variables."""
   weights = jnp.arange(1.0, 1.0 + len(tiny.x))
 
-  def run(network):
-    forward = networks.as_forward(network)
+  forward = networks.as_forward(tiny.network)
 
-    def total(params, x):
-      logits, stats = forward.train(params, tiny.state.stats, x, jnp.ones(len(x)))
-      return jnp.sum(weights * logits), (logits, stats)
+  def total(params, x):
+    logits, stats = forward.train(params, tiny.state.stats, x, jnp.ones(len(x)))
+    return jnp.sum(weights * logits), (logits, stats)
 
-    return jax.jit(jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK)(
-      tiny.state.params, tiny.x
-    )
-
-  got, want = run(tiny.network.clone(looped=True)), run(tiny.network)
+  both = jax.grad(total, (0, 1), has_aux=True)
+  got, want = (
+    jax.jit(function, compiler_options=QUICK)(tiny.state.params, tiny.x)
+    for function in (networks.in_training_form(both), both)
+  )
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     scale = float(np.abs(theirs).max())
@@ -256,4 +250,4 @@ def test_every_algorithm_trains_it(tiny, steps, name):
   assert (means["search_travel"] > 0.1) == (num_steps > 0)
   assert (means["search_gain"] > 0) == (num_steps > 0)
   padded = dataclasses.replace(batch, inputs=batch.inputs.at[3].set(1e3))
-  assert_close(step(state, padded, jax.random.key(2)), (new, info), rtol=0, atol=0)
+  assert_trees_close(step(state, padded, jax.random.key(2)), (new, info), rtol=0, atol=0)

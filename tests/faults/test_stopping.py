@@ -18,10 +18,12 @@ import pytest
 from tensorboardX import event_file_writer
 
 from detector_jax import health
+from drocc_jax import registry
 from launch import checkpoints, locking, run, stages, stopping, workdirs
-from launch.data import DataConfig, DataError
+from launch.data import DataError, Files
 from launch.methods import drocc
 from launch.reporting import progress
+from tests.helpers import interrupted_at
 
 # Where a file is damaged, Orbax leaves coroutines behind that are collected at some later time.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -353,26 +355,16 @@ def test_data_that_go_missing_stop_it_and_it_goes_on_when_they_are_back(tmp_path
   assert scalars(tmp_path) == scalars(whole[0])
 
 
-def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, monkeypatch, rng):
+def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, rng):
   path, workdir = tmp_path / "x.npy", tmp_path / "run"
   x = rng.normal(size=(60, 3))
   np.save(path, x)
   config = drocc.Config(
-    data=DataConfig(name="files", train=str(path)), epochs=4, checkpoints=4, batch_size=16,
-    network=drocc.NetworkConfig("mlp", (4,)),
+    data=Files(train=str(path)), epochs=4, checkpoints=4, batch_size=16,
+    network=registry.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
-  check, calls = health.check_loss, []
-
-  def interrupted(values, step):
-    calls.append(step)
-    if len(calls) == 3:
-      raise KeyboardInterrupt
-    check(values, step)
-
-  monkeypatch.setattr(health, "check_loss", interrupted)
-  with pytest.raises(KeyboardInterrupt):
+  with interrupted_at(3, health, "check_loss"):
     run.train(config, workdir)
-  monkeypatch.setattr(health, "check_loss", check)
   saved = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
   path.unlink()
   with pytest.raises(DataError, match=r"There is no file .*x\.npy; check the name"):

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import taps, training
 from detector_jax.batching import Batch
-from fingerprint_jax import autoencoders, taps, train
+from fingerprint_jax import autoencoders, train
 from fingerprint_jax.fingerprint import Fingerprint
+from tests.helpers import assert_trees_close, assert_trees_equal
 
 CONFIG = train.Config(epochs=30, batch_size=50, learning_rate=1e-2)
 KEY = jax.random.key(5)
@@ -21,16 +22,6 @@ def batch_of(x, mask=None) -> Batch:
   mask = np.ones(len(x)) if mask is None else mask
   ones = jnp.ones(len(x))
   return Batch(jnp.asarray(x), ones, jnp.asarray(mask, jnp.float32), jnp.arange(len(x)))
-
-
-def assert_equal(got, want):
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_array_equal(a, b)
-
-
-def assert_close(got, want):
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +81,8 @@ def test_one_step_feeds_all_layers_and_is_traced_once(state, rows, step, traces)
   for name in info.losses:
     kernel = once.params[name]["encode"]["kernel"]
     assert (np.asarray(kernel) != before.params[name]["encode"]["kernel"]).any()
-  assert_equal(twice.frozen, before.frozen)
-  assert_equal(state, before)
+  assert_trees_equal(twice.frozen, before.frozen)
+  assert_trees_equal(state, before)
 
 
 def test_the_loss_is_the_mean_squared_residual_in_variances(state, rows, step, prints):
@@ -111,7 +102,7 @@ def test_a_layer_learns_the_same_alone(state, rows, step, prints, optimizer):
   params = {"out": state.params["out"]}
   single = train.State(state.step, params, optimizer.init(params), state.frozen)
   got, _ = jax.jit(train.make_train_step(alone, optimizer))(single, batch_of(rows[:50]), KEY)
-  assert_close(got.params["out"], together.params["out"])
+  assert_trees_close(got.params["out"], together.params["out"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("garbage", [0.0, 1e6, np.nan])
@@ -122,8 +113,8 @@ def test_masked_padding_changes_nothing(state, rows, step, garbage):
   got, info = step(state, batch_of(x, mask), KEY)
   x[30:] = rows[:20]
   want, want_info = step(state, batch_of(x, mask), KEY)
-  assert_equal(got.params, want.params)
-  assert_equal(info, want_info)
+  assert_trees_equal(got.params, want.params)
+  assert_trees_equal(info, want_info)
   assert float(info.losses["out"].count) == 30
 
 
@@ -132,16 +123,16 @@ def test_a_network_that_makes_nan_of_the_padding_trains(rows, optimizer):
   prints = Fingerprint(found, (autoencoders.DenseAutoencoder(8, 4),))
   frozen = {"network": None, "views": train.measure_views(prints, None, rows)}
   start = train.init(prints, frozen, optimizer, jax.random.key(0))
-  epochs = train.make_train_epochs(train.make_train_step(prints, optimizer), 64)
-  end, info = epochs(start, epoch_loop.to_device(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
+  epochs = training.compile_train_epochs(train.make_train_step(prints, optimizer), 64)
+  end, info = epochs(start, training.to_device(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
   assert np.isfinite(float(info.losses["unit"].value))
   squares = train.measure_residuals(prints, end.frozen, end.params, rows)["unit"]
   assert np.isfinite(squares).all()
 
 
 def test_losses_go_down_and_end_below_the_variance(prints, rows, step, state):
-  data = epoch_loop.to_device(rows)
-  epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
+  data = training.to_device(rows)
+  epochs = training.make_train_epochs_by_step(step, CONFIG.batch_size)
   middle, first = epochs(jax.tree.map(jnp.array, state), data, KEY, 0, 1)
   end, last = epochs(middle, data, KEY, 1, CONFIG.epochs)
   for name in prints.layers:
@@ -150,7 +141,7 @@ def test_losses_go_down_and_end_below_the_variance(prints, rows, step, state):
   squares = train.measure_residuals(prints, end.frozen, end.params, rows)
   for name in prints.layers:
     assert float(jnp.mean(squares[name])) == pytest.approx(float(last.losses[name].value), rel=0.2)
-  assert_equal(end.frozen, state.frozen)
+  assert_trees_equal(end.frozen, state.frozen)
 
 
 def test_the_variational_autoencoder_learns_with_its_penalty(rows, weights, prints, optimizer):
@@ -162,11 +153,11 @@ def test_the_variational_autoencoder_learns_with_its_penalty(rows, weights, prin
   one, info = step(start, batch_of(rows[:50]), KEY)
   other, _ = step(start, batch_of(rows[:50]), jax.random.key(9))
   assert float(info.penalty.value) > 0.0
-  assert_equal(one.params["out"], other.params["out"])
+  assert_trees_equal(one.params["out"], other.params["out"])
   drawn = [np.asarray(end.params["hidden"]["mean"]["kernel"]) for end in (one, other)]
   assert (drawn[0] != drawn[1]).any()
-  epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
-  _, last = epochs(start, epoch_loop.to_device(rows), KEY, 0, CONFIG.epochs)
+  epochs = training.make_train_epochs_by_step(step, CONFIG.batch_size)
+  _, last = epochs(start, training.to_device(rows), KEY, 0, CONFIG.epochs)
   assert float(last.losses["hidden"].value) < 0.7
   assert 0.0 < float(last.penalty.value) < 1.0
 

@@ -1,9 +1,7 @@
 """The commands as a user types them: exit codes, one-line errors, files whole or not at all."""
 
-import os
 import pathlib
 import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,16 +11,13 @@ import pytest
 import detector_jax
 from detector_jax.preprocessing import Identity
 from drocc_jax import DROCC
+from tests.helpers import python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess:
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  return subprocess.run(
-    [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True,
-    check=False,
-  )  # fmt: skip
+  return python("-m", *arguments)
 
 
 def error_of(result: subprocess.CompletedProcess) -> str:

@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop, health
+from detector_jax import health, training
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
 from fingerprint_jax import classifiers
 from fingerprint_jax import recipe as fingerprint_recipe
 from fingerprint_jax import train as fingerprint_train
 from launch import devices, run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.devices import Request
 from launch.methods import drocc as method
 from launch.methods import streamed
 from launch.reporting import progress
+from tests.helpers import arrays, assert_trees_close, interrupted_at
 
 KEY = jax.random.key(5)
 ROWS, BATCH = 53, 10  # shares of 3, 3, 3 and 1; the last batch of 3 leaves the fourth device none
@@ -27,12 +28,6 @@ SETTINGS = {"radius": 1.0, "step_size": 0.2, "num_steps": 3, "learning_rate": 0.
 
 def records(rows: int = ROWS, shape: tuple[int, ...] = (3,), seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).normal(size=(rows, *shape)).astype(np.float32)
-
-
-def assert_close(got, want, atol=1e-5):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize(
@@ -88,18 +83,18 @@ def test_streamed_training_refuses_several_devices(tmp_path):
 @functools.partial(jax.jit, static_argnums=2)
 def shares(data, position, count):
   """A batch, and what each of ``count`` devices gets of it, stacked."""
-  orders = epoch_loop.orders_of(KEY, jnp.asarray(2, jnp.int32), data)
+  orders = training.orders_of(KEY, jnp.asarray(2, jnp.int32), data)
 
   def share(_):
-    return epoch_loop.batch_at(data, orders, position, BATCH, "devices")
+    return training.batch_at(data, orders, position, BATCH, "devices")
 
   stacked = jax.vmap(share, axis_name="devices")(jnp.arange(count))
-  return epoch_loop.batch_at(data, orders, position, BATCH), stacked
+  return training.batch_at(data, orders, position, BATCH), stacked
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])
 def test_shares_of_a_batch_are_the_batch_in_order(count):
-  data = epoch_loop.to_device(records(), np.arange(ROWS), negatives=records(7, seed=1))
+  data = training.to_device(records(), np.arange(ROWS), negatives=records(7, seed=1))
   for position, rows in ((0, 10), (5, 3)):
     want, got = jax.device_get(shares(data, position, count))
     assert got.mask.shape == (count, -(-BATCH // count))
@@ -125,7 +120,7 @@ class Normed(nn.Module):
 @pytest.mark.parametrize("algorithm", [drocc_oe, drocc_lf])  # DROCC itself: the last test
 def test_four_devices_train_what_one_trains(algorithm):
   config = algorithm.Config(**SETTINGS, weight_decay=0.01, noise_scale=0.3)
-  data = epoch_loop.to_device(records() + 1, negatives=records(7, seed=1) + 2)
+  data = training.to_device(records() + 1, negatives=records(7, seed=1) + 2)
   program = fit.compile_program(Normed(), config.static(), BATCH, algorithm.ALGORITHM)
 
   def start():
@@ -139,8 +134,8 @@ def test_four_devices_train_what_one_trains(algorithm):
     state, info = devices.pmap_epochs(epochs)(start(), data, KEY, 0, 2)
   assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves((state, info)))
   got, got_info = jax.device_get((state, info))
-  assert_close(got, want)
-  assert_close(drocc.means(got_info), drocc.means(want_info))
+  assert_trees_close(got, want, rtol=1e-5, atol=1e-5)
+  assert_trees_close(drocc.means(got_info), drocc.means(want_info), rtol=1e-5, atol=1e-5)
   assert float(got_info.positive_loss.count) == ROWS  # neither padding nor a row twice
   assert (got.stats["batch_stats"]["MaskedBatchNorm_0"]["mean"] > 0.3).all()
 
@@ -155,7 +150,7 @@ def test_the_search_has_the_bits_of_one_device():
   def find(state, inputs, index):
     return drocc.find_negatives(forward, state, inputs, index, KEY, config.static())[0]
 
-  batch, spread = jax.device_get(shares(epoch_loop.to_device(records()), 0, 4))
+  batch, spread = jax.device_get(shares(training.to_device(records()), 0, 4))
   got = np.asarray(jax.pmap(find, in_axes=(None, 0, 0))(state, spread.inputs, spread.index))
   alone = jax.jit(find)
   for place in range(4):
@@ -169,9 +164,9 @@ def train_classifier():
   network = classifiers.Classifier((), (8, 2))
   config = classifiers.Config(batch_size=BATCH, learning_rate=1e-2, shift=1, flip=True)
   optimizer = classifiers.make_optimizer(config, 12)
-  data = epoch_loop.to_device(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
+  data = training.to_device(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
   make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
-  epochs = devices.make_train_epochs(make_step, BATCH, fingerprint_train.on_one_device)
+  epochs = devices.make_train_epochs(make_step, BATCH)
   state = classifiers.init(network, optimizer, (6, 6, 1), jax.random.key(0))
   state, info = epochs(state, data, KEY, 0, 2)
   assert float(info.loss.count) == ROWS
@@ -186,9 +181,7 @@ def train_fingerprints():
     x,
     fingerprint_train.Config(epochs=2, batch_size=BATCH),
     jax.random.key(1),
-    make_train_epochs=functools.partial(
-      devices.make_train_epochs, alone=fingerprint_train.on_one_device
-    ),
+    make_train_epochs=devices.make_train_epochs,
   )
   state, info = prepared.train_epochs(prepared.state, prepared.data, KEY, 0, 2)
   return state.step, state.params, info
@@ -199,14 +192,14 @@ def test_four_devices_fit_classifiers_and_fingerprints_as_one_does(train):
   want = jax.device_get(train())
   with devices.session(Request(4)):
     got = jax.device_get(train())
-  assert_close(got, want)
+  assert_trees_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def small() -> method.Config:
   """Nothing held out: neither validation nor calibration is compiled."""
   network = method.NetworkConfig("mlp", (16,))
   return method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=network,
     epochs=6,
     checkpoints=3,
@@ -215,27 +208,11 @@ def small() -> method.Config:
   )
 
 
-def arrays(workdir):
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def test_checkpoints_resume_on_more_devices_and_on_fewer(tmp_path, monkeypatch):
+def test_checkpoints_resume_on_more_devices_and_on_fewer(tmp_path):
   run.train(small(), tmp_path / "whole")
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
   for count in (1, 4):  # each ends after one more checkpoint
-    calls.clear()
-    monkeypatch.setattr(health, "check_loss", interrupt)
-    with devices.session(Request(count)), pytest.raises(KeyboardInterrupt):
+    with devices.session(Request(count)), interrupted_at(2, health, "check_loss"):
       run.train(small(), tmp_path / "spread")
-  monkeypatch.setattr(health, "check_loss", check)
   assert [each["epoch"] for each in progress.read_scalars(tmp_path / "spread")] == [2, 4]
   run.train(small(), tmp_path / "spread")
-  assert_close(arrays(tmp_path / "spread"), arrays(tmp_path / "whole"))
+  assert_trees_close(arrays(tmp_path / "spread"), arrays(tmp_path / "whole"), rtol=1e-5, atol=1e-5)

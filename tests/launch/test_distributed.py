@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 
-import numpy as np
+import pytest
 
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc as method
 from launch.reporting import progress
+from tests.helpers import arrays, assert_trees_close
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = "--xla_backend_optimization_level=0"  # the same mathematics, compiled in half the time
@@ -33,12 +36,12 @@ TRAIN = (
   + """
 from detector_jax import health
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc
 
 def config():
   return drocc.Config(
-    data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (16,)),
+    data=BreastCancer(), network=registry.NetworkConfig("mlp", (16,)),
     epochs=6, checkpoints=3, batch_size=50, calibration_size=0.0,
   )
 
@@ -135,14 +138,9 @@ def job(script: str, folder: pathlib.Path, devices: int) -> list[tuple[int, str,
   return [(process.returncode, *each) for process, each in zip(running, told, strict=True)]
 
 
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
 def test_two_processes_train_and_resume_as_one_does(tmp_path):
   config = method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=method.NetworkConfig("mlp", (16,)),
     epochs=6,
     checkpoints=3,
@@ -160,9 +158,7 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path):
   assert "training 6/6" not in results[1][2]
   run.train(config, tmp_path / "alone")
   want, got = arrays(tmp_path / "alone"), arrays(tmp_path / "0")
-  assert want.keys() == got.keys()
-  for name, value in want.items():
-    np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+  assert_trees_close(got, want, rtol=1e-5, atol=1e-5)
   run.train(config, tmp_path / "0")  # one process reads what two have written
 
 
@@ -176,13 +172,9 @@ def test_two_processes_train_the_other_algorithms(tmp_path):
   for name, config in made["others"]().items():
     run.train(config, tmp_path / "alone" / name)
     want, got = arrays(tmp_path / "alone" / name), arrays(tmp_path / "0" / name)
-    assert want.keys() == got.keys()
     # Two trainings one after the other: what the first differs by moves the second.
     tolerance = 1e-4 if name == "neuralfp" else 1e-5
-    for key, value in want.items():
-      np.testing.assert_allclose(
-        got[key], value, rtol=tolerance, atol=tolerance, err_msg=f"{name}, {key}"
-      )
+    assert_trees_close(got, want, rtol=tolerance, atol=tolerance)
 
 
 def test_processes_fail_together(tmp_path):

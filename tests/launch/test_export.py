@@ -1,24 +1,22 @@
 """Exporting a finished run: one folder, whole or not at all, that scores as the run does."""
 
 import dataclasses
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax import Detector, artifact, metrics
+from detector_jax import Detector, artifact
+from drocc_jax import registry
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, evaluation, exporting, run, workdirs
-from launch.data import DataConfig
+from launch import evaluation, exporting, run, workdirs
+from launch.data import BreastCancer
 from launch.methods import classifier, drocc
+from tests.helpers import contents, python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = drocc.Config(
-  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", hidden=(4,)), epochs=4,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=4,
   checkpoints=2, drocc=DroccConfig(num_steps=1),
 )  # fmt: skip
 
@@ -32,23 +30,13 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def test_set() -> tuple[np.ndarray, np.ndarray]:
-  return data.load(CONFIG.data).labelled_test()
+  return CONFIG.data.load().labelled_test()
 
 
-def contents(folder: pathlib.Path) -> dict[str, bytes]:
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
+@pytest.mark.slow
 def test_command_writes_one_folder_and_says_what_it_is(workdir, test_set, tmp_path):
   output = tmp_path / "elsewhere" / "detector"
-  result = subprocess.run(
-    [sys.executable, "-m", "launch.export", f"--workdir={workdir}", f"--output={output}"],
-    cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  result = python("-m", "launch.export", f"--workdir={workdir}", f"--output={output}")
   assert result.returncode == 0, result.stderr
   assert sorted(contents(output)) == ["arrays.npz", "detector.json", "program.bin"]
   detector = detector_jax.load(output)
@@ -71,7 +59,7 @@ def test_export_keeps_every_fact_of_the_run(workdir, tmp_path):
   assert facts["metadata"]["method"] == "DROCC"
   assert facts["metadata"]["config"]["epochs"] == 4
   assert facts["metadata"]["training_records"] + facts["calibration_records"] == len(
-    data.load(CONFIG.data).x_train
+    CONFIG.data.load().x_train
   )
   assert facts == artifact.read_description(workdir / "detector")
 
@@ -99,7 +87,7 @@ def test_evaluation_from_an_export_equals_evaluation_from_the_checkpoint(
   np.testing.assert_allclose(exported.p_value(x), live.p_value(x), atol=1e-9)
   np.testing.assert_array_equal(exported.predict(x), live.predict(x))
   result = evaluation.evaluate(workdir)
-  assert result["metrics"] == metrics.summary(labels, got) == metrics.summary(labels, want)
+  assert result["metrics"] == evaluation.summary(labels, got) == evaluation.summary(labels, want)
   decision = result["decision"]
   assert (decision["threshold"], decision["stated_fpr"]) == (live.threshold, live.fpr)
   assert decision["recall"] == exported.predict(x)[labels == 1].mean()

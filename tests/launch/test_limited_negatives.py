@@ -10,11 +10,12 @@ import pytest
 
 import detector_jax
 from detector_jax import health, metrics
-from drocc_jax import drocc_lf, drocc_oe
+from drocc_jax import drocc_lf, drocc_oe, registry
 from launch import data, evaluation, run, workdirs
-from launch.data import DataConfig
+from launch.data import Digits
 from launch.methods import METHODS, drocc
 from launch.reporting import progress
+from tests.helpers import assert_same_bits, interrupted_at
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("negatives_*.py"))
@@ -23,8 +24,8 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("negatives_*.py")
 def small(kind=drocc.LFConfig, **changes) -> drocc.Config:
   """Digit 0 against given ones, with a network that is cheap to train."""
   settings = {
-    "data": DataConfig("digits", negatives=(1,), limit=60),
-    "network": drocc.NetworkConfig("mlp", hidden=(8,)),
+    "data": Digits(negatives=(1,), limit=60),
+    "network": registry.NetworkConfig("mlp", hidden=(8,)),
     "epochs": 6,
     "checkpoints": 3,
     "batch_size": 32,
@@ -55,11 +56,6 @@ def finished_oe(tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
 def test_drocc_lf_leaves_a_detector(finished):
   detector = detector_jax.load(finished / "detector")
   facts = detector.metadata
@@ -76,7 +72,7 @@ def test_drocc_lf_leaves_a_detector(finished):
 
 def known_auroc(detector) -> float:
   """Of test records of the typical class and of that of the given negatives."""
-  splits = data.load(small().data)
+  splits = small().data.load()
   x, labels = splits.labelled_test()
   known = splits.sources != "masked"
   return metrics.auroc(labels[known], detector.score(x[known]))
@@ -103,25 +99,12 @@ def test_scalars_of_the_given_negatives_are_logged(finished, finished_oe):
   assert "effective_coordinates" not in records[0]
 
 
-def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
-  monkeypatch.setattr(health, "check_loss", interrupt)
-  with pytest.raises(KeyboardInterrupt):
+def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path):
+  with interrupted_at(2, health, "check_loss"):
     run.train(uncalibrated(), tmp_path)
-  monkeypatch.setattr(health, "check_loss", check)
   assert not (tmp_path / "detector").exists()
   run.train(uncalibrated(), tmp_path)
-  want, got = arrays(finished), arrays(tmp_path)
-  assert got.keys() == want.keys()
-  for name, value in want.items():
-    np.testing.assert_array_equal(got[name], value, err_msg=name)
+  assert_same_bits(finished, tmp_path)
 
 
 def test_close_negatives_are_evaluated_apart(finished_oe):
@@ -140,8 +123,8 @@ def test_another_method_is_refused_by_name(finished_oe):
 )
 def test_data_without_negatives_are_refused(kind, title, tmp_path):
   with pytest.raises(ValueError) as caught:  # noqa: PT011
-    run.train(small(kind, data=DataConfig("digits")), tmp_path / "run")
-  described = data.load(DataConfig("digits")).description
+    run.train(small(kind, data=Digits()), tmp_path / "run")
+  described = Digits().load().description
   assert str(caught.value) == (
     f"{title} needs labelled negatives, and {described!r} has none: give files whose label column "
     "holds 1 for some training records, set data.negatives to classes of an image set, or train "
@@ -151,7 +134,7 @@ def test_data_without_negatives_are_refused(kind, title, tmp_path):
 
 
 def test_drocc_leaves_negatives_aside_and_says_so(caplog):
-  splits = data.load(small().data)
+  splits = small().data.load()
   with caplog.at_level(logging.WARNING):
     assert drocc.negatives_for(small(drocc.Config), splits) is None
   assert [record.getMessage() for record in caplog.records] == [

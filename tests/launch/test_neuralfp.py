@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 
-import numpy as np
 import pytest
 
 import detector_jax
@@ -12,17 +11,18 @@ from detector_jax import health
 from fingerprint_jax import recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, evaluation, run, scoring
-from launch.data import DataConfig
+from launch import evaluation, run, scoring
+from launch.data import Digits, ShiftedDigits
 from launch.methods import classifier, neuralfp
 from launch.reporting import progress
+from tests.helpers import assert_same_bits, interrupted_at
 
 TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3)
 
 
 def small(**changes) -> neuralfp.Config:
   config = neuralfp.Config(
-    data=DataConfig(name="digits_shifted"),
+    data=ShiftedDigits(),
     classifier=neuralfp.ClassifierConfig(training=TRAINING),
     fingerprint=FingerprintConfig(epochs=4, batch_size=128),
     held_out=0.4,
@@ -30,11 +30,6 @@ def small(**changes) -> neuralfp.Config:
     checkpoints=2,
   )
   return dataclasses.replace(config, **changes)
-
-
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
 
 
 @pytest.fixture(scope="module")
@@ -55,34 +50,17 @@ def test_two_stages_are_logged_and_a_calibrated_detector_is_left(finished):
   assert detector.input_range == (0.0, 1.0)
 
 
-def interrupt_at(monkeypatch, owner, name, call):
-  function, calls = getattr(owner, name), []
-
-  def wrapped(*args, **kwargs):
-    calls.append(args)
-    if len(calls) == call:
-      raise KeyboardInterrupt
-    return function(*args, **kwargs)
-
-  monkeypatch.setattr(owner, name, wrapped)
-
-
 @pytest.mark.parametrize(
   ("owner", "name", "call"),
   [(health, "check_loss", 2), (health, "check_loss", 4), (recipe, "build_detector", 1)],
   ids=["classifier", "fingerprints", "calibration"],
 )
 def test_interrupted_in_any_stage_it_ends_with_the_same_bits(finished, tmp_path, owner, name, call):
-  with pytest.MonkeyPatch.context() as patch:
-    interrupt_at(patch, owner, name, call)
-    with pytest.raises(KeyboardInterrupt):
-      run.train(small(), tmp_path)
+  with interrupted_at(call, owner, name):
+    run.train(small(), tmp_path)
   assert not (tmp_path / "detector").exists()
   run.train(small(), tmp_path)
-  want, got = arrays(finished), arrays(tmp_path)
-  assert want.keys() == got.keys()
-  for key, value in want.items():
-    np.testing.assert_array_equal(got[key], value, err_msg=key)
+  assert_same_bits(finished, tmp_path)
 
 
 def test_evaluation_tells_sources_and_layers_apart(finished):
@@ -98,7 +76,7 @@ def test_evaluation_tells_sources_and_layers_apart(finished):
 
 def test_columns_of_scored_records_name_layer_and_side(finished):
   detector = evaluation.load_detector(finished)
-  x, labels = data.load(small().data).labelled_test()
+  x, labels = small().data.load().labelled_test()
   columns = scoring.columns_of(detector, x[labels == 1][:50])
   assert set(columns) == {"score", "p_value", "decision", "layer", "side"}
   assert set(columns["layer"]) <= set(detector.metadata["layers"])
@@ -106,9 +84,7 @@ def test_columns_of_scored_records_name_layer_and_side(finished):
 
 
 def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
-  config = classifier.Config(
-    data=DataConfig(name="digits_shifted"), training=TRAINING, held_out=0.4, checkpoints=1
-  )
+  config = classifier.Config(data=ShiftedDigits(), training=TRAINING, held_out=0.4, checkpoints=1)
   run.train(config, tmp_path / "classifier")
   told = json.loads((tmp_path / "classifier" / "metrics.json").read_text())
   assert told["test_accuracy"] > 0.5
@@ -126,7 +102,7 @@ def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
   ("changes", "said"),
   [
     (
-      {"data": DataConfig(name="digits"), "fpr": 0.4, "held_out": 0.5},
+      {"data": Digits(), "fpr": 0.4, "held_out": 0.5},
       "needs records with classes",
     ),
     ({"fpr": 0.001}, "A false-positive rate of 0.001 needs 1998 held-out records"),
@@ -147,11 +123,9 @@ def test_a_bad_setting_is_one_sentence(tmp_path, changes, said):
 
 
 def test_unfinished_classifier_is_refused(tmp_path):
-  config = classifier.Config(data=DataConfig(name="digits_shifted"), training=TRAINING)
-  with pytest.MonkeyPatch.context() as patch:
-    interrupt_at(patch, health, "check_loss", 1)
-    with pytest.raises(KeyboardInterrupt):
-      run.train(config, tmp_path)
+  config = classifier.Config(data=ShiftedDigits(), training=TRAINING)
+  with interrupted_at(1, health, "check_loss"):
+    run.train(config, tmp_path)
   with pytest.raises(ValueError, match=r"'classifier' of .* is not finished"):
     classifier.load(tmp_path)
   with pytest.raises(ValueError, match=r"no detector|not finished"):

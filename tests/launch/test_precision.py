@@ -2,37 +2,30 @@
 
 import dataclasses
 import json
-import os
-import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch import run, workdirs
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc, streamed
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import python
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=2, checkpoints=2, **changes)
+  return drocc.Config(data=BreastCancer(), epochs=2, checkpoints=2, **changes)
 
 
 def call(workdir, *overrides) -> subprocess.CompletedProcess:
-  command = [
-    sys.executable, "-m", "launch.train", "--config=configs/drocc_sphere.py",
-    f"--workdir={workdir}", "--config.epochs=1", *overrides,
-  ]  # fmt: skip
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  return subprocess.run(
-    command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-  )
+  return python(
+    "-m", "launch.train", "--config=configs/drocc_sphere.py", f"--workdir={workdir}",
+    "--config.epochs=1", *overrides,
+  )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["precision", "drocc.precision"])
 def test_both_flags_train_in_it(tmp_path, name):
   result = call(tmp_path / "run", f"--config.{name}=bf16")

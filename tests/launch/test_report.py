@@ -130,12 +130,72 @@ def test_every_tag_is_closed_and_what_the_data_say_is_text(table):
 def test_it_fits_a_phone_where_tables_and_figures_scroll(table):
   _, page = table
   assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.of("meta")
-  scrolling = [a for a in page.of("div") if a.get("class") == "scroll"]
+  scrolling = [a for a in page.of("div") if "scroll" in a.get("class", "").split()]
   assert len(scrolling) == len(page.of("table")) + len(page.of("figure"))
   widths = [int(re.fullmatch(r"width: (\d+)px", a["style"])[1]) for a in page.of("figure")]
   least = [int(re.fullmatch(r"min-width: (\d+)px", a["style"])[1]) for a in page.of("img")]
   assert widths == [566, 499, 499]
   assert max(least) <= 390 - 2 * 16  # these three need not scroll
+  assert not any("wide" in attributes["class"] for attributes in scrolling)
+
+
+def test_what_is_wider_than_a_phone_says_that_it_scrolls(tmp_path):
+  page = report.Report("title", tmp_path)
+  numbers = [["a name that may be broken into lines", *["0.1234 to 0.5678"] * 2]]
+  page.table(("of what", "AUROC", "FPR"), numbers)
+  page.table(("of what", "AUROC", "FPR", "flagged"), [[*numbers[0], "0.1234 to 0.5678"]])
+  page.table(("a", "b"), [["text " * 9] * 2], prose=True)
+  page.figure("narrow", Figure(figsize=(5.9, 2.0)), "caption")
+  page.figure("wide", Figure(figsize=(5.9, 2.0)), "caption", least=96)
+  parsed = Page(page.write().read_text())
+  boxes = [a["class"] for a in parsed.of("div")]
+  assert boxes == ["scroll", "scroll wide", "scroll", "scroll", "scroll wide"]
+  assert parsed.texts.count(report.HINT) == 2
+  assert [image["style"] for image in parsed.of("img")] == ["min-width: 354px", "min-width: 566px"]
+
+
+def test_the_verdict_of_a_check_is_broken_into_lines_and_long_rows_become_lists(table, tmp_path):
+  findings = [{"check": "enough steps", "value": 7.0, "passed": False, "message": "Too few."}]
+  page = reported(table[0], tmp_path, health=findings)
+  (health, top) = [a.get("class") for a in page.of("table") if "prose" in a.get("class", "")][1:]
+  assert (health, top) == ("prose", "prose records")
+  assert ["enough steps", "7", "Too few."] in page.rows
+  heads = [a["data-head"] for a in page.of("td")]
+  named = ["test row", "score", "p value", "truly", "most unusual column", "second", "third"]
+  assert heads[-70:] == named * 10
+
+
+@pytest.mark.parametrize(
+  ("rates", "sentence"),
+  [
+    ((0.007, 0.61), "Finds 61 % of the anomalies at 0.7 % false alarms."),
+    ((0.2, 1.0), "Finds 100 % of the anomalies at 20 % false alarms, more than the 5 % stated."),
+    ((0.0, 0.9996), "Finds over 99.9 % of the anomalies at 0 % false alarms, fewer than the 5 % "
+                    "stated."),
+    ((0.052, None), "Flags 5.2 % of the typical records; how many anomalies it finds is unknown, "
+                    "because the test set has none."),
+    ((None, 0.0004), "Finds under 0.1 % of the anomalies; at how many false alarms is unknown, "
+                     "because the test set has no typical records."),
+  ],
+)  # fmt: skip
+def test_a_sentence_of_conclusion_claims_no_more_than_was_measured(rates, sentence):
+  names = ("realised_fpr", "recall")
+  decision = {name: rate for name, rate in zip(names, rates, strict=True) if rate is not None}
+  ends = {0.007: [0.001, 0.06], 0.2: [0.1, 0.3], 0.0: [0.0, 0.01], 0.052: [0.04, 0.07]}
+  result = {
+    "decision": {"stated_fpr": 0.05, **decision},
+    "intervals": {"decision": {"realised_fpr": ends.get(rates[0])}},
+  }
+  assert evaluated.conclusion(result) == sentence
+  result["decision"]["stated_fpr"] = None  # of a threshold that states nothing
+  assert " stated" not in evaluated.conclusion(result)
+
+
+def test_the_conclusion_comes_first(table):
+  _, page = table
+  (place,) = (i for i, (tag, a) in enumerate(page.tags) if a.get("class") == "conclusion")
+  assert [tag for tag, _ in page.tags[:place]][-1] == "h1"
+  assert any(text.startswith("Finds 90 % of the anomalies at 20 %") for text in page.texts)
 
 
 def test_it_says_what_was_trained_on_what(table):

@@ -1,40 +1,23 @@
 """Runs of DROCC: resume to the same bits, what they leave behind, evaluation."""
 
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 import detector_jax
 from detector_jax import health
-from launch import data, evaluation, run
-from launch.data import DataConfig
+from drocc_jax import registry
+from launch import evaluation, run
+from launch.data import BreastCancer, Digits
 from launch.methods import drocc
 from launch.reporting import progress
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
-
-
-def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(workdir / "detector" / "arrays.npz") as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def assert_same_bits(one: pathlib.Path, two: pathlib.Path) -> None:
-  first, second = arrays(one), arrays(two)
-  assert first.keys() == second.keys()
-  for name, value in first.items():
-    np.testing.assert_array_equal(value, second[name], err_msg=name)
+  return drocc.Config(data=BreastCancer(), epochs=6, checkpoints=3, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -66,48 +49,15 @@ def test_finished_run_given_again_gives_the_same_detector(finished):
     np.testing.assert_array_equal(value, before[name])
 
 
-def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-  check, calls = health.check_loss, []
-
-  def interrupt(values, step):
-    calls.append(step)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-    check(values, step)
-
-  monkeypatch.setattr(health, "check_loss", interrupt)
-  with pytest.raises(KeyboardInterrupt):
+def test_interrupted_run_ends_with_the_same_bits(finished, tmp_path):
+  with interrupted_at(2, health, "check_loss"):
     run.train(small(), tmp_path)
-  monkeypatch.setattr(health, "check_loss", check)
   assert not (tmp_path / "detector").exists()
   with pytest.raises(ValueError, match="not finished"):
     evaluation.load_detector(tmp_path)
   run.train(small(), tmp_path)
   assert_same_bits(finished, tmp_path)
   assert [record["epoch"] for record in progress.read_scalars(tmp_path)] == [2, 4, 6]
-
-
-def test_killed_process_resumes_to_the_same_bits(tmp_path):
-  def command(workdir):
-    return [
-      sys.executable, "-m", "launch.train", "--config=configs/drocc_digits.py",
-      f"--workdir={workdir}", "--config.epochs=200", "--config.checkpoints=20",
-    ]  # fmt: skip
-
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  killed, whole = tmp_path / "killed", tmp_path / "whole"
-  process = subprocess.Popen(command(killed), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-  deadline = time.monotonic() + 120
-  while len(progress.read_scalars(killed)) < 4:
-    assert process.poll() is None, "the run ended before it could be killed"
-    assert time.monotonic() < deadline, "the run logged nothing"
-    time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  assert not (killed / "detector").exists()
-  for workdir in (killed, whole):
-    subprocess.run(command(workdir), cwd=ROOT, env=environment, check=True, capture_output=True)
-  assert_same_bits(killed, whole)
 
 
 def test_another_configuration_is_refused_by_name(finished):
@@ -146,8 +96,8 @@ def test_no_checkpoints_are_refused(tmp_path, checkpoints):
 
 
 def test_config_of_no_method_is_refused(tmp_path):
-  with pytest.raises(ValueError, match=r"DataConfig configures no method: get_config\(\) must"):
-    run.train(DataConfig(), tmp_path / "run")
+  with pytest.raises(ValueError, match=r"Digits configures no method: get_config\(\) must"):
+    run.train(Digits(), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -161,7 +111,7 @@ def test_summary_says_what_was_trained(finished):
 
 def test_unknown_network_is_refused():
   with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
-    drocc.NetworkConfig(name="resnet").make()
+    registry.NetworkConfig(name="resnet").make()
 
 
 def test_evaluate_before_train_says_what_to_run(tmp_path):
@@ -185,7 +135,7 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
 
 def test_evaluation_uses_the_detector_alone(finished):
   """Whoever computes the metrics by hand from the saved folder gets the same number."""
-  x, labels = data.load(small().data).labelled_test()
+  x, labels = small().data.load().labelled_test()
   scores = detector_jax.load(finished / "detector").score(x)
   typical, anomalous = scores[labels == 0], scores[labels == 1]
   by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)

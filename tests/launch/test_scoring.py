@@ -232,6 +232,7 @@ def start(*arguments):
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_standard_input_is_scored(folder, tmp_path):
   output = tmp_path / "scores.csv"
   process = start(
@@ -250,6 +251,7 @@ def test_standard_input_is_scored(folder, tmp_path):
   assert table_of(output)["score"] == [14.0, None, -9.0]
 
 
+@pytest.mark.slow
 def test_a_terminated_command_leaves_nothing(folder, tmp_path):
   process = start(
     f"--detector={folder}", "--input=-", f"--output={tmp_path / 'scores.csv'}", "--chunk_size=1"

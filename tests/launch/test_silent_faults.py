@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -13,22 +12,19 @@ from pyarrow import parquet
 import pytest
 
 import detector_jax
+from drocc_jax.registry import NetworkConfig
 from launch import evaluation, run, stages, watching
-from launch.data import DataConfig, files, load
+from launch.data import Files, files
 from launch.data.formats import DataError
 from launch.data.scoring import read_pieces
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
+from tests.helpers import ROOT, python
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 X = np.random.default_rng(0).normal([0.0, 10.0, 100.0], size=(60, 3))
 
 
-def call(*arguments: str, **options) -> subprocess.CompletedProcess:
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-  return subprocess.run(
-    [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, text=True, check=False,
-    **{"capture_output": True, **options},
-  )  # fmt: skip
+def call(*arguments: str) -> subprocess.CompletedProcess:
+  return python("-m", *arguments)
 
 
 def table_of(path, x=X, header="a,b,c", comments=""):
@@ -107,13 +103,13 @@ def test_groups_are_read_from_a_column_and_never_divided(tmp_path, ending):
   else:
     table = pa.table({"a": X[:, 0], "patient": patients, "b": X[:, 1], "c": X[:, 2]})
     parquet.write_table(table, path) if ending == "parquet" else pa.csv.write_csv(table, path)
-  splits = load(DataConfig(name="files", train=str(path), group="patient"))
+  splits = Files(train=str(path), group="patient").load()
   assert splits.x_train.shape == (60, 3)
   assert list(splits.groups) == patients.tolist()
   rows, held = detector_jax.splits.calibration_rows(splits.x_train, 0.2, 0, groups=splits.groups)
   assert not set(patients[rows]) & set(patients[held])
   with pytest.raises(DataError, match=r"no (group column|array) 'nobody'"):
-    load(DataConfig(name="files", train=str(path), group="nobody"))
+    Files(train=str(path), group="nobody").load()
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +121,14 @@ def finished(tmp_path_factory):
     folder / "test.csv", np.c_[X[:40], np.full(40, 8.0), np.zeros(40)], header="a,b,c,always,y"
   )
   config = Config(
-    data=DataConfig(
-      name="files", train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="y"
-    ),
+    data=Files(train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="y"),
     network=NetworkConfig("mlp", (8,)), epochs=10, checkpoints=1,
   )  # fmt: skip
   run.train(config, folder / "run")
   return folder
 
 
+@pytest.mark.slow
 def test_typical_records_alone_give_the_rate_and_its_interval(finished):
   result = call("launch.evaluate", f"--workdir={finished / 'run'}")
   assert result.returncode == 0, result.stderr
@@ -163,6 +158,7 @@ def test_a_column_that_was_constant_is_in_the_health_report(finished):
   assert "'always' (always 7 in training) in 40" in finding["message"]
 
 
+@pytest.mark.slow
 def test_score_counts_changed_constants_once(finished, tmp_path):
   result = call(
     "launch.score", f"--workdir={finished / 'run'}", f"--input={finished / 'test.csv'}",
@@ -194,6 +190,7 @@ def test_one_state_has_one_stream(finished, tmp_path):
   watching.Watcher(detector, state=tmp_path / "state.json").close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("sign", "said"), [("<&-", "standard input is closed"), (">&-", "standard output is closed")]
 )
@@ -207,6 +204,7 @@ def test_closed_streams_are_one_line(finished, sign, said):
   assert result.stderr == f"error: The {said}; give it a file with {sign[0]}, or a pipe.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("arguments", "code", "said"),
   [
@@ -223,6 +221,7 @@ def test_flags_of_absl_end_in_one_line(arguments, code, said):
   assert result.stderr.count("\n") == bool(said)
 
 
+@pytest.mark.slow
 def test_help_into_a_reader_that_leaves_says_nothing():
   command = f"{sys.executable} -m launch.train --help | head -1; echo ${{PIPESTATUS[0]}}"
   result = subprocess.run(
@@ -235,7 +234,7 @@ def test_help_into_a_reader_that_leaves_says_nothing():
 def test_a_workdir_that_is_removed_while_it_trains_is_named(tmp_path, monkeypatch):
   table_of(tmp_path / "train.csv")
   config = Config(
-    data=DataConfig(name="files", train=str(tmp_path / "train.csv")),
+    data=Files(train=str(tmp_path / "train.csv")),
     network=NetworkConfig("mlp", (8,)), epochs=4, checkpoints=4,
   )  # fmt: skip
   train = stages._train

@@ -9,6 +9,7 @@ import pytest
 from detector_jax import health
 from launch import checkpoints, stages
 from launch.reporting import progress
+from tests.helpers import interrupted_at
 
 
 class Killed(BaseException):
@@ -31,19 +32,6 @@ def train(workdir) -> np.ndarray:
   state = stages.run(ONE, state, workdir, checkpoints=2)
   state = {"w": state["w"][:3] + 1.0}
   return np.asarray(stages.run(TWO, state, workdir, checkpoints=3)["w"])
-
-
-def killed_at(call, function):
-  """``function``, but its ``call``-th call (from 1) kills."""
-  calls = []
-
-  def wrapped(*args, **kwargs):
-    calls.append(args)
-    if len(calls) == call:
-      raise Killed
-    return function(*args, **kwargs)
-
-  return wrapped
 
 
 def logged(workdir) -> list[tuple[str, int]]:
@@ -73,23 +61,18 @@ def test_epochs_are_divided_evenly_and_restart_in_each_stage(whole):
   ("owner", "name"), [(checkpoints.Checkpoints, "save"), (progress.Scalars, "write")]
 )
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 6])
-def test_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, whole, owner, name, call):
-  with monkeypatch.context() as patched:
-    patched.setattr(owner, name, killed_at(call, getattr(owner, name)))
-    with pytest.raises(Killed):
-      train(tmp_path)
+def test_killed_run_ends_with_the_same_bits(tmp_path, whole, owner, name, call):
+  with interrupted_at(call, owner, name, Killed()):
+    train(tmp_path)
   assert len(logged(tmp_path)) == call - (name == "write")
   np.testing.assert_array_equal(train(tmp_path), whole[1])
   assert logged(tmp_path) == logged(whole[0])
 
 
-def test_run_killed_twice_in_different_stages_ends_with_the_same_bits(tmp_path, monkeypatch, whole):
+def test_run_killed_twice_in_different_stages_ends_with_the_same_bits(tmp_path, whole):
   for call in (2, 3):
-    with monkeypatch.context() as patched:
-      save = checkpoints.Checkpoints.save
-      patched.setattr(checkpoints.Checkpoints, "save", killed_at(call, save))
-      with pytest.raises(Killed):
-        train(tmp_path)
+    with interrupted_at(call, checkpoints.Checkpoints, "save", Killed()):
+      train(tmp_path)
   np.testing.assert_array_equal(train(tmp_path), whole[1])
   assert logged(tmp_path) == logged(whole[0])
 

@@ -2,24 +2,18 @@
 
 import csv
 import io
-import os
-import pathlib
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import pytest
+
+from tests.helpers import python
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_command_prints_the_ranking_and_refuses_in_one_line(tmp_path):
   def call(*arguments):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-      [
-        sys.executable, "-m", "launch.sweep", "--config=configs/drocc_digits.py",
-        f"--workdir={tmp_path / 'sweep'}", *arguments,
-      ],
-      cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    config = "--config=configs/drocc_digits.py"
+    return python("-m", "launch.sweep", config, f"--workdir={tmp_path / 'sweep'}", *arguments)
 
   result = call("--sweep.optimizer=adam,sgd")
   assert result.returncode == 2

@@ -126,6 +126,7 @@ def test_a_bad_line_is_named(bounded, line):
   assert [kept[0], kept[2]] == skipped
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_where_it_was_left(detector, records, tmp_path):
   records[30:] += 4.0
   lines, path = lines_of(records), tmp_path / "new" / "state.json"
@@ -241,6 +242,7 @@ def next_line(process):
   return json.loads(process.stdout.readline())
 
 
+@pytest.mark.slow
 def test_lines_come_at_once_and_ctrl_c_ends_it(folder, tmp_path):
   process = start(f"--detector={folder}", f"--state={tmp_path / 'state.json'}")
   for number in (1, 2):
@@ -254,6 +256,7 @@ def test_lines_come_at_once_and_ctrl_c_ends_it(folder, tmp_path):
   assert json.loads((tmp_path / "state.json").read_text())["monitor"]["state"]["seen"] == 2
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it(folder):
   process = start(f"--detector={folder}", "--on_bad_row=skip")
   process.stdin.write("x\n[9, 9]\n")

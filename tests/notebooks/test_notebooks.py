@@ -17,8 +17,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge")
 COLAB = "https://colab.research.google.com/"
+LIBRARIES = ("detector_jax", "drocc_jax", "fingerprint_jax")
 ENVIRONMENT = {
-  "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT),
+  "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg",
   "JUPYTER_PLATFORM_DIRS": "1",  # or jupyter_core warns of its old folders
 }  # fmt: skip
 MACHINE_PATH = re.compile(r"(^|[ \"'=(`])/(work|farm|root|home|tmp|content)/[A-Za-z]", re.MULTILINE)
@@ -96,8 +97,14 @@ def code_cells(notebook: Notebook) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
-  """Executes a notebook once, far from the repository; its code cells by id, and ``ASKED``."""
+  """Executes a notebook once, where the wheel is installed and no clone is near.
+
+  Returns its code cells by id, and ``ASKED``.
+  """
   finished: dict[str, Executed] = {}
+  site = tmp_path_factory.mktemp("site")  # what the wheel holds, see tests/test_wheel.py
+  for library in LIBRARIES:
+    (site / library).symlink_to(ROOT / library)
 
   def execute(name: str) -> Executed:
     if name not in finished:
@@ -106,7 +113,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
       done = subprocess.run(
         [sys.executable, "-c", EXECUTE, str(FOLDER / f"{name}.ipynb"), str(workdir), last],
         cwd=workdir,
-        env={**os.environ, **ENVIRONMENT},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
       )
@@ -159,7 +166,7 @@ def test_it_starts_with_a_badge_that_names_the_repository_as_the_install_cell_do
   assert sum(source.count("github.com/") for source in sources) == 1
 
 
-@pytest.mark.parametrize("where", ["importable", "in a clone", "elsewhere"])
+@pytest.mark.parametrize("where", ["installed", "without matplotlib", "in a clone", "elsewhere"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_code_cell_finds_or_fetches_the_project(name, where, monkeypatch, tmp_path):
   cell = code_cells(read(FOLDER / f"{name}.ipynb"))[0]
@@ -170,23 +177,22 @@ def test_the_first_code_cell_finds_or_fetches_the_project(name, where, monkeypat
     def run_line_magic(self, magic: str, line: str, **_: Any) -> None:
       calls.append((magic, line))
 
-    def system(self, line: str) -> None:
-      calls.append(("system", line))
-
-  found = object() if where == "importable" else None
-  monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+  found = {
+    "installed": {*LIBRARIES, "matplotlib"},
+    "without matplotlib": {*LIBRARIES},
+    "in a clone": {"matplotlib"},
+    "elsewhere": {"matplotlib"},
+  }[where]
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in found else None)
   monkeypatch.setattr(sys, "path", ["first"])
   monkeypatch.chdir(FOLDER if where == "in a clone" else tmp_path)
   exec(TransformerManager().transform_cell(cell["source"]), {"get_ipython": Shell})
-  if where == "elsewhere":
-    assert calls == [
-      ("system", "git clone --quiet --depth 1 {REPOSITORY} clone"),
-      ("pip", "install --quiet ./clone[launch]"),
-    ]
-    assert sys.path == [str(tmp_path / "clone"), "first"]
-  else:
-    assert calls == []
-    assert sys.path == ([str(ROOT)] if where == "in a clone" else []) + ["first"]
+  fetched = {
+    "without matplotlib": "install --quiet matplotlib",
+    "elsewhere": "install --quiet git+{REPOSITORY}",
+  }
+  assert calls == ([("pip", fetched[where])] if where in fetched else [])
+  assert sys.path == ([str(ROOT)] if where == "in a clone" else []) + ["first"]
 
 
 @pytest.mark.parametrize("name", NAMES)

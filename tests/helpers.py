@@ -1,0 +1,111 @@
+"""What tests of several rooms say alike: trees compared, folders compared, commands run."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
+
+
+def assert_trees_close(got: Any, want: Any, **tolerance: float) -> None:
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+def assert_trees_equal(got: Any, want: Any) -> None:
+  assert_trees_close(got, want, rtol=0, atol=0)
+
+
+def is_different(a: Any, b: Any) -> bool:
+  """Whether some leaf of two trees of one structure differs."""
+  leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return any((np.asarray(x) != np.asarray(y)).any() for x, y in leaves)
+
+
+def with_hyper(state: Any, **values: float) -> Any:
+  """``state`` with other traced hyper-parameters, of the same types."""
+  new = {
+    name: jnp.asarray(value, getattr(state.hyper, name).dtype) for name, value in values.items()
+  }
+  return dataclasses.replace(state, hyper=dataclasses.replace(state.hyper, **new))
+
+
+def gradient_of(state: Any) -> Any:
+  """The gradient of the first step: Adam's first moment is a tenth of it."""
+  return jax.tree.map(lambda moment: 10.0 * moment, state.opt_state[0].mu)
+
+
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  """Everything that the detector of a run is made of."""
+  with np.load(workdir / "detector" / "arrays.npz") as archive:
+    return dict(archive)
+
+
+def assert_same_bits(one: pathlib.Path, two: pathlib.Path) -> None:
+  """Of the detectors of two runs."""
+  first, second = arrays(one), arrays(two)
+  assert first.keys() == second.keys()
+  for name, value in first.items():
+    np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+  """Every file of a folder."""
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def python(
+  *arguments: object, cwd: pathlib.Path = ROOT, **options: Any
+) -> subprocess.CompletedProcess[str]:
+  """Runs Python in a process of its own on one CPU device; its output is text."""
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  return subprocess.run(
+    [sys.executable, *map(str, arguments)],
+    cwd=cwd,
+    env=environment | options.pop("env", {}),
+    capture_output=True,
+    text=True,
+    check=False,
+    **options,
+  )
+
+
+def quiet(*_: Any) -> None:
+  """No progress."""
+
+
+@contextlib.contextmanager
+def interrupted_at(
+  call: int, owner: Any, name: str, error: BaseException | None = None
+) -> Iterator[None]:
+  """Patches ``owner.name`` so that its ``call``-th call, from 1, raises; expects that it does.
+
+  Args:
+    call: which one.
+    owner: module or class.
+    name: of a function of it.
+    error: what it raises, ``KeyboardInterrupt`` unless given.
+  """
+  function, calls, error = getattr(owner, name), [], error or KeyboardInterrupt()
+
+  def wrapped(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == call:
+      raise error
+    return function(*args, **kwargs)
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):  # noqa: PT012
+    patch.setattr(owner, name, wrapped)
+    yield
