@@ -30,7 +30,9 @@ from launch.reporting import figures, progress, report
 EPOCHS = 250  # about 500 steps, a third of the default, to keep the demo short
 CONSTANT = "clip"  # a pixel that is always white in training may be black in a test image
 
-_OUTPUT = flags.DEFINE_string("output", "runs/demo", "Folder for figures and the report.")
+_OUTPUT = flags.DEFINE_string(
+  "output", "runs/demo", "Folder for figures and the report.", allow_override=True
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds per digit.", lower_bound=1)
 _DIGITS = flags.DEFINE_list("digits", list("0123456789"), "Digits that are typical in turn.")
 

@@ -4,31 +4,24 @@ import dataclasses
 import re
 from typing import Any
 
-from launch.data.bundled import BreastCancer, Digits, ShiftedDigits
-from launch.data.columns import DataError
-from launch.data.files import Files
-from launch.data.image_sets import OneClassImages, OpenSetImages
-from launch.data.real import RealTable
-from launch.data.series import Epilepsy
-from launch.data.source import Source
-from launch.data.splits import Splits
-from launch.data.synthetic import NoisySine, Sine, Sphere
-from launch.data.wake_word import WakeWord
+# One line for each source; it is known once it is imported.
+from launch.data.bundled import BreastCancer as BreastCancer
+from launch.data.bundled import Digits as Digits
+from launch.data.bundled import ShiftedDigits as ShiftedDigits
+from launch.data.columns import DataError as DataError
+from launch.data.files import Files as Files
+from launch.data.image_sets import OneClassImages as OneClassImages
+from launch.data.image_sets import OpenSetImages as OpenSetImages
+from launch.data.real import RealTable as RealTable
+from launch.data.series import Epilepsy as Epilepsy
+from launch.data.source import Source as Source
+from launch.data.splits import Splits as Splits
+from launch.data.synthetic import NoisySine as NoisySine
+from launch.data.synthetic import Sine as Sine
+from launch.data.synthetic import Sphere as Sphere
+from launch.data.wake_word import WakeWord as WakeWord
 
-SOURCES: tuple[type[Source], ...] = (
-  Digits,
-  ShiftedDigits,
-  BreastCancer,
-  Sine,
-  NoisySine,
-  Sphere,
-  OneClassImages,
-  OpenSetImages,
-  WakeWord,
-  Epilepsy,
-  RealTable,
-  Files,
-)
+SOURCES = tuple(Source.known)
 # The settings that all data had in common before each source had its own.
 FORMER = frozenset(
   re.findall(
@@ -36,27 +29,6 @@ FORMER = frozenset(
     "name typical split seed displacement radius train test label group header ood unseen "
     "negatives masked keyword features synthesised rotation limit",
   )
-)
-
-__all__ = (
-  "SOURCES",
-  "BreastCancer",
-  "DataError",
-  "Digits",
-  "Epilepsy",
-  "Files",
-  "NoisySine",
-  "OneClassImages",
-  "OpenSetImages",
-  "RealTable",
-  "ShiftedDigits",
-  "Sine",
-  "Source",
-  "Sphere",
-  "Splits",
-  "WakeWord",
-  "from_settings",
-  "named",
 )
 
 

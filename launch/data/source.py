@@ -13,7 +13,7 @@ class Source:
   """Where the records of an experiment come from.
 
   A source is a subclass in a file of its own: a dataclass whose fields are all that can be set of
-  it, with ``read``. ``launch.data.SOURCES`` lists them.
+  it, with ``read``. One line imports it in ``launch/data/__init__.py``.
 
   Attributes:
     name: of the source, one of ``names``.
@@ -23,10 +23,14 @@ class Source:
   """
 
   names: ClassVar[tuple[str, ...]]
+  known: ClassVar[list[type["Source"]]] = []
 
   name: str = ""
   seed: int = 0
   limit: int = 0
+
+  def __init_subclass__(cls) -> None:
+    cls.known.append(cls)
 
   @property
   def is_tested(self) -> bool:

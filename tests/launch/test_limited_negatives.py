@@ -11,7 +11,7 @@ import pytest
 import detector_jax
 from detector_jax import health, metrics
 from drocc_jax import drocc_lf, drocc_oe, registry
-from launch import data, evaluation, run, workdirs
+from launch import evaluation, run, workdirs
 from launch.data import Digits
 from launch.methods import METHODS, drocc
 from launch.reporting import progress
@@ -180,7 +180,7 @@ def test_every_configuration_is_valid(name, kind):
   assert (type(config), type(config.drocc)) == (experiment, algorithm)
   config.drocc.validate()
   config.network.make()
-  assert config.data.name in data.NAMES
+  assert config.data.reads(config.data.name)
   assert run.method_of(config) is METHODS[config.method]
 
 
