@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks import protocol
 from benchmarks.baselines import BASELINES
 from configs import drocc_sine
-from launch import data
 from launch import flags as common
 
 LIMITS = (-3.6, 3.6, -1.7, 1.7)  # where the data span [-6.3, 6.3] and [-1, 1]
