@@ -7,7 +7,7 @@ the repository. Three comments are replaced: ``<!-- api: LIBRARY -->`` by the li
 command answers to --help.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import importlib
 import inspect
 import pathlib
@@ -20,9 +20,6 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-from launch.data import SOURCES
-from launch.help import described
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = {
@@ -98,54 +95,45 @@ def api(library: str) -> str:
 
 
 def configurations() -> str:
-  """Every class of settings with every field, and what each file of configs/ sets of them."""
+  """Data sources and methods with every field, and what each file of configs/ sets of them."""
+  from launch import data, help  # of the extra launch, which the rest does without
+
   found = {}
   for path in sorted((ROOT / "configs").glob("[a-z]*.py")):
     module = importlib.import_module(f"configs.{path.stem}")
-    found[path.name] = (module.__doc__ or "").strip(), module.get_config()
-  methods = {type(config) for _, config in found.values()}
-  parts = ["## By method"]
-  for method in sorted(methods, key=_title):
-    defaults = method()
-    rows = [f"| `{name}` | `{value!r}` | {text} |" for name, value, text in leaves(defaults)]
+    found[path.name] = inspect.cleandoc(module.__doc__ or ""), module.get_config()
+  parts = ["## Methods\n\nThe fields of `data` are those of a data source, below."]
+  for method in sorted({type(config) for _, config in found.values()}, key=_title):
     names = ", ".join(f"`{name}`" for name, (_, config) in found.items() if type(config) is method)
-    parts.append(
-      f"### {_title(method)}\n\nOf {names}.\n\n| field | default | |\n| --- | --- | --- |"
-    )
-    parts[-1] += "\n" + "\n".join(rows)
-  parts.append("## By data source\n\nWhat goes after `--config.data.`, by the source at hand.")
-  for source in SOURCES:
-    rows = [f"| `{name}` | `{value!r}` | {text} |" for name, value, text in leaves(source())]
-    about = inspect.cleandoc(source.__doc__ or "").split("\n\n")[0]
-    parts.append(
-      f"### {source.__name__}\n\n{about}\n\n| field | default | |\n| --- | --- | --- |\n"
-      + "\n".join(rows)
-    )
-  parts.append("## By file\n\nFields that a file sets otherwise than the defaults above.")
+    rows = [row for row in help.described(method()) if not row[0].startswith("data.")]
+    parts.append(f"### {_title(method)}\n\nOf {names}.\n\n{_table(rows)}")
+  parts.append("## Data sources\n\nEach is an object in the field `data` of a method.")
+  for source in data.SOURCES:
+    said = " ".join((inspect.getdoc(source) or "").partition("\n\n")[0].split())
+    rows = [(f"data.{name}", *rest) for name, *rest in help.described(source())]
+    parts.append(f"### `{source.__name__}`\n\n{_markdown(said)}\n\n{_table(rows)}")
+  parts.append("## Files\n\nWith what each sets otherwise than its method and its data source.")
   for name, (docstring, config) in found.items():
-    plain = {field: value for field, value, _ in leaves(type(config)())}
-    rows = [
-      f"| `{field}` | `{value!r}` |"
-      for field, value, _ in leaves(config)
-      if field not in plain or plain[field] != value
-    ]
-    parts.append(f"### {name}\n\n```text\n{inspect.cleandoc(docstring)}\n```")
-    if rows:
-      parts[-1] += "\n\n| field | value |\n| --- | --- |\n" + "\n".join(rows)
+    plain = {field: value for field, value, _ in help.described(type(config)())}
+    plain |= {f"data.{field}": value for field, value, _ in help.described(type(config.data)())}
+    rows = [row for row in help.described(config) if plain.get(row[0], row) != row[1]]
+    title = f"### {name}\n\nData source `{type(config.data).__name__}`."
+    parts.append(f"{title}\n\n```text\n{docstring}\n```\n\n{_table(rows)}")
   return "\n\n".join(parts) + "\n"
 
 
 def _title(method: type) -> str:
-  return (
-    f"{getattr(method, 'title', method.__module__)} (`{method.__module__}.{method.__qualname__}`)"
-  )
+  return f"`{method.__module__}.{method.__qualname__}`"
 
 
-def leaves(config: Any) -> Iterator[tuple[str, Any, str]]:
-  """``(dotted name, value, what it is in one line of Markdown)`` of every field."""
-  for name, value, text in described(config):
-    text = text.replace("``", "`").replace("|", "\\|")
-    yield name, value, text[:1].upper() + text[1:]
+def _markdown(text: str) -> str:
+  return text.replace("``", "`").replace("|", "\\|")
+
+
+def _table(rows: Iterable[Sequence[Any]]) -> str:
+  """Name, value and meaning of settings; "" where there are none."""
+  lines = [f"| `{name}` | `{value!r}` | {_markdown(text)} |" for name, value, text in rows]
+  return "\n".join(["| field | value | |", "| --- | --- | --- |", *lines]) if lines else ""
 
 
 def commands() -> str:

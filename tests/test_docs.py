@@ -1,11 +1,12 @@
 """The site's own code: links, settings and docstrings; the build itself is `make docs`."""
 
-import dataclasses
 import importlib.util
 import pathlib
 import sys
 
 import pytest
+
+from launch import data
 
 pytest.importorskip("mkdocs", reason="the extra docs is not installed: make docs")
 
@@ -40,38 +41,15 @@ def test_links_of_the_repository_become_links_of_the_site(uri, link, there):
   assert hooks.relinked(link, uri) == there
 
 
-@dataclasses.dataclass
-class Inner:
-  """Some.
-
-  Attributes:
-    width: of it, ``> 0``,
-      in metres | feet.
-  """
-
-  width: float = 1.0
-
-
-@dataclasses.dataclass
-class Outer(Inner):
-  """More.
-
-  Attributes:
-    inner: the part.
-    name: what people call it.
-  """
-
-  inner: Inner = dataclasses.field(default_factory=Inner)
-  name: str = "x"
-
-
-def test_every_field_has_its_value_and_its_line():
-  width = "Of it, `> 0`, in metres \\| feet."
-  assert list(hooks.leaves(Outer())) == [
-    ("width", 1.0, width),
-    ("inner.width", 1.0, width),
-    ("name", "x", "What people call it."),
-  ]
+def test_every_file_source_and_method_is_in_the_reference_with_its_fields():
+  text = hooks.configurations()
+  for path in (ROOT / "configs").glob("[a-z]*.py"):
+    assert f"### {path.name}\n" in text
+  for source in data.SOURCES:
+    assert f"### `{source.__name__}`\n" in text
+  assert "| `drocc.radius` | `2.5` |" in text.partition("### drocc_table2.py")[2]
+  assert "| `drocc.radius` | `None` | " in text.partition("### `launch.methods.drocc.Config`")[2]
+  assert "| `data.label` | `''` | " in text.partition("### `Files`")[2]
 
 
 def test_formulas_and_literal_blocks_become_blocks():

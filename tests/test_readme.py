@@ -73,6 +73,7 @@ def test_modules_and_configs_that_are_named_exist(path):
     assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), name
 
 
+@pytest.mark.slow
 def test_readme_and_the_tutorial_print_what_they_show():
   running = readme.pages_that_run()
   assert [path.name for path in running] == ["README.md", "tutorial.md"]
@@ -85,6 +86,7 @@ def test_readme_and_the_tutorial_print_what_they_show():
       assert not snippets.differs(shown.body, printed), "run python -m benchmarks.readme"
 
 
+@pytest.mark.slow
 def test_blocks_of_the_other_pages_run():
   codes = [
     block.body
@@ -113,6 +115,7 @@ def clone(tmp_path) -> pathlib.Path:
   return tmp_path
 
 
+@pytest.mark.slow
 def test_the_three_commands_for_own_files(clone):
   (commands,) = [b.body for b in snippets.blocks(README, "sh") if "launch.train" in b.body]
   python = str(pathlib.Path(sys.executable).parent)
