@@ -3,9 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks
+SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks docs
 
-.PHONY: demo test test-fast coverage lint format install clean
+.PHONY: demo test test-fast coverage docs lint format install clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
@@ -18,6 +18,10 @@ test-fast: $(VENV)/.installed-dev lint
 
 coverage: $(VENV)/.installed-dev
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow" --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.installed-docs
+	$(RUN) -m pytest --quiet tests/test_docs.py
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check $(SOURCES)
@@ -42,6 +46,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[launch,dev,docs]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

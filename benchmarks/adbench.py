@@ -36,6 +36,7 @@ from benchmarks.records import TableRecord
 from detector_jax import HealthError, Standardizer, metrics
 from drocc_jax import DROCC, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.settings import Training
 from launch.data import real
 from launch.reporting import figures
 
@@ -82,15 +83,13 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
     warmup_steps=50 * per_epoch, schedule="released", average_decay=0.0,
   )  # fmt: skip
   prepared = recipe.build_training(
-    x, config, network=networks.MLP(), batch_size=256, epochs=100, scaling="moments",
+    x, config, Training(batch_size=256, epochs=100, scaling="moments"), network=networks.MLP()
   )  # fmt: skip
   init_key, train_key = recipe.keys(seed)
   state = prepared.init(init_key)
   state, _ = prepared.program.train_epochs(state, prepared.data, train_key, 0, prepared.epochs)
   score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
-  return lambda rows: np.asarray(score(recipe.standardise(prepared.preprocessing, rows))), _size(
-    state.params
-  )
+  return lambda rows: np.asarray(score(prepared.preprocessing.transform(rows))), _size(state.params)
 
 
 def _size(params: Any) -> int:
@@ -102,9 +101,9 @@ def _baseline(make: Callable[..., Any]) -> Fit:
 
   def fit(x: np.ndarray, seed: int) -> tuple[Score, int]:
     scale = Standardizer.fit(x, clip=CLIP)
-    z = recipe.standardise(scale, x)
+    z = scale.transform(x)
     model = make(seed, z.shape[1:]).fit(z)
-    return lambda rows: model.score(recipe.standardise(scale, rows)), 0
+    return lambda rows: model.score(scale.transform(rows)), 0
 
   return fit
 

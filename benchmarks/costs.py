@@ -28,16 +28,16 @@ from benchmarks.baselines import (
   dagmm,
   dcn,
   deep_svdd,
+  fitting,
   generative,
   geom,
   goad,
   rebm,
-  training,
 )
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
-from drocc_jax import DROCC, networks, recipe
+from drocc_jax import DROCC, networks
 from launch import data
 
 SOFT = functools.partial(deep_svdd.make, objective="soft-boundary")
@@ -74,7 +74,7 @@ class Ours:
   @property
   def parameters(self) -> int:
     """Number of the network's parameters."""
-    return training.size_of(self._model.detector_.arrays["variables"]["params"])
+    return fitting.size_of(self._model.detector_.arrays["variables"]["params"])
 
 
 class Flat:
@@ -170,10 +170,10 @@ def cell(row: str, seed: int, size: images.Scale) -> Cell:
     fewer = transformations.CPU if size == images.CPU else size
     x, x_test, labels = images.one_class("mnist", int(row.split(" ")[1]), seed, fewer)
   else:
-    found = data.load(data.DataConfig(name=row, split="half", seed=seed))
+    found = data.RealTable(name=row, split="half", seed=seed).load()
     x, (x_test, labels) = found.x_train, found.labelled_test()
   scale = Standardizer.fit(x)
-  z, z_test = (recipe.standardise(scale, part) for part in (x, x_test))
+  z, z_test = (scale.transform(part) for part in (x, x_test))
   return {
     method: measured(make(seed), z, z_test, labels)
     for method, make in methods(z.shape[1:], size).items()

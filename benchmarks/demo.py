@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.baselines import BASELINES
 from configs import neuralfp_digits
 from detector_jax import Standardizer, metrics
-from drocc_jax import DROCC, recipe
+from drocc_jax import DROCC
 from launch import evaluation, run
 from launch import flags as common
 from launch.data import Splits, bundled
@@ -30,7 +30,9 @@ from launch.reporting import figures, progress, report
 EPOCHS = 250  # about 500 steps, a third of the default, to keep the demo short
 CONSTANT = "clip"  # a pixel that is always white in training may be black in a test image
 
-_OUTPUT = flags.DEFINE_string("output", "runs/demo", "Folder for figures and the report.")
+_OUTPUT = flags.DEFINE_string(
+  "output", "runs/demo", "Folder for figures and the report.", allow_override=True
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds per digit.", lower_bound=1)
 _DIGITS = flags.DEFINE_list("digits", list("0123456789"), "Digits that are typical in turn.")
 
@@ -43,9 +45,9 @@ def score_all(splits: Splits, seed: int) -> dict[str, np.ndarray]:
     seed: of every method that has one.
   """
   preprocessing = Standardizer.fit(splits.x_train, constant=CONSTANT)
-  z_train = recipe.standardise(preprocessing, splits.x_train)
+  z_train = preprocessing.transform(splits.x_train)
   x_test, _ = splits.labelled_test()
-  z_test = recipe.standardise(preprocessing, x_test)
+  z_test = preprocessing.transform(x_test)
   model = DROCC(epochs=EPOCHS, constant=CONSTANT, calibration_size=0, random_state=seed)
   detector = model.fit(splits.x_train).detector_
   scores = {"DROCC": detector.score(x_test)}

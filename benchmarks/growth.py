@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import records, speed_timing
-from detector_jax import epoch_loop
+from detector_jax import training
 from drocc_jax import drocc, fit, networks, recipe
 from fingerprint_jax import recipe as fingerprint_recipe
 from fingerprint_jax import train as fingerprint_train
@@ -73,12 +73,12 @@ class Tower(nn.Module):
     return x
 
 
-def training(sizes: Sizes) -> Callable[[], None]:
+def measured_training(sizes: Sizes) -> Callable[[], None]:
   """Compiled steps of DROCC for each model; returns when they are done."""
   x = np.random.default_rng(0).normal(size=(STEPS * sizes.batch, sizes.features))
   config = drocc.Config(radius=2.0, step_size=0.2, num_steps=sizes.ascent, average_decay=0.0)
   program = fit.compile_program(networks.MLP((HIDDEN,)), config.static(), sizes.batch)
-  rows = epoch_loop.to_device(x.astype(np.float32))
+  rows = training.to_device(x.astype(np.float32))
 
   def work() -> None:
     for seed in range(sizes.models):
@@ -123,7 +123,7 @@ def measure(name: str, values: Sequence[int], runs: int) -> dict[str, Any]:
   Returns:
     ``values``, ``seconds``, and ``exponent`` and ``exponent_of_larger_half``.
   """
-  make = fingerprinting if name == "taps" else training
+  make = fingerprinting if name == "taps" else measured_training
   works = [make(dataclasses.replace(Sizes(), **{name: value})) for value in values]
   seconds = np.full(len(values), np.inf)
   for work in works:

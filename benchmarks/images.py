@@ -30,9 +30,10 @@ from configs import drocc_cifar10
 from detector_jax import metrics
 from drocc_jax import recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import data
 from launch.data import splits
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 from launch.reporting import figures
 
 CLASSES = drocc_cifar10.CLASSES
@@ -177,7 +178,7 @@ def one_class(
   name: str, typical: int, seed: int, size: Scale, rotation: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Training images, test images and their labels, at one scale."""
-  found = data.load(data.DataConfig(name=name, typical=typical, rotation=rotation, seed=seed))
+  found = data.OneClassImages(name=name, typical=typical, rotation=rotation, seed=seed).load()
   x_test, labels = found.labelled_test()
   train = splits.drawn(len(found.x_train), size.train, seed)
   test = splits.drawn(len(x_test), size.test, seed)

@@ -18,7 +18,7 @@ from benchmarks import protocol
 from benchmarks.baselines import binary_cross_entropy, deep_sad, nearest_neighbour
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
-from drocc_jax import DROCC, DROCCLF, DROCCOE, recipe
+from drocc_jax import DROCC, DROCCLF, DROCCOE
 from launch.data import real
 from launch.reporting import figures
 
@@ -52,7 +52,7 @@ def parts_of(x: np.ndarray, y: np.ndarray, seed: int) -> Parts:
   half = len(typical) // 2
   scale = Standardizer.fit(typical[:half], clip=CLIP)
   anomalous = rng.permutation(x[y == 1])
-  kind = KMeans(2, n_init=10, random_state=seed).fit_predict(recipe.standardise(scale, anomalous))
+  kind = KMeans(2, n_init=10, random_state=seed).fit_predict(scale.transform(anomalous))
   larger = int(np.sum(kind == 1) > np.sum(kind == 0))
   known, unseen = anomalous[kind == larger], anomalous[kind != larger]
   given = min(len(known) // 2, MOST_GIVEN)
@@ -78,12 +78,12 @@ def fitted(method: str, parts: Parts, seed: int) -> Callable[[np.ndarray], np.nd
     return lambda x: -model.score_samples(x)
   known = train if method == "nearest neighbour" else np.concatenate([train, given])
   scale = Standardizer.fit(known, clip=CLIP)
-  z, negatives = (recipe.standardise(scale, x) for x in (train, given))
+  z, negatives = (scale.transform(x) for x in (train, given))
   if method == "nearest neighbour":
     peer = nearest_neighbour.make(seed).fit(z)
   else:
     peer = BASELINES[method](seed, z.shape[1:]).fit(z, negatives)
-  return lambda x: peer.score(recipe.standardise(scale, x))
+  return lambda x: peer.score(scale.transform(x))
 
 
 def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:

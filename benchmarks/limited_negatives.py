@@ -28,7 +28,6 @@ from benchmarks.records import TableRecord
 from configs import negatives_mnist, negatives_sine, negatives_speech
 from detector_jax import Standardizer, metrics
 from detector_jax.splits import calibration_rows
-from drocc_jax import recipe
 from launch import data
 from launch.data.splits import Labelled
 from launch.methods.drocc import Config
@@ -109,12 +108,12 @@ def _baseline(
     np.concatenate([x, negatives]), scaling=config.scaling, constant=config.constant,
     clip=config.clip,
   )  # fmt: skip
-  z, z_negatives = (recipe.standardise(preprocessing, each) for each in (x, negatives))
+  z, z_negatives = (preprocessing.transform(each) for each in (x, negatives))
   settings = {"epochs": config.epochs, "batch_size": config.batch_size}
   model = make(config.seed, z.shape[1:], network=config.network.make(), **settings)
 
   def scores(x_test: np.ndarray) -> list[np.ndarray]:
-    z_test = recipe.standardise(preprocessing, x_test)
+    z_test = preprocessing.transform(x_test)
     return [score(z_test) for _, score in model.trajectory(z, z_negatives, POINTS)]
 
   return scores
@@ -131,10 +130,9 @@ def figure1(
   panels, grid = {}, _grid()
   points = np.zeros((0, 2))
   for seed in range(seeds):
-    config = negatives_sine.get_config().data
+    config: Any = negatives_sine.get_config().data
     splits = [
-      data.load(dataclasses.replace(config, displacement=value, seed=seed))
-      for value in DISPLACEMENTS
+      dataclasses.replace(config, displacement=value, seed=seed).load() for value in DISPLACEMENTS
     ]
     tests = [split.labelled_test() for split in splits]
     wide = np.zeros((len(grid), splits[0].x_train.shape[1]))
@@ -282,9 +280,9 @@ def table_mnist(
   """MNIST 0 against 1 with masked zeros: each method is trained once, both maskings measured."""
   found: dict[tuple[str, str, float], dict[str, list[float]]] = {}
   for seed in range(seeds):
-    config = negatives_mnist.get_config().data
+    config: Any = negatives_mnist.get_config().data
     cases = {
-      f"{share:.0%} masked": data.load(dataclasses.replace(config, masked=share, seed=seed))
+      f"{share:.0%} masked": dataclasses.replace(config, masked=share, seed=seed).load()
       for share in MASKED
     }
     _recalls("ocln-mnist", cases, negatives_mnist.get_config, seed, found, advance, change)
@@ -304,7 +302,7 @@ def table_speech(
   for keyword in _KEYWORDS.value:
     for seed in range(seeds):
       config = negatives_speech.get_config("lf", keyword).data
-      splits = data.load(dataclasses.replace(config, seed=seed))
+      splits = dataclasses.replace(config, seed=seed).load()
       _recalls(
         keyword, {keyword: splits},
         functools.partial(negatives_speech.get_config, keyword=keyword),

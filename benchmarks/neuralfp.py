@@ -23,7 +23,7 @@ from configs import neuralfp_fashion_mnist, neuralfp_mnist
 import detector_jax
 from detector_jax import metrics
 from fingerprint_jax import one_out, recipe
-from launch import data, evaluation, run
+from launch import evaluation, run
 from launch.data import corruptions
 from launch.methods import neuralfp
 from launch.reporting import figures
@@ -131,13 +131,14 @@ class _Forward:
 def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   """Trains a model, or takes it from its folder."""
   config: neuralfp.Config = CONFIGS[name]()
-  chosen = dataclasses.replace(config.data, unseen=unseen, ood=() if unseen else config.data.ood)
+  source: Any = config.data
+  chosen = dataclasses.replace(source, unseen=unseen, ood=() if unseen else source.ood)
   config = dataclasses.replace(config, seed=seed, data=chosen)
   folder = f"{name}_{seed}" + "".join(f"_without_{each}" for each in unseen)
   workdir = pathlib.Path(_MODELS.value) / folder
   run.train(config, workdir)
   network, params = neuralfp.classifier_of(config, workdir)
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows = recipe.split_rows(splits.x_train, config.held_out, config.fpr, seed).train
   assert splits.y_train is not None
   assert splits.x_test is not None

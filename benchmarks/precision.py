@@ -17,6 +17,7 @@ from benchmarks.records import TableRecord
 from detector_jax import metrics
 from drocc_jax import networks, recipe
 from drocc_jax.drocc import Config
+from drocc_jax.settings import Training
 from launch.data import real
 
 TITLE, MEAN, DIFFERENCE = "precision", "mean", "bf16 minus float32"
@@ -66,13 +67,13 @@ def _cell(parts: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int, precision
 
 def scores(train: np.ndarray, x_test: np.ndarray, seed: int, precision: str) -> np.ndarray:
   """What DROCC with its defaults, trained on ``[n, d]``, gives to the test records ``[m, d]``."""
-  prepared = recipe.build_training(train, Config(mu=None, precision=precision))
+  prepared = recipe.build_training(train, Config(mu=None, precision=precision), Training())
   init_key, train_key = recipe.keys(seed)
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
   )
   score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
-  return np.asarray(score(recipe.standardise(prepared.preprocessing, x_test)))
+  return np.asarray(score(prepared.preprocessing.transform(x_test)))
 
 
 def _record(row: str, method: str, values: list[float]) -> TableRecord:

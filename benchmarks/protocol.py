@@ -14,7 +14,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, goad, training
+from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, fitting, goad
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, batching, health
 from detector_jax.splits import calibration_rows
@@ -106,7 +106,7 @@ def train(
 
 
 def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
-  return recipe.standardise(prepared.preprocessing, x)
+  return prepared.preprocessing.transform(x)
 
 
 def _score(score_fn: recipe.NegativeLogit, state: drocc.State, z: np.ndarray) -> np.ndarray:
@@ -121,8 +121,8 @@ def baseline_scores(
 ) -> dict[str, list[np.ndarray]]:
   """Scores of every baseline on each test set, all rows training, inputs standardised as ours."""
   preprocessing = Standardizer.fit(x_train, scaling=scaling)
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   fitted = {name: make(seed).fit(z_train) for name, make in BASELINES.items()}
   return {name: [model.score(z) for z in z_tests] for name, model in fitted.items()}
 
@@ -143,8 +143,8 @@ def deep_baseline_scores(
   preprocessing = Standardizer.fit(
     x_train, scaling=config.scaling, constant=config.constant, clip=config.clip
   )
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   network = config.network.make()
   scores = {}
   for name, make in DEEP.items():
@@ -152,10 +152,10 @@ def deep_baseline_scores(
     if name != "autoencoder":
       settings["pretrain_epochs"] = config.epochs
     model = make(config.seed, z_train.shape[1:], network=network, **settings)
-    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    scores[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   for name, make in FOR_TABLES.items() if z_train.ndim == 2 else ():
     model = make(config.seed, z_train.shape[1:])
-    scores[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    scores[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   return scores
 
 

@@ -36,11 +36,11 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from benchmarks import images, protocol, transformations
-from benchmarks.baselines import dagmm, dcn, deep_svdd, goad, one_class_svm, rebm, training
+from benchmarks.baselines import dagmm, dcn, deep_svdd, fitting, goad, one_class_svm, rebm
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
-from drocc_jax import networks, recipe
+from drocc_jax import networks
 from launch import data
 
 PARTS = ("tables", "mnist", "cifar10", "geom")
@@ -150,10 +150,10 @@ def tables(row: str, seed: int, size: images.Scale) -> Cell:
   """F1 of GOAD, DAGMM, DCN and REBM on one table, at every scale the same."""
   del size
   name = row.split(", ")[1]
-  splits = data.load(data.DataConfig(name=name, split="half", seed=seed))
+  splits = data.RealTable(name=name, split="half", seed=seed).load()
   x_test, labels = splits.labelled_test()
   scale = Standardizer.fit(splits.x_train)
-  z, z_test = (recipe.standardise(scale, part) for part in (splits.x_train, x_test))
+  z, z_test = (scale.transform(part) for part in (splits.x_train, x_test))
   models: dict[str, Any] = {
     "GOAD": goad.make(seed, z.shape[1:], **GOADS),
     "DAGMM": dagmm.make(seed, z.shape[1:], **DAGMMS[name]),
@@ -179,7 +179,7 @@ def one_class(row: str, seed: int, size: images.Scale) -> Cell:
     learning_rate=1e-3 if short else 1e-4, pretrain_learning_rate=1e-3 if short else 1e-4,
     batch_size=100 if short else 200,
   )  # fmt: skip
-  (found,) = training.scores_or_guesses("Deep SVDD", model, z, [z_test])
+  (found,) = fitting.scores_or_guesses("Deep SVDD", model, z, [z_test])
   scores = {"Deep SVDD": found}
   if part == "mnist":
     flat, flat_test = (each.reshape(len(each), -1) for each in (x, x_test))

@@ -25,9 +25,10 @@ from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from configs import drocc_epilepsy
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
 from launch import data
 from launch.data import splits
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 # AUROC in percent, the paper's Table 3: seizures, the keyword "marvin".
 PAPER = {
@@ -83,8 +84,8 @@ def table3(
 def loaded(row: str, seed: int) -> data.Splits:
   """The records of a row: a split of epilepsy, or a wake word."""
   if row in drocc_epilepsy.SPLITS:
-    return data.load(data.DataConfig(name="epilepsy", split=row, seed=seed))
-  return data.load(data.DataConfig(name="speech", keyword=row, synthesised=False, seed=seed))
+    return data.Epilepsy(split=row, seed=seed).load()
+  return data.WakeWord(keyword=row, synthesised=False, seed=seed).load()
 
 
 def _settings(row: str, x: np.ndarray, seed: int, size: images.Scale) -> dict[str, Config]:

@@ -5,6 +5,7 @@ cifar_lenet, lstm     an epoch of DROCC on a larger network against plain PyTorc
 fingerprint           what NeuralFP costs beside the network that it watches; also -fashion
 projection            DROCC-LF's against the released method
 scoring               rows per second, against isolation forest and PyTorch
+neighbours            seconds and bytes beside five nearest neighbours, over training records
 search, mobilenet     how close to the matrix-product rate; larger on an accelerator
 startup               from the command ``launch.score`` to its scores
 all                   each of them; with --output=FILE.json, one JSON, and a chart beside it
@@ -30,6 +31,7 @@ from benchmarks import (
   records,
   speed_figure,
   speed_fingerprint,
+  speed_neighbours,
   speed_networks,
   speed_projection,
   speed_scoring,
@@ -38,7 +40,7 @@ from benchmarks import (
   speed_timing,
   torch_drocc,
 )  # fmt: skip
-from detector_jax import Standardizer, epoch_loop
+from detector_jax import Standardizer, training
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
 from launch import flags as common
@@ -71,7 +73,7 @@ CASES = {
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
 MODULES: tuple[Any, ...] = (
-  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup,
+  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup, speed_neighbours,
 )  # fmt: skip
 ALL_CASES = sorted(
   [*CASES, *speed_projection.CASES, *(name for module in MODULES for name in module.CASES)]
@@ -88,9 +90,9 @@ def rows_of(name: str, case: Case) -> tuple[np.ndarray, str]:
   if not os.environ.get("OOD_DATA_DIR"):
     x = np.random.default_rng(0).normal(size=(case.rows, case.features))
     return x.astype(np.float32), "standard-normal rows of the real set's size"
-  splits = data.load(data.DataConfig(name=name, split="released"))
+  splits = data.RealTable(name=name, split="released").load()
   preprocessing = Standardizer.fit(splits.x_train, constant="clip")
-  return recipe.standardise(preprocessing, splits.x_train), f"{name}, released split"
+  return preprocessing.transform(splits.x_train), f"{name}, released split"
 
 
 def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dict[str, object]]:
@@ -102,7 +104,7 @@ def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dic
     learning_rate=case.learning_rate, average_decay=0.0,
   )  # fmt: skip
   program = fit.compile_program(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
-  rows = epoch_loop.to_device(x)
+  rows = training.to_device(x)
   init_key, train_key = recipe.keys(0)
 
   def ours(epochs: int) -> float:
@@ -154,7 +156,7 @@ def operations(case: Case, features: int) -> float:
   if features >= HIDDEN:
     gram = 2.0 * HIDDEN * HIDDEN
     search = gram * (NUM_STEPS * BATCH_SIZE + features) + 3.0 * product
-  steps = case.epochs * epoch_loop.steps_per_epoch(case.rows, BATCH_SIZE)
+  steps = case.epochs * training.steps_per_epoch(case.rows, BATCH_SIZE)
   return steps * (search + 2.0 * 2.0 * product)
 
 

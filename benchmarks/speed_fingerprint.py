@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.records import SpeedRecord
 from configs import neuralfp_fashion_mnist, neuralfp_mnist
-from detector_jax import epoch_loop
-from fingerprint_jax import classifiers, recipe, train
+from detector_jax import training
+from fingerprint_jax import classifiers, recipe
 from launch import data
 from launch.methods import classifier
 from launch.reporting import progress
@@ -51,13 +51,13 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
   config = MODELS[name]()
   x, y, source = _images(name)
   network = classifier.make("auto", name)
-  training = config.classifier.training
-  total = epoch_loop.steps_per_epoch(len(x), training.batch_size)
-  optimizer = classifiers.make_optimizer(training, training.epochs * total)
+  settings = config.classifier.training
+  total = training.steps_per_epoch(len(x), settings.batch_size)
+  optimizer = classifiers.make_optimizer(settings, settings.epochs * total)
   state = classifiers.init(network, optimizer, x.shape[1:], jax.random.key(0))
-  step = classifiers.make_train_step(network, optimizer, training)
-  train_epochs = train.make_train_epochs(step, training.batch_size)
-  rows = epoch_loop.to_device(x, y)
+  step = classifiers.make_train_step(network, optimizer, settings)
+  train_epochs = training.compile_train_epochs(step, settings.batch_size)
+  rows = training.to_device(x, y)
   state, _ = train_epochs(state, rows, jax.random.key(1), 0, 1)
   start = time.perf_counter()
   state, _ = train_epochs(state, rows, jax.random.key(1), 1, 2)
@@ -136,8 +136,8 @@ def _seconds(function: Callable[[], jax.Array], calls: int) -> float:
 def _images(name: str) -> tuple[np.ndarray, np.ndarray, str]:
   """Training images and classes: the real set where OOD_DATA_DIR has it, else random ones."""
   if os.environ.get("OOD_DATA_DIR"):
-    config = MODELS[name]().data
-    splits = data.load(data.DataConfig(name=name, ood=config.ood[:1]))
+    config: Any = MODELS[name]().data
+    splits = data.OpenSetImages(name=name, ood=config.ood[:1]).load()
     assert splits.y_train is not None
     return splits.x_train, splits.y_train, name
   rng = np.random.default_rng(0)

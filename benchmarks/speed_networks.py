@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import speed_timing, torch_drocc, torch_networks
 from benchmarks.records import SpeedRecord
-from detector_jax import epoch_loop
+from detector_jax import training
 from drocc_jax import drocc, fit, networks, recipe
 from launch import devices
 
@@ -96,12 +96,12 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     radius=case.radius, gamma=2.0, step_size=case.radius / 10.0, num_steps=case.num_steps,
     average_decay=0.0,
   )  # fmt: skip
-  rows = epoch_loop.to_device(x)
+  rows = training.to_device(x)
   program = fit.compile_program(case.network, config.static(), case.batch_size)
   init_key, train_key = recipe.keys(0)
   images = x.transpose(0, 3, 1, 2) if len(case.shape) == 3 else x
 
-  def train(train_epochs: epoch_loop.TrainEpochs) -> None:
+  def train(train_epochs: training.TrainEpochs) -> None:
     state = program.init(config.hyper(), rows.inputs[:1], init_key)
     jax.block_until_ready(train_epochs(state, rows, train_key, 0, 1))
 
@@ -137,7 +137,7 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
   }
 
 
-def _spread(case: Case, config: drocc.Config) -> epoch_loop.TrainEpochs:
+def _spread(case: Case, config: drocc.Config) -> training.TrainEpochs:
   """Our epochs on emulated devices."""
   with devices.session(devices.Request(devices=DEVICES)):
     return devices.pmap_epochs(

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import speed_networks, speed_timing
 from benchmarks.records import SpeedRecord
-from detector_jax import epoch_loop
+from detector_jax import training
 from drocc_jax import drocc, fit, networks, recipe
 from drocc_jax.mobilenet import MobileNetV2
 
@@ -92,7 +92,7 @@ def _searches(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], di
 
 def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.Array]:
   """A compiled search round ``x`` ``[batch, ...]`` in a precision; it returns ``h``."""
-  network = networks.with_loop_convolutions(networks.cifar_lenet())
+  network = networks.cifar_lenet()
   radius = float(np.sqrt(np.prod(x.shape[1:]))) / 2.0
   config = drocc.Config(
     radius=radius, step_size=radius / 10.0, num_steps=num_steps, precision=precision
@@ -101,6 +101,7 @@ def search_in(precision: str, x: jax.Array, num_steps: int) -> Callable[[], jax.
   forward = networks.as_forward(network)
 
   @jax.jit
+  @networks.in_training_form
   def search(state: drocc.State, x: jax.Array) -> jax.Array:
     index = jnp.arange(len(x))
     found, _ = drocc.find_negatives(forward, state, x, index, jax.random.key(1), config.static())
@@ -133,7 +134,7 @@ def _mobilenet(size: Size, runs: int, rate: float) -> tuple[list[SpeedRecord], d
   radius = float(np.sqrt(np.prod(shape[1:]))) / 2.0
   config = drocc.Config(radius=radius, step_size=radius / 10.0, num_steps=1)
   program = fit.compile_program(network, config.static(), size.images)
-  rows, (init_key, train_key) = epoch_loop.to_device(x), recipe.keys(0)
+  rows, (init_key, train_key) = training.to_device(x), recipe.keys(0)
   state = program.init(config.hyper(), rows.inputs[:1], init_key)
   params, stats = state.params, state.stats
   evaluate = jax.jit(networks.as_forward(network).evaluate)

@@ -8,12 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks import protocol
-from benchmarks.baselines import BASELINES, generative
+from benchmarks import protocol, sine_figure
+from benchmarks.baselines import generative
 from benchmarks.records import TableRecord
 from configs import drocc_sine, drocc_sphere
 from detector_jax import metrics
-from launch import data
 from launch.methods.drocc import Config
 from launch.reporting import figures
 
@@ -51,7 +50,7 @@ def table7(seeds: int, advance: Advance) -> tuple[list[TableRecord], dict[str, F
   make = functools.partial(_with, drocc_sine.get_config(), "displacement")
   records, trained = _measure("7", "displacement", DISPLACEMENTS, make, PAPER_SINE, seeds, advance)
   lines = _lines(records, DISPLACEMENTS, "vertical displacement of the anomalies")
-  return records, {"table7": lines, "figure5": _boundaries(*trained)}
+  return records, {"table7": lines, "figure5": sine_figure.figure(*trained)}
 
 
 def _with(config: Config, field: str, value: float, seed: int) -> Config:
@@ -68,7 +67,7 @@ def _measure(
   results: dict[tuple[float, str], dict[str, list[float]]] = {}
   trained = None
   for seed in range(seeds):
-    splits = [data.load(make(value, seed).data) for value in values]
+    splits = [make(value, seed).data.load() for value in values]
     x_train = splits[0].x_train
     tests = [split.labelled_test() for split in splits]
     x_tests = [x for x, _ in tests]
@@ -88,7 +87,7 @@ def _measure(
         for column, result in by_column.items():
           results.setdefault((value, method), {}).setdefault(column, []).append(result)
     if trained is None:
-      trained = trajectory, x_train
+      trained = trajectory.score, x_train
   records = []
   for (value, method), measured in results.items():
     published = paper[method][values.index(value)] if method in paper else None
@@ -105,14 +104,3 @@ def _lines(records: list[TableRecord], values: Sequence[float], xlabel: str) -> 
       mean.append(record.mean)
       std.append(record.std)
   return figures.lines_with_spread(series, xlabel, "AUROC, %, last epoch")
-
-
-def _boundaries(trajectory: protocol.Trajectory, x_train: np.ndarray) -> Figure:
-  """Figures 1b and 5: what each method takes for typical at the 95 % quantile of its scores."""
-  scorers = {"DROCC": trajectory.score}
-  for name in ("OC-SVM", "isolation forest"):
-    scorers[name] = BASELINES[name](0).fit(x_train).score
-  panels = {
-    name: (score, float(np.quantile(score(x_train), 0.95))) for name, score in scorers.items()
-  }
-  return figures.decision_boundary(panels, x_train, (-7.5, 7.5, -2.5, 2.5))

@@ -12,6 +12,7 @@ from benchmarks.baselines import generative
 from benchmarks.records import TableRecord
 from configs import drocc_table2
 from detector_jax import metrics
+from drocc_jax.metrics import f1_released
 from launch import data
 from launch.methods.drocc import Config
 from launch.reporting import figures
@@ -31,7 +32,7 @@ PAPER = {
 }
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
   "auroc": metrics.auroc,
-  "f1_drocc_released": metrics.f1_drocc_released,
+  "f1_drocc_released": f1_released,
   "f1_at_true_ratio": metrics.f1_at_true_ratio,
 }
 
@@ -49,8 +50,8 @@ def table2(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord],
     for split in ("released", "half"):
       values: dict[tuple[str, str], dict[str, list[float]]] = {}
       for seed in range(seeds):
-        chosen = data.DataConfig(name=name, split=split, seed=seed)
-        splits = data.load(chosen)
+        chosen = data.RealTable(name=name, split=split, seed=seed)
+        splits = chosen.load()
         x_test, labels = splits.labelled_test()
         default = Config(data=chosen, seed=seed, calibration_size=0.1)
         several = dataclasses.replace(default, members=MEMBERS)

@@ -21,7 +21,7 @@ from benchmarks.baselines import geom
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
-from drocc_jax import networks, recipe
+from drocc_jax import networks
 
 DEGREES = 30.0
 PLAIN, TURNED = "as they are", "flipped and turned"
@@ -76,7 +76,7 @@ def table4(
 def geom_scores(x: np.ndarray, x_test: np.ndarray, seed: int, size: images.Scale) -> np.ndarray:
   """Scores of GEOM, trained on all of ``x`` ``[n, side, side, c]``."""
   preprocessing = Standardizer.fit(x)
-  z, z_test = (recipe.standardise(preprocessing, part) for part in (x, x_test))
+  z, z_test = (preprocessing.transform(part) for part in (x, x_test))
   short = bool(size.train)
   model = geom.make(
     seed, z.shape[1:], network=networks.cifar_lenet() if short else None,

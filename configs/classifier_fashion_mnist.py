@@ -6,13 +6,13 @@ Reads Fashion-MNIST through tfds where it has it, else from the folder that OOD_
 """
 
 from fingerprint_jax.classifiers import Config as TrainingConfig
-from launch.data import DataConfig
+from launch.data import OpenSetImages
 from launch.methods.classifier import Config
 
 
 def get_config() -> Config:
   """The classifier of the tables neuralfp*, Fashion-MNIST model."""
   return Config(
-    data=DataConfig(name="fashion_mnist", ood=("mnist",)),
+    data=OpenSetImages(name="fashion_mnist", ood=("mnist",)),
     training=TrainingConfig(epochs=8, learning_rate=1.5e-3, flip=True),
   )

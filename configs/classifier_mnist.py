@@ -6,13 +6,13 @@ Reads MNIST through tfds where it has it, else from the folder that OOD_DATA_DIR
 """
 
 from fingerprint_jax.classifiers import Config as TrainingConfig
-from launch.data import DataConfig
+from launch.data import OpenSetImages
 from launch.methods.classifier import Config
 
 
 def get_config() -> Config:
   """The classifier of the tables neuralfp*, MNIST model."""
   return Config(
-    data=DataConfig(name="mnist", ood=("fashion_mnist",)),
+    data=OpenSetImages(name="mnist", ood=("fashion_mnist",)),
     training=TrainingConfig(epochs=5, learning_rate=1e-3, shift=2),
   )

@@ -13,8 +13,9 @@ sphere of radius 8 or more: it is a random point of that sphere, as in DROCC-Ran
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig
+from drocc_jax.registry import NetworkConfig
+from launch.data import OneClassImages
+from launch.methods.drocc import Config
 
 # class -> radius, mu, optimizer, learning rate
 SETTINGS = {
@@ -42,7 +43,7 @@ def get_config(name: str = "airplane") -> Config:
     raise ValueError(f"After the colon goes one of {', '.join(SETTINGS)}; got {name!r}.")
   radius, mu, optimizer, learning_rate = SETTINGS[name]
   return Config(
-    data=DataConfig(name="cifar10", typical=CLASSES.index(name)),
+    data=OneClassImages(name="cifar10", typical=CLASSES.index(name)),
     network=NetworkConfig(name="cifar_lenet"),
     drocc=DroccConfig(
       radius=radius,

@@ -5,10 +5,10 @@
       --config.data.typical=3 --config.drocc.radius=4
 """
 
-from launch.data import DataConfig
+from launch.data import Digits
 from launch.methods.drocc import Config
 
 
 def get_config() -> Config:
   """Digit 0 typical, everything else as DROCC() does it."""
-  return Config(data=DataConfig(name="digits", typical=0))
+  return Config(data=Digits(typical=0))

@@ -13,9 +13,10 @@ After the colon: released (the released split) or recording (no recording on bot
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
+from drocc_jax.registry import NetworkConfig
+from launch.data import Epilepsy
 from launch.data.series import SPLITS
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def get_config(split: str = "released") -> Config:
@@ -27,7 +28,7 @@ def get_config(split: str = "released") -> Config:
   if split not in SPLITS:
     raise ValueError(f"After the colon goes one of {', '.join(SPLITS)}; got {split!r}.")
   return Config(
-    data=DataConfig(name="epilepsy", split=split),
+    data=Epilepsy(split=split),
     network=NetworkConfig(name="lstm"),
     drocc=DroccConfig(
       radius=10.0,

@@ -7,10 +7,10 @@ The test file and the label (1 = anomalous) are needed for launch.evaluate only.
 training file that carry the label 1 are left out.
 """
 
-from launch.data import DataConfig
+from launch.data import Files
 from launch.methods.drocc import Config
 
 
 def get_config() -> Config:
   """Everything as DROCC() does it."""
-  return Config(data=DataConfig(name="files"))
+  return Config(data=Files())

@@ -9,14 +9,15 @@ origin and the network cannot follow the curve's ends.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig
+from drocc_jax.registry import NetworkConfig
+from launch.data import Sine
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:
   """Raw coordinates, two hidden layers of 256."""
   return Config(
-    data=DataConfig(name="sine", displacement=0.2),
+    data=Sine(displacement=0.2),
     network=NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=8.0),
     drocc=DroccConfig(radius=0.2, gamma=2.0),
     epochs=400,

@@ -8,14 +8,15 @@ of the ball on its surface.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig
+from drocc_jax.registry import NetworkConfig
+from launch.data import Sphere
+from launch.methods.drocc import Config
 
 
 def get_config() -> Config:
   """Raw coordinates, one hidden layer of 128."""
   return Config(
-    data=DataConfig(name="sphere", radius=1.2),
+    data=Sphere(radius=1.2),
     network=NetworkConfig(name="mlp"),
     drocc=DroccConfig(radius=1.0, gamma=1.0),
     scaling="none",

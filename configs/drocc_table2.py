@@ -11,8 +11,9 @@ has them. DROCC() with its own defaults does better: see the table.
 """
 
 from drocc_jax.drocc import Config as DroccConfig
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig
+from drocc_jax.registry import NetworkConfig
+from launch.data import RealTable
+from launch.methods.drocc import Config
 
 # name -> radius, learning rate, epochs
 SETTINGS = {
@@ -32,7 +33,7 @@ def get_config(name: str = "thyroid") -> Config:
     raise ValueError(f"After the colon goes one of {', '.join(SETTINGS)}; got {name!r}.")
   radius, learning_rate, epochs = SETTINGS[name]
   return Config(
-    data=DataConfig(name=name, split="released"),
+    data=RealTable(name=name, split="released"),
     network=NetworkConfig(name="mlp", hidden=(128,)),
     drocc=DroccConfig(
       radius=radius,

@@ -6,8 +6,9 @@
 After the colon: drocc, oe or lf. A small copy of configs/negatives_mnist.py; nothing is downloaded.
 """
 
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig, kind
+from drocc_jax.registry import NetworkConfig
+from launch.data import Digits
+from launch.methods.drocc import Config, kind
 
 
 def get_config(name: str = "lf") -> Config:
@@ -18,6 +19,6 @@ def get_config(name: str = "lf") -> Config:
   """
   experiment, _ = kind(name)
   return experiment(
-    data=DataConfig(name="digits", typical=0, negatives=(1,)),
+    data=Digits(typical=0, negatives=(1,)),
     network=NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=2.0),
   )

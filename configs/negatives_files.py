@@ -7,7 +7,7 @@ After the colon: lf, oe or drocc. Rows of the training file that carry the label
 negatives; rows with 0 are typical. The test file is needed for launch.evaluate only.
 """
 
-from launch.data import DataConfig
+from launch.data import Files
 from launch.methods.drocc import Config, kind
 
 
@@ -18,4 +18,4 @@ def get_config(name: str = "lf") -> Config:
     ValueError: another name.
   """
   experiment, _ = kind(name)
-  return experiment(data=DataConfig(name="files"))
+  return experiment(data=Files())

@@ -11,8 +11,9 @@ the table does not use. Reads MNIST through tfds where it has it, else from the 
 that OOD_DATA_DIR names.
 """
 
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig, kind
+from drocc_jax.registry import NetworkConfig
+from launch.data import OneClassImages
+from launch.methods.drocc import Config, kind
 
 SETTINGS: dict[str, dict[str, float]] = {
   "drocc": {"radius": 16.0},
@@ -28,7 +29,7 @@ def get_config(name: str = "lf") -> Config:
     ValueError: another name.
   """
   experiment, algorithm = kind(name)
-  data = DataConfig(name="mnist", typical=0, negatives=(1,), masked=0.5)
+  data = OneClassImages(name="mnist", typical=0, negatives=(1,), masked=0.5)
   network = NetworkConfig(name="mnist_lenet")
   return experiment(
     data, network, algorithm(**SETTINGS[name]), epochs=5, batch_size=128, calibration_size=0.1

@@ -8,8 +8,9 @@ noise forces on it. DROCC-OE and DROCC-LF also see the sine shifted by 2, and ar
 shifts. The settings were chosen on seeds from 100 on, which the table does not use.
 """
 
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig, kind
+from drocc_jax.registry import NetworkConfig
+from launch.data import NoisySine
+from launch.methods.drocc import Config, kind
 
 SETTINGS: dict[str, dict[str, float | None]] = {
   "drocc": {"radius": 3.0},
@@ -25,7 +26,7 @@ def get_config(name: str = "lf") -> Config:
     ValueError: another name.
   """
   experiment, algorithm = kind(name)
-  data = DataConfig(name="noisy_sine", displacement=0.4)
+  data = NoisySine(displacement=0.4)
   network = NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=8.0)
   return experiment(
     data, network, algorithm(**SETTINGS[name], weight_decay=1e-4), epochs=400, scaling="none",

@@ -11,8 +11,9 @@ words only, of the keywords here "go". espeak-ng (a Debian package) speaks the c
 Radius, learning rate and step size are those of the paper's Table 14 and the released code.
 """
 
-from launch.data import DataConfig
-from launch.methods.drocc import Config, NetworkConfig, kind
+from drocc_jax.registry import NetworkConfig
+from launch.data import WakeWord
+from launch.methods.drocc import Config, kind
 
 # keyword -> radius; those of the paper, then two that have more clips in the small subset.
 RADIUS = {
@@ -32,7 +33,7 @@ def get_config(name: str = "lf", keyword: str = "") -> Config:
   if keyword not in RADIUS:
     raise ValueError(f"The keyword must be one of {', '.join(RADIUS)}; got {keyword}.")
   experiment, algorithm = kind(name)
-  data = DataConfig(name="speech", keyword=keyword)
+  data = WakeWord(keyword=keyword)
   network = NetworkConfig(name="lstm")
   return experiment(
     data, network, algorithm(radius=RADIUS[keyword]), epochs=200, calibration_size=0.1

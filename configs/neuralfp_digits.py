@@ -6,14 +6,14 @@ python -m launch.evaluate --workdir=runs/fp_digits
 
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch.data import DataConfig
+from launch.data import ShiftedDigits
 from launch.methods.neuralfp import ClassifierConfig, Config
 
 
 def get_config() -> Config:
   """Ten digits typical; rotated, inverted, noisy and blank images out-of-distribution."""
   return Config(
-    data=DataConfig(name="digits_shifted"),
+    data=ShiftedDigits(),
     classifier=ClassifierConfig(training=TrainingConfig(epochs=40, batch_size=64)),
     fingerprint=FingerprintConfig(epochs=60, batch_size=64),
     held_out=0.3,

@@ -330,21 +330,23 @@ def _checked(description: dict[str, Any]) -> dict[str, Any]:
 
 def _check_metadata(metadata: dict[str, Any], shape: Sequence[int]) -> None:
   """Raises a ValueError where facts that scoring uses have another form than it expects."""
-  for name, length in (("feature_names", shape[0] if len(shape) == 1 else None), ("layers", None)):
-    values = metadata.get(name)
-    fine = values is None or (
-      isinstance(values, list)
-      and all(isinstance(value, str) for value in values)
-      and length in (None, len(values))
-    )
-    if not fine:
-      raise ValueError(f"{name} of its metadata are no names, one for each")
+  names = metadata.get("feature_names")
+  fine = names is None or (_names(names) and (len(shape) > 1 or len(names) == shape[0]))
+  if not fine:
+    raise ValueError("feature_names of its metadata are no names, one for each")
+  named = metadata.get("report_names", {})
+  if not isinstance(named, dict) or not all(map(_names, named.values())):
+    raise ValueError("report_names of its metadata are no names")
   constants = metadata.get("constants", [])
   fine = isinstance(constants, list) and all(
     _numbers(each, 3) and each[0] in range(shape[-1]) for each in constants
   )
   if not fine:
     raise ValueError("constants of its metadata are no columns with value and spread")
+
+
+def _names(values: Any) -> bool:
+  return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def _check_calibration(

@@ -33,6 +33,10 @@ def records_needed(fpr: float, confidence: float | None = None) -> int:
 
   In expectation ``1 / fpr - 1`` (99 at 1 %); with a confidence ``log(1 - confidence) /
   log(1 - fpr)`` (299 at 1 % and 95 %), each rounded up.
+
+  Examples:
+    >>> records_needed(0.01), records_needed(0.01, confidence=0.95)
+    (99, 299)
   """
   if confidence is None:
     return math.ceil(1.0 / fpr - 1e-9) - 1
@@ -84,6 +88,12 @@ def conformal_threshold(scores: np.ndarray, fpr: float, confidence: float | None
     ValueError: a setting out of its range, a score is NaN, or too few records to defend that rate
       (see ``records_needed``).
 
+  Examples:
+    >>> conformal_threshold(np.arange(1.0, 100.0), fpr=0.05)  # of 99 scores the 95th
+    95.0
+    >>> conformal_threshold(np.arange(1.0, 100.0), fpr=0.05, confidence=0.9)
+    98.0
+
   References:
     Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2005), inductive
     conformal prediction; Vovk, Conditional validity of inductive conformal predictors (2012),
@@ -126,6 +136,10 @@ def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
   Returns:
     float64 ``[m]`` in [1 / (n + 1), 1]; small means anomalous.
+
+  Examples:
+    >>> p_values([1.0, 2.0, 3.0, 4.0], scores=[0.0, 3.0, 9.0]).tolist()
+    [1.0, 0.6, 0.2]
   """
   ordered = np.sort(np.asarray(calibration_scores, np.float64))
   below = np.searchsorted(ordered, np.asarray(scores, np.float64), side="left")

@@ -3,7 +3,7 @@
 preprocess -> score -> p-value -> decision, as one pytree that knows nothing of the method.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import json
@@ -256,12 +256,12 @@ class Detector:
     if np.isfinite(scores).all():
       return
     row = int(np.flatnonzero(~np.isfinite(scores))[0])
-    where = ""
-    layers = self.metadata.get("layers")
-    if layers:
-      errors = self.report(x[row : row + 1])["layer_error"][0]
-      bad = [name for name, error in zip(layers, errors, strict=True) if not np.isfinite(error)]
-      where = f": layer {bad[0]!r} has activations that are not finite" if bad else ""
+    where, named = "", self.metadata.get("report_names", {})
+    report = self.report(x[row : row + 1]) if named else {}
+    for key in named.keys() & report.keys():
+      pairs = zip(named[key], report[key][0], strict=False)  # a folder may name fewer or more
+      bad = [name for name, value in pairs if not np.isfinite(value)]
+      where += f": its {key} of {bad[0]!r} is not finite" if bad else ""
     raise health.HealthError(
       f"The score of row {row} is {scores[row]}{where}; look at the network and at the record."
     )
@@ -291,13 +291,21 @@ class Detector:
       raise ValueError(f"batch_size must be <= {artifact.MOST_ROWS}, got {batch_size!r}.")
     return dataclasses.replace(self, batch_size=rows)
 
-  def calibrate(self, x_typical: Any, fpr: float, confidence: float | None = None) -> "Detector":
+  def with_health(self, findings: Sequence[health.Finding]) -> "Detector":
+    """A copy whose metadata holds what its checks found; warns of those that failed."""
+    health.warn(findings)
+    return self.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
+
+  def calibrate(
+    self, x_typical: Any, fpr: float | None, confidence: float | None = None
+  ) -> "Detector":
     """A copy with its threshold at a stated false-positive rate.
 
     Args:
       x_typical: ``[n, ...]`` raw typical records that training did not see. Equal records count
         once: copies tell nothing more of how fresh records score.
-      fpr: in (0, 1); holds in expectation over draws of these records.
+      fpr: in (0, 1); holds in expectation over draws of these records. None takes
+        ``splits.attainable_fpr``.
       confidence: in (0, 1): the share of such draws in which ``fpr`` is to hold, or None.
 
     Raises:
@@ -308,10 +316,12 @@ class Detector:
     return self.calibrate_scores(self.score(x[splits.distinct(x)]), fpr, confidence)
 
   def calibrate_scores(
-    self, scores: np.ndarray, fpr: float, confidence: float | None = None
+    self, scores: np.ndarray, fpr: float | None, confidence: float | None = None
   ) -> "Detector":
     """As ``calibrate``, from scores ``[n]`` of different records, which need not be in memory."""
     health.check_scores(scores)
+    if fpr is None:
+      fpr = splits.attainable_fpr(len(scores), confidence)
     calibration = Calibration.from_scores(scores, fpr, confidence)
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}
     if "threshold" in arrays:  # not in a folder that an earlier release wrote

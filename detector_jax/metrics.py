@@ -32,7 +32,12 @@ def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-  """P(anomaly scores above a typical record) + P(tie) / 2, in [0, 1]."""
+  """P(anomaly scores above a typical record) + P(tie) / 2, in [0, 1].
+
+  Examples:
+    >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.9])  # three pairs in order, one tied
+    0.875
+  """
   return float(sk.roc_auc_score(*checked(labels, scores)))
 
 
@@ -64,6 +69,13 @@ def fpr_at_tpr(
     scores: ``[n]``.
     tpr: in (0, 1].
     positive: "anomaly" or "normal".
+
+  Examples:
+    >>> labels, scores = [0, 0, 0, 0, 1, 1], [1.0, 2.0, 3.0, 5.0, 4.0, 6.0]
+    >>> fpr_at_tpr(labels, scores, tpr=1.0)  # the typical record that scores 5 is flagged, too
+    0.25
+    >>> fpr_at_tpr(labels, scores, tpr=1.0, positive="normal")
+    0.5
   """
   labels, scores = checked(labels, scores)
   if positive == "normal":
@@ -83,18 +95,6 @@ def f1_at_true_ratio(labels: np.ndarray, scores: np.ndarray) -> float:
   return float(sk.f1_score(labels, scores >= threshold))
 
 
-def f1_drocc_released(labels: np.ndarray, scores: np.ndarray) -> float:
-  """F1 of the typical class at the 20th percentile of normality, as the DROCC code computes it.
-
-  On a balanced test set it can only lie between 6/13 = 0.462 (inverted) and 10/13 = 0.769
-  (perfect), and a random score gets 8/13 = 0.615; the percentile's rounding moves each by up to
-  1/n (0.463 on the 93 + 93 records of Thyroid). Read AUROC beside it.
-  """
-  labels, scores = checked(labels, scores)
-  normality = -scores
-  return float(sk.f1_score(1 - labels, normality >= np.percentile(normality, 20)))
-
-
 def recall_at_fpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> float:
   """Share of positives kept while at most a share ``fpr`` of all negatives passes.
 
@@ -106,6 +106,10 @@ def recall_at_fpr(positive: np.ndarray, negative: np.ndarray, fpr: float) -> flo
   Returns:
     Recall in [0, 1], at the largest threshold that lets at most ``floor(fpr q)`` negatives score
     below it; a positive tied with the first negative that must not pass does not count.
+
+  Examples:
+    >>> recall_at_fpr([1.0, 2.0, 5.0], negative=[3.0, 4.0, 6.0, 7.0], fpr=0.25)  # 3 passes
+    0.6666666666666666
   """
   positive, negative = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
   if np.isnan(positive).any() or np.isnan(negative).any():
@@ -128,7 +132,6 @@ def summary(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     "fpr_at_95tpr_anomaly_positive": fpr_at_tpr(labels, scores, 0.95, "anomaly"),
     "fpr_at_95tpr_normal_positive": fpr_at_tpr(labels, scores, 0.95, "normal"),
     "f1_at_true_ratio": f1_at_true_ratio(labels, scores),
-    "f1_drocc_released": f1_drocc_released(labels, scores),
     "recall_at_3fpr": recall_at_fpr(typical, anomalous, 0.03),
     "recall_at_5fpr": recall_at_fpr(typical, anomalous, 0.05),
   }

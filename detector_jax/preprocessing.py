@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import health
+from detector_jax import batching, health
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,11 @@ def contrast_normalised(x: Any) -> Any:
   Args:
     x: ``[batch, ...]``, NumPy or JAX. A record without contrast (less than a 10,000th of its
       largest value) becomes next to zero.
+
+  Examples:
+    >>> x = np.array([[0.0, 2.0], [100.0, 104.0]])  # a dark record and a bright one
+    >>> contrast_normalised(x).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
 
   References:
     Deep SVDD (Ruff et al., 2018), section 4.1: global contrast normalisation with the L1 norm.
@@ -54,6 +59,11 @@ def robust_range(x: np.ndarray, trimmed: float = TRIMMED) -> tuple[np.ndarray, n
 
   Returns:
     Smallest and largest of the others, each ``[columns]``.
+
+  Examples:
+    >>> low, high = robust_range(np.append(np.arange(99.0), 1e6)[:, None])
+    >>> float(low[0]), float(high[0])
+    (3.0, 96.0)
   """
   x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
   n = len(x)
@@ -216,6 +226,12 @@ class Standardizer:
     """Raw records ``[n, ...]`` less the offset, as float32: what ``__call__`` takes."""
     return shifted(x, self.offset)
 
+  def transform(self, x: np.ndarray) -> np.ndarray:
+    """Preprocesses raw records ``[n, ...]`` batch by batch, to NumPy float32 ``[n, ...]``."""
+    x = self.shifted(x)
+    rows_at_once = int(np.clip(2**21 // x[0].size, 16, 1024))
+    return batching.in_batches(lambda rows: _apply(self, rows), x, rows_at_once)
+
   def __call__(self, x: jax.Array) -> jax.Array:
     """Standardises records.
 
@@ -292,3 +308,8 @@ class Identity:
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns ``x`` ``[batch, ...]``."""
     return x
+
+
+@jax.jit
+def _apply(preprocessing: Standardizer, x: jax.Array) -> jax.Array:
+  return preprocessing(x)

@@ -79,6 +79,10 @@ def match(
 
   Raises:
     ValueError: columns are missing; the message names them.
+
+  Examples:
+    >>> match(["weight", "id", "height"], trained=["height", "weight"], extra=False)
+    [2, 0]
   """
   if trained is None:
     return list(range(len(names)))
@@ -109,6 +113,11 @@ def records(x: Any, trained: Sequence[str] | None = None) -> np.ndarray:
 
   Raises:
     ValueError: columns are missing, or a cell is no number; the message names it.
+
+  Examples:
+    >>> records([{"height": 2, "weight": 7}, {"weight": None, "height": 3}], ["weight", "height"])
+    array([[ 7.,  2.],
+           [nan,  3.]])
   """
   names = names_of(x)
   if names is None:
@@ -228,7 +237,12 @@ def number(field: str) -> float:
 
 
 def is_number(field: str) -> bool:
-  """Whether a field is a number or stands for a missing one."""
+  """Whether a field is a number or stands for a missing one.
+
+  Examples:
+    >>> [is_number(field) for field in ("1e3", "NA", "", "1_000", "red")]
+    [True, True, True, False, False]
+  """
   text = field.strip()
   return text in MISSING or text.lower().lstrip("+-") == "nan" or not np.isnan(number(field))
 

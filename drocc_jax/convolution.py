@@ -10,6 +10,9 @@ whose gradients are such again. ``flax.linen.max_pool`` has a slow gradient, too
 Gradients are of reverse mode only.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import contextvars
 import functools
 from typing import Any
 
@@ -21,38 +24,67 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 ORDER = ("NHWC", "HWIO", "NHWC")
 
 
-class LoopConv(nn.Module):
-  """``flax.linen.Conv`` with padding of half the kernel on every side, and no bias.
+_IN_LOOP: contextvars.ContextVar[bool] = contextvars.ContextVar("in_loop", default=False)
 
-  Parameters have the same names and shapes, so that either module can use what the other learned.
 
-  Attributes:
-    features: output channels.
-    kernel_size: height and width, odd.
-    stride: of both axes, >= 1.
-    depthwise: whether each channel is convolved by itself; ``features`` are then the input's.
-    kernel_init: initial kernel.
+@contextlib.contextmanager
+def for_loops(wanted: bool = True) -> Iterator[None]:
+  """What is traced within takes the forms that are fast in a loop, where the device is a CPU."""
+  token = _IN_LOOP.set(wanted and jax.default_backend() == "cpu")
+  try:
+    yield
+  finally:
+    _IN_LOOP.reset(token)
+
+
+def conv_general_dilated() -> Callable[..., jax.Array]:
+  """The convolution to give to ``flax.linen.Conv`` as ``conv_general_dilated_cls``.
+
+  Returns:
+    ``jax.lax.conv_general_dilated``, or within ``for_loops`` a function of the same arguments and
+    results that is fast there. Kernels with even sides, dilations, groups of several channels or
+    a padding other than half the kernel are left to the former.
   """
+  return _in_loops if _IN_LOOP.get() else jax.lax.conv_general_dilated
 
-  features: int
-  kernel_size: tuple[int, int]
-  stride: int = 1
-  depthwise: bool = False
-  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps ``[batch, height, width, channels]`` to ``[batch, height', width', features]``."""
-    channels = 1 if self.depthwise else x.shape[-1]
-    kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, channels, self.features))
-    if self.depthwise:
-      flat = kernel.reshape(-1, 1, 1, 1, self.features)
-      taps = _taps(x, self.kernel_size, self.stride)
-      return jnp.asarray(sum(tap * row for tap, row in zip(taps, flat, strict=True)))
-    if self.kernel_size == (1, 1) or self.stride > 1:
-      patches = jnp.concatenate(_taps(x, self.kernel_size, self.stride), axis=-1)
-      return patches @ kernel.reshape(-1, self.features)
-    return convolve(x, kernel)
+def max_pool(x: jax.Array) -> jax.Array:
+  """2x2 max-pooling of ``[batch, height, width, channels]``; an odd last row or column is dropped.
+
+  ``flax.linen.max_pool``, or within ``for_loops`` a form whose gradient is fast there.
+  """
+  return _max_pool(x) if _IN_LOOP.get() else nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def _in_loops(
+  x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **options: Any
+) -> jax.Array:
+  """See ``conv_general_dilated``."""
+  groups, channels = options["feature_group_count"], x.shape[-1]
+  depthwise = groups == channels == kernel.shape[-1]
+  if not _is_plain(x, kernel, strides, padding, options) or not (groups == 1 or depthwise):
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+  rows, columns, _, features = kernel.shape
+  if depthwise and groups > 1:
+    flat = kernel.reshape(-1, 1, 1, 1, features)
+    taps = _taps(x, (rows, columns), strides[0])
+    return jnp.asarray(sum(tap * row for tap, row in zip(taps, flat, strict=True)))
+  if (rows, columns) == (1, 1) or strides[0] > 1:
+    patches = jnp.concatenate(_taps(x, (rows, columns), strides[0]), axis=-1)
+    return patches @ kernel.reshape(-1, features)
+  return convolve(x, kernel)
+
+
+def _is_plain(
+  x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, options: dict[str, Any]
+) -> bool:
+  """Whether images are convolved with odd kernels, padded by half of these on every side."""
+  if x.ndim != 4 or len(set(strides)) > 1 or any(size % 2 == 0 for size in kernel.shape[:2]):
+    return False
+  dilated = [*(options["lhs_dilation"] or ()), *(options["rhs_dilation"] or ())]
+  halves = tuple((size // 2, size // 2) for size in kernel.shape[:2])
+  same = padding == "SAME" and strides[0] == 1
+  return all(each == 1 for each in dilated) and (same or tuple(map(tuple, padding)) == halves)
 
 
 def _taps(x: jax.Array, kernel_size: tuple[int, int], stride: int) -> list[jax.Array]:
@@ -142,11 +174,8 @@ _convolve.defvjp(_convolve_forward, _convolve_backward, symbolic_zeros=True)
 
 
 @jax.custom_vjp
-def max_pool(x: jax.Array) -> jax.Array:
-  """2x2 max-pooling of ``[batch, height, width, channels]``; an odd last row or column is dropped.
-
-  As ``flax.linen.max_pool``, whose gradient goes to the first of equal values, too.
-  """
+def _max_pool(x: jax.Array) -> jax.Array:
+  """As ``flax.linen.max_pool``, whose gradient goes to the first of equal values, too."""
   (a, b), (c, d) = _windows(x)
   return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
 
@@ -158,7 +187,7 @@ def _windows(x: jax.Array) -> list[list[jax.Array]]:
 
 
 def _max_pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  largest = max_pool(x)
+  largest = _max_pool(x)
   return largest, (x, largest)
 
 
@@ -176,4 +205,4 @@ def _max_pool_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -
   return (jnp.pad(whole, ((0, 0), (0, height % 2), (0, width % 2), (0, 0))),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -17,7 +17,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch, Mean, whole
 from drocc_jax import networks, projections, update, wide_search
 from drocc_jax.algorithm import Algorithm
@@ -271,7 +271,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **search_means(found, batch.mask))
-    return state, epoch_loop.psum_if(info, axis_name)
+    return state, training.psum_if(info, axis_name)
 
   return step
 

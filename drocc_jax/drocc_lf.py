@@ -24,7 +24,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import algorithm, drocc, drocc_oe, losses, networks, projections, update
 from drocc_jax.search import SearchInfo
@@ -140,7 +140,7 @@ def make_train_step(
       **drocc.search_means(found, batch.mask),
       effective_coordinates=Mean.from_values(spread, batch.mask),
     )
-    return new_state, epoch_loop.psum_if(info, axis_name)
+    return new_state, training.psum_if(info, axis_name)
 
   return step
 

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax import struct
 import jax
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import drocc, networks, update
 from drocc_jax.algorithm import Algorithm
@@ -89,7 +89,7 @@ def make_train_step(
     negatives, found = find_negatives(forward, state, batch.inputs, batch.index, key, static)
     state, means = outer(state, make_terms(state, batch, negatives))
     info = Info(**means, **drocc.search_means(found, batch.mask))
-    return state, epoch_loop.psum_if(info, axis_name)
+    return state, training.psum_if(info, axis_name)
 
   return step
 

@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from detector_jax import batching, epoch_loop
+from detector_jax import batching, training
 from drocc_jax import networks
 
 
@@ -70,9 +70,7 @@ def make_init(init: Callable[..., Any], network: Network) -> Callable[..., Any]:
   return init_all
 
 
-def make_train_epochs(
-  train_epochs: epoch_loop.TrainEpochs, network: Network
-) -> epoch_loop.TrainEpochs:
+def make_train_epochs(train_epochs: training.TrainEpochs, network: Network) -> training.TrainEpochs:
   """Makes the ``train_epochs`` of all members from that of one; the info is summed over them.
 
   Members are vmapped on an accelerator; on a CPU, where that measured slower, they train one after
@@ -82,7 +80,7 @@ def make_train_epochs(
     return train_epochs
 
   def train_all(
-    states: Any, data: epoch_loop.Data, key: jax.Array, first: Any, last: Any
+    states: Any, data: training.Data, key: jax.Array, first: Any, last: Any
   ) -> tuple[Any, Any]:
     def one(member: tuple[Any, jax.Array]) -> tuple[Any, Any]:
       return train_epochs(member[0], data, member[1], first, last)

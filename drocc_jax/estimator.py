@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, ClassVar, Self
 
-from flax import linen as nn
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -12,12 +11,14 @@ from detector_jax.sklearn import DetectorEstimator, plain
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from drocc_jax.algorithm import Algorithm
+from drocc_jax.registry import as_network
+from drocc_jax.settings import Training
 
 AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class DROCC(DetectorEstimator):
+class DROCC(DetectorEstimator, Training):
   """Deep robust one-class classification: learns a boundary round typical data.
 
   Trains a network to tell typical records from negatives that are found, by gradient ascent on the
@@ -36,9 +37,10 @@ class DROCC(DetectorEstimator):
     project_every: project after every so many ascent steps.
     noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
       the radius.
-    network: a flax.linen Module with one logit; "auto": an MLP for ``[n, features]`` and for grey
-      images of at most 64 x 64, an LSTM for ``[n, time, channels]``, a LeNet for others
-      ``[n, height, width, channels]``.
+    network: a flax.linen Module with one logit, a name of ``registry.NETWORKS``, a pair
+      ``(init, apply)`` or the class of an NNX module, see ``registry.as_network``; "auto": an
+      MLP for ``[n, features]`` and for grey images of at most 64 x 64, an LSTM for
+      ``[n, time, channels]``, a LeNet for others ``[n, height, width, channels]``.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.
@@ -89,10 +91,8 @@ class DROCC(DetectorEstimator):
   num_steps: int = drocc.Config.num_steps
   project_every: int = drocc.Config.project_every
   noise_scale: float | str = 1.0
-  network: nn.Module | str = "auto"
-  members: int = 1
-  epochs: int | str = "auto"
-  batch_size: int = 64
+  network: Any = "auto"
+  epochs: Any = "auto"
   optimizer: str = drocc.Config.optimizer
   learning_rate: float = drocc.Config.learning_rate
   momentum: float = drocc.Config.momentum
@@ -100,12 +100,7 @@ class DROCC(DetectorEstimator):
   weight_decay: float = drocc.Config.weight_decay
   average_decay: float = drocc.Config.average_decay
   precision: str = drocc.Config.precision
-  scaling: str = "standard"
-  constant: str = "drop"
-  clip: float = 20.0
-  fpr: float | str = "auto"
-  confidence: float | None = None
-  calibration_size: float = 0.2
+  fpr: Any = "auto"
   random_state: Any = None
 
   def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
@@ -136,14 +131,9 @@ class DROCC(DetectorEstimator):
     prepared = recipe.build_training(
       x[rows],
       config,
+      self._settings(),
       negatives=negatives,
-      network=self._or_none("network"),
-      members=plain(self.members),
-      batch_size=plain(self.batch_size),
-      epochs=self._or_none("epochs"),
-      scaling=self.scaling,
-      constant=self.constant,
-      clip=plain(self.clip),
+      network=None if self.network == "auto" else as_network(self.network),
       names=names,
     )
     init_key, train_key = recipe.keys(seed)
@@ -188,6 +178,12 @@ class DROCC(DetectorEstimator):
         for name in named
       }
     )
+
+  def _settings(self) -> Training:
+    """The settings of the run."""
+    names = [field.name for field in dataclasses.fields(Training)]
+    values = {name: plain(getattr(self, name)) for name in names}
+    return Training(**values | {name: self._or_none(name) for name in ("epochs", "fpr")})
 
   def _or_none(self, name: str) -> Any:
     """The parameter called ``name``, None where it is "auto"."""

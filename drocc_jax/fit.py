@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 from drocc_jax import drocc, ensemble, networks, validation
 from drocc_jax.algorithm import Algorithm
@@ -17,13 +17,13 @@ class Program(NamedTuple):
 
   Attributes:
     init: ``(hyper, sample, key) -> state``.
-    train_epochs: see ``detector_jax.epoch_loop``; the state passed in is donated.
+    train_epochs: see ``detector_jax.training``; the state passed in is donated.
     examine: ``(state, inputs, key) -> validation.SearchDiagnostics``.
     validate: ``(state, inputs, mask, key) -> Mean``, see ``validation.make_validate``.
   """
 
   init: Callable[..., Any]
-  train_epochs: epoch_loop.TrainEpochs
+  train_epochs: training.TrainEpochs
   examine: Callable[..., validation.SearchDiagnostics]
   validate: Callable[..., Mean]
 
@@ -34,22 +34,21 @@ def make_train_epochs(
   batch_size: int,
   algorithm: Algorithm = drocc.ALGORITHM,
   axis_name: str | None = None,
-) -> epoch_loop.TrainEpochs:
+) -> training.TrainEpochs:
   """Makes the pure function that trains one algorithm over whole epochs; nothing is compiled yet.
 
   Args:
-    network: maps ``[batch, ...]`` to one logit, or an ensemble of such. With ``axis_name``, one
-      that takes batch statistics must have a field ``axis_name``, over which it reduces them.
+    network: maps ``[batch, ...]`` to one logit, or an ensemble of such. One that takes batch
+      statistics reduces them over ``networks.device_axis()``.
     static: what the program is compiled for.
     batch_size: examples per step.
     algorithm: what is trained.
-    axis_name: of the mapped axis of devices, see ``epoch_loop.make_train_epochs``.
+    axis_name: of the mapped axis of devices, see ``training.make_train_epochs``.
   """
-  member = networks.with_loop_convolutions(ensemble.member_of(network))
-  if axis_name is not None and hasattr(member, "axis_name"):
-    member = member.clone(axis_name=axis_name)
+  member = ensemble.member_of(network)
   step = algorithm.make_train_step(member, static, axis_name=axis_name)
-  train_epochs = epoch_loop.make_train_epochs(step, batch_size, axis_name)
+  step = networks.in_training_form(step, axis_name)
+  train_epochs = training.make_train_epochs(step, batch_size, axis_name)
   return ensemble.make_train_epochs(train_epochs, network)
 
 
@@ -66,9 +65,9 @@ def compile_program(
   rate, weight decay, seed or (within ``batching.padded_length``) number of rows share one program.
   """
   train_epochs = make_train_epochs(network, static, batch_size, algorithm)
-  member = networks.with_loop_convolutions(ensemble.member_of(network))
-  examine = validation.make_examine(member, static, algorithm)
-  validate = validation.make_validate(member, static, algorithm)
+  member = ensemble.member_of(network)
+  examine = networks.in_training_form(validation.make_examine(member, static, algorithm))
+  validate = networks.in_training_form(validation.make_validate(member, static, algorithm))
   return Program(
     init=jax.jit(ensemble.make_init(algorithm.make_init(member, static), network)),
     train_epochs=jax.jit(train_epochs, donate_argnums=0),

@@ -15,6 +15,12 @@ def logistic(logit: jax.Array, label: jax.Array | float) -> jax.Array:
   Returns:
     The loss, shaped like the broadcast arguments, in [0, inf).
 
+  Examples:
+    >>> float(logistic(0.0, 1.0)) == float(jax.numpy.log(2.0))
+    True
+    >>> bool(logistic(4.0, -1.0) > logistic(4.0, +1.0))  # sure of typical, and anomalous
+    True
+
   References:
     DROCC (Goyal et al., 2020), section 3: ``l`` is the standard cross-entropy.
   """

@@ -1,7 +1,5 @@
 """MobileNetV2 with one logit, for large colour images (DROCC paper, Table 5 and App. E.3)."""
 
-from typing import Any
-
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,9 +44,6 @@ class ConvNorm(nn.Module):
     stride: of both axes.
     depthwise: whether each channel is convolved by itself; ``features`` are then the input's.
     activate: whether ReLU6 follows.
-    axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``; see
-      ``networks.with_loop_convolutions``.
   """
 
   features: int
@@ -56,24 +51,24 @@ class ConvNorm(nn.Module):
   stride: int = 1
   depthwise: bool = False
   activate: bool = True
-  axis_name: str | None = None
-  looped: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` to ``[batch, height', width', features]``."""
     size, padding = (self.kernel, self.kernel), ((self.kernel // 2, self.kernel // 2),) * 2
     normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-    if self.looped:
-      x = convolution.LoopConv(
-        self.features, size, self.stride, self.depthwise, normal, name="Conv"
-      )(x)
-    else:
-      x = nn.Conv(
-        self.features, size, self.stride, padding, use_bias=False, kernel_init=normal,
-        feature_group_count=self.features if self.depthwise else 1, name="Conv",
-      )(x)  # fmt: skip
-    x = MaskedBatchNorm(self.axis_name, epsilon=1e-5, name="BatchNorm")(x, train, mask)
+    x = nn.Conv(
+      self.features,
+      size,
+      self.stride,
+      padding,
+      use_bias=False,
+      kernel_init=normal,
+      feature_group_count=self.features if self.depthwise else 1,
+      conv_general_dilated_cls=convolution.conv_general_dilated,
+      name="Conv",
+    )(x)
+    x = MaskedBatchNorm(epsilon=1e-5, name="BatchNorm")(x, train, mask)
     scale = self.param("scale", nn.initializers.ones_init(), (self.features,))
     offset = self.param("offset", nn.initializers.zeros_init(), (self.features,))
     x = x * scale.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1)
@@ -90,27 +85,21 @@ class InvertedResidual(nn.Module):
     features: output channels.
     expansion: factor on the input's channels.
     stride: of the depthwise convolution.
-    axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``; see
-      ``networks.with_loop_convolutions``.
   """
 
   features: int
   expansion: int
   stride: int
-  axis_name: str | None = None
-  looped: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` to ``[batch, height', width', features]``."""
-    form: Any = {"axis_name": self.axis_name, "looped": self.looped}
     channels = x.shape[-1]
     hidden, y = self.expansion * channels, x
     if self.expansion != 1:
-      y = ConvNorm(hidden, **form, name="expand")(y, train, mask)
-    y = ConvNorm(hidden, 3, self.stride, depthwise=True, **form, name="depthwise")(y, train, mask)
-    project = ConvNorm(self.features, activate=False, **form, name="project")
+      y = ConvNorm(hidden, name="expand")(y, train, mask)
+    y = ConvNorm(hidden, 3, self.stride, depthwise=True, name="depthwise")(y, train, mask)
+    project = ConvNorm(self.features, activate=False, name="project")
     y = project(y, train, mask)
     return x + y if self.stride == 1 and channels == self.features else y
 
@@ -125,9 +114,6 @@ class MobileNetV2(nn.Module):
   Attributes:
     width: multiplier of all channels but the last 1280, which grow only above 1; > 0.
     bottlenecks: expansion, channels, repeats and stride of each stage.
-    axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``; see
-      ``networks.with_loop_convolutions``.
 
   References:
     Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks (2018), Table 2.
@@ -135,24 +121,21 @@ class MobileNetV2(nn.Module):
 
   width: float = 1.0
   bottlenecks: tuple[tuple[int, int, int, int], ...] = BOTTLENECKS
-  axis_name: str | None = None
-  looped: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` to logits ``[batch]``."""
-    form: Any = {"axis_name": self.axis_name, "looped": self.looped}
-    stem = ConvNorm(scaled(STEM, self.width), 3, 2, **form, name="stem")
+    stem = ConvNorm(scaled(STEM, self.width), 3, 2, name="stem")
     x = stem(x, train, mask)
     number = 0
     for expansion, channels, repeats, stride in self.bottlenecks:
       features = scaled(channels, self.width)
       for place in range(repeats):
         x = InvertedResidual(
-          features, expansion, stride if place == 0 else 1, **form, name=f"block_{number}"
+          features, expansion, stride if place == 0 else 1, name=f"block_{number}"
         )(x, train, mask)
         number += 1
-    head = ConvNorm(scaled(HEAD, max(1.0, self.width)), **form, name="head")
+    head = ConvNorm(scaled(HEAD, max(1.0, self.width)), name="head")
     x = jnp.mean(head(x, train, mask), axis=(1, 2))
     normal = nn.initializers.normal(0.01)
     return nn.Dense(1, kernel_init=normal, name="logit")(x)[..., 0]

@@ -6,6 +6,8 @@ its ``__call__`` has an argument ``train`` it is told whether it trains; where i
 """
 
 from collections.abc import Callable
+import contextvars
+import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -13,7 +15,40 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from detector_jax import training
 from drocc_jax import convolution
+
+_DEVICE_AXIS: contextvars.ContextVar[str | None] = contextvars.ContextVar("axis", default=None)
+
+
+def device_axis() -> str | None:
+  """Name of the mapped axis of devices that the training being traced is spread over, or None.
+
+  A network of your own that takes batch statistics reduces them over it (``jax.lax.psum``).
+  """
+  return _DEVICE_AXIS.get()
+
+
+def in_training_form(
+  function: Callable[..., Any], axis_name: str | None = None
+) -> Callable[..., Any]:
+  """``function``, traced so that its networks train fast on the default device.
+
+  The parameters and, to rounding, the numbers are the same. On a CPU layers that have
+  ``convolution.conv_general_dilated``, and ``convolution.max_pool``, take the form that is fast
+  inside a loop; ``device_axis`` is ``axis_name``.
+  """
+
+  @functools.wraps(function)
+  def traced(*args: Any, **kwargs: Any) -> Any:
+    token = _DEVICE_AXIS.set(axis_name)
+    try:
+      with convolution.for_loops():
+        return function(*args, **kwargs)
+    finally:
+      _DEVICE_AXIS.reset(token)
+
+  return traced
 
 
 class Forward(NamedTuple):
@@ -89,7 +124,7 @@ def _split(evaluate: Callable[..., jax.Array], name: str = "Dense_0") -> Callabl
 
 
 PRECISIONS = {"float32": None, "bf16": jnp.bfloat16}
-LAYERS = (nn.Dense, nn.Conv, convolution.LoopConv)
+LAYERS = (nn.Dense, nn.Conv)
 
 
 def in_precision(forward: Forward, params: Any, stats: Any, precision: str) -> Callable[..., Any]:
@@ -196,15 +231,14 @@ class MaskedBatchNorm(nn.Module):
   """Batch normalisation over the real examples of a batch, without scale and offset.
 
   ``flax.linen.BatchNorm`` averages the means of the devices; that is NaN as soon as one of them
-  holds nothing but padding. Here sums and counts are added up before they are divided.
+  holds nothing but padding. Here sums and counts are added up before they are divided, over
+  ``device_axis()``.
 
   Attributes:
-    axis_name: device axis that the batch is spread over, or None.
     momentum: share of the running statistics that a training batch keeps.
     epsilon: added to the variance.
   """
 
-  axis_name: str | None = None
   momentum: float = 0.9
   epsilon: float = 1e-4
 
@@ -222,8 +256,7 @@ class MaskedBatchNorm(nn.Module):
       def mean_of(values: jax.Array) -> jax.Array:
         total = jnp.sum(jnp.where(weights > 0, values, 0.0), axis=(0, 1, 2))
         count = jnp.sum(weights > 0, dtype=x.dtype) * x[0, ..., 0].size
-        if self.axis_name is not None:
-          total, count = jax.lax.psum((total, count), self.axis_name)
+        total, count = training.psum_if((total, count), device_axis())
         return total / jnp.maximum(count, 1.0)
 
       mean = mean_of(x)
@@ -243,28 +276,25 @@ class LeNet(nn.Module):
   Attributes:
     channels: output channels of each convolution.
     dense: widths of the hidden dense layers.
-    axis_name: device axis that a training batch is spread over, or None.
-    looped: whether to convolve by ``convolution.LoopConv``: the same parameters and numbers,
-      another program; see ``with_loop_convolutions``.
   """
 
   channels: tuple[int, ...]
   dense: tuple[int, ...]
-  axis_name: str | None = None
-  looped: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
     """Maps ``[batch, height, width, channels]`` to logits ``[batch]``."""
     for index, channels in enumerate(self.channels):
-      name = f"Conv_{index}"
-      if self.looped:
-        x = convolution.LoopConv(channels, (5, 5), name=name)(x)
-      else:
-        x = nn.Conv(channels, (5, 5), use_bias=False, name=name)(x)
-      x = MaskedBatchNorm(self.axis_name, name=f"BatchNorm_{index}")(x, train, mask)
+      x = nn.Conv(
+        channels,
+        (5, 5),
+        use_bias=False,
+        conv_general_dilated_cls=convolution.conv_general_dilated,
+        name=f"Conv_{index}",
+      )(x)
+      x = MaskedBatchNorm(name=f"BatchNorm_{index}")(x, train, mask)
       # The ReLU rises, so it may come after the maximum: the same numbers, a quarter of the work.
-      x = convolution.max_pool(x) if self.looped else nn.max_pool(x, (2, 2), strides=(2, 2))
+      x = convolution.max_pool(x)
       x = nn.leaky_relu(x)
     x = x.reshape(x.shape[0], -1)
     for width in self.dense:
@@ -272,22 +302,11 @@ class LeNet(nn.Module):
     return nn.Dense(1, use_bias=False)(x)[..., 0]
 
 
-def with_loop_convolutions(network: nn.Module) -> nn.Module:
-  """The form of a network that trains fastest on the default device; its parameters are the same.
-
-  On a CPU the LeNets and MobileNetV2, and networks of your own with a field ``looped``, take the
-  convolution that is fast inside a loop, see ``convolution``.
-  """
-  if hasattr(network, "looped") and jax.default_backend() == "cpu":
-    return network.clone(looped=True)
-  return network
-
-
-def mnist_lenet(axis_name: str | None = None) -> LeNet:
+def mnist_lenet() -> LeNet:
   """The LeNet for 28x28 grey images: convolutions of 8 and 4 channels, dense 64, one logit."""
-  return LeNet(channels=(8, 4), dense=(64,), axis_name=axis_name)
+  return LeNet(channels=(8, 4), dense=(64,))
 
 
-def cifar_lenet(axis_name: str | None = None) -> LeNet:
+def cifar_lenet() -> LeNet:
   """The LeNet for 32x32 colour images: 32, 64, 128 channels, dense 128 and 64, one logit."""
-  return LeNet(channels=(32, 64, 128), dense=(128, 64), axis_name=axis_name)
+  return LeNet(channels=(32, 64, 128), dense=(128, 64))

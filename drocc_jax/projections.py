@@ -20,6 +20,10 @@ def unit(vector: jax.Array) -> jax.Array:
 
   Returns:
     ``vector / |vector|_2``, same shape. Neither value nor gradient is NaN at zero.
+
+  Examples:
+    >>> unit(jnp.array([0.0, -2.0])), unit(jnp.zeros(2))
+    (Array([ 0., -1.], dtype=float32), Array([0., 0.], dtype=float32))
   """
   norm = optax.safe_norm(vector, 0.0)
   return jnp.where(norm > 0.0, vector / jnp.where(norm > 0.0, norm, 1.0), 0.0)
@@ -42,6 +46,14 @@ def project_shell(
     on the shell. A zero ``delta`` has no direction and goes to the point at distance ``r``
     along the diagonal ``(1, ..., 1)``; the search draws a random direction before that.
 
+  Examples:
+    >>> project_shell(jnp.array([0.0, 0.5]), radius=1.0, gamma=2.0)  # too near
+    Array([0., 1.], dtype=float32)
+    >>> project_shell(jnp.array([0.0, 1.5]), radius=1.0, gamma=2.0)  # on the shell
+    Array([0. , 1.5], dtype=float32)
+    >>> project_shell(jnp.array([0.0, 9.0]), radius=1.0, gamma=2.0)  # too far
+    Array([0., 2.], dtype=float32)
+
   References:
     DROCC (Goyal et al., 2020), section 3, "Gradient-ascent to generate negatives" (the case
     distinction printed there compares with ``gamma r`` on both lines; this is its meaning).
@@ -61,6 +73,10 @@ def weighted_norm(delta: jax.Array, sigma: jax.Array) -> jax.Array:
   Args:
     delta: any shape of ``d`` coordinates.
     sigma: weights >= 0, shaped like ``delta``.
+
+  Examples:
+    >>> float(weighted_norm(jnp.array([3.0, 100.0]), jnp.array([4.0, 0.0])))
+    6.0
   """
   return optax.safe_norm(jnp.sqrt(sigma) * delta, 0.0)
 
@@ -102,6 +118,13 @@ def project_weighted_shell(
 
   Raises:
     ValueError: an unknown solver.
+
+  Examples:
+    A coordinate without weight costs no distance, and is left where it is:
+
+    >>> delta, sigma = jnp.array([0.5, 7.0]), jnp.array([1.0, 0.0])
+    >>> project_weighted_shell(delta, sigma, radius=1.0, gamma=2.0)
+    Array([1., 7.], dtype=float32)
 
   References:
     DROCC (Goyal et al., 2020), Proposition 1 and Appendix A.1. The proposition prints

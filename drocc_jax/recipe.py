@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from detector_jax import batching, epoch_loop, health
+from detector_jax import batching, training
 from detector_jax.detector import Detector
-from detector_jax.preprocessing import Identity, Standardizer, extreme_values
-from detector_jax.splits import attainable_fpr
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks
+from detector_jax.preprocessing import Standardizer, extreme_values
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, networks
 from drocc_jax.algorithm import Algorithm
+from drocc_jax.settings import Training
 
 TRAIN_STEPS = 1500
 ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
 DENSE_MU, VECTOR_RADIUS = 10.0, 0.8
 DENSE_PIXELS = 64 * 64
-EXAMINED = 128
 
 
 def auto_radius(x: np.ndarray) -> float:
@@ -152,18 +151,6 @@ class NegativeLogit:
     return -ensemble.logits(self.network, params, stats, x)
 
 
-def standardise(preprocessing: Standardizer, x: np.ndarray) -> np.ndarray:
-  """Preprocesses records ``[n, ...]`` to NumPy float32 ``[n, ...]``."""
-  x = preprocessing.shifted(x)
-  rows_at_once = int(np.clip(2**21 // x[0].size, 16, 1024))
-  return batching.in_batches(lambda rows: _apply(preprocessing, rows), x, rows_at_once)
-
-
-@jax.jit
-def _apply(preprocessing: Standardizer, x: jax.Array) -> jax.Array:
-  return preprocessing(x)
-
-
 def build_detector(
   network: ensemble.Network,
   state: Any,
@@ -184,7 +171,7 @@ def build_detector(
     x: ``[n, ...]`` raw training records.
     x_calibration: ``[m, ...]`` raw held-out typical records; with none the threshold is the
       network's own boundary, logit 0.
-    fpr: false-positive rate of the threshold; None takes ``attainable_fpr``.
+    fpr: false-positive rate of the threshold, see ``Detector.calibrate``.
     metadata: facts that travel with the detector, "feature_names" among them where there are any;
       what its checks came to joins them as "health", columns dropped as constant as "constants".
     examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too.
@@ -202,18 +189,15 @@ def build_detector(
   )
   typical = x_calibration if len(x_calibration) >= 20 else x
   findings = [extreme_values(x, metadata.get("feature_names"))]
-  findings += check_health(detector, detector.score(typical[:1000], warn=False), typical)
+  findings += health.check_health(detector, detector.score(typical[:1000], warn=False), typical)
   if examine is not None:
-    findings += examined(examine, state, standardise(preprocessing, typical))
-  health.warn(findings)
-  detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
-  if not len(x_calibration):
-    if fpr is not None:
-      raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
-    return detector
-  if fpr is None:
-    fpr = attainable_fpr(len(x_calibration), confidence)
-  return detector.calibrate(x_calibration, fpr, confidence)
+    findings += health.examined(examine, state, preprocessing.transform(typical))
+  detector = detector.with_health(findings)
+  if len(x_calibration):
+    return detector.calibrate(x_calibration, fpr, confidence)
+  if fpr is not None:
+    raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
+  return detector
 
 
 def _constant(x: np.ndarray, column: int) -> list[float]:
@@ -223,67 +207,6 @@ def _constant(x: np.ndarray, column: int) -> list[float]:
   if x.dtype == np.float32:
     spread += 2.0 * float(np.finfo(np.float32).eps) * abs(float(values[0]))
   return [column, float(values[0]), spread]
-
-
-def check_health(
-  detector: Detector, scores: np.ndarray, typical: np.ndarray
-) -> list[health.Finding]:
-  """Stops at scores that rank nothing, or rank points far from the data as typical.
-
-  Args:
-    detector: a new detector, ``arrays["preprocessing"]`` a ``Standardizer``.
-    scores: ``[n]``, its scores of typical records.
-    typical: ``[m, ...]`` raw typical records, round which the far points are drawn.
-
-  Returns:
-    What the check of far points found.
-
-  Raises:
-    HealthError: scores are not finite, all the same, or upside down.
-  """
-  health.check_scores(scores)
-  z = standardise(detector.arrays["preprocessing"], typical)
-  far = dataclasses.replace(
-    detector,
-    arrays={**detector.arrays, "preprocessing": Identity()},
-    input_shape=z.shape[1:],
-    input_range=None,
-    input_offset=None,
-    metadata_json="{}",
-  )
-  return [health.check_not_inverted(scores, far.score(_far_points(z)))]
-
-
-def examined(examine: Callable[..., Any], state: Any, z: np.ndarray) -> list[health.Finding]:
-  """Checks of the searches that a trained state makes, and of how long it trained.
-
-  Args:
-    examine: of ``fit.Program``.
-    state: that was trained.
-    z: ``[n, ...]`` standardised typical records, best held out; ``EXAMINED`` are drawn.
-  """
-  rows = np.random.default_rng(0).integers(len(z), size=EXAMINED)
-  found = jax.device_get(examine(state, jnp.asarray(z[rows]), jax.random.key(0)))
-  hyper = jax.tree.map(np.min, jax.device_get(state.hyper))  # the members of an ensemble share them
-  radius, gamma = float(hyper.radius), float(hyper.gamma)
-  findings = [
-    health.enough_steps(int(np.max(state.step))),
-    health.separated(found.typical, found.negatives),
-  ]
-  if int(hyper.num_steps):
-    findings.append(health.search_moved(found.travel, radius))
-  if found.distance is not None:
-    findings.append(health.on_shell(found.distance, radius, gamma))
-  return findings
-
-
-def _far_points(z: np.ndarray) -> np.ndarray:
-  """256 standardised records, fewer of large ones, moved by ``6 sqrt(d)`` in random directions."""
-  rng = np.random.default_rng(0)
-  z = z[rng.integers(len(z), size=int(np.clip(2**23 // z[0].size, 16, 256)))]
-  direction = rng.normal(size=z.shape)
-  norm = np.sqrt(np.sum(direction**2, axis=tuple(range(1, z.ndim)), keepdims=True))
-  return (z + 6.0 * np.sqrt(z[0].size) * direction / norm).astype(np.float32)
 
 
 @dataclasses.dataclass
@@ -303,7 +226,7 @@ class Prepared:
   network: ensemble.Network
   config: Any
   preprocessing: Standardizer
-  data: epoch_loop.Data
+  data: training.Data
   batch_size: int
   epochs: int
   program: fit.Program
@@ -317,15 +240,10 @@ class Prepared:
 def build_training(
   x: np.ndarray,
   config: Any,
+  settings: Training,
   *,
   negatives: np.ndarray | None = None,
   network: nn.Module | None = None,
-  members: int = 1,
-  batch_size: int = 64,
-  epochs: int | None = None,
-  scaling: str = "standard",
-  constant: str = "drop",
-  clip: float = 20.0,
   names: Sequence[str] | None = None,
 ) -> Prepared:
   """Standardises the training rows and settles what is not set.
@@ -333,15 +251,10 @@ def build_training(
   Args:
     x: ``[n, ...]`` raw typical training records.
     config: settings of one of the algorithms.
+    settings: of the run.
     negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF. They enter the
       statistics: what is constant over the typical records may be what tells negatives apart.
     network: None takes ``network_of``.
-    members: networks to train, see ``ensemble``.
-    batch_size: examples per step; smaller data sets are one batch.
-    epochs: None takes as many as make about 1,500 steps.
-    scaling: "standard", "moments", "contrast" or "none", see ``Standardizer.fit``.
-    constant: what becomes of constant features, see ``Standardizer.fit``.
-    clip: in standard deviations, see ``Standardizer.fit``.
     names: of the features, for messages.
 
   Raises:
@@ -353,21 +266,22 @@ def build_training(
   empty = negatives is not None and not len(negatives)
   if empty or (negatives is None) == algorithm.needs_negatives:
     raise ValueError("DROCC-OE and DROCC-LF need negatives; DROCC takes none.")
-  batch_size = batching.whole("batch_size", batch_size)
+  batch_size = batching.whole("batch_size", settings.batch_size)
+  epochs = settings.epochs
   epochs = None if epochs is None else batching.whole("epochs", epochs)
   known = x if negatives is None else np.concatenate([x, negatives])
   preprocessing = Standardizer.fit(
-    known, scaling=scaling, constant=constant, clip=clip, names=names
+    known, scaling=settings.scaling, constant=settings.constant, clip=settings.clip, names=names
   )
-  z = standardise(preprocessing, x)
-  given = None if negatives is None else standardise(preprocessing, negatives)
-  rows = epoch_loop.to_device(z, negatives=given)
+  z = preprocessing.transform(x)
+  given = None if negatives is None else preprocessing.transform(negatives)
+  rows = training.to_device(z, negatives=given)
   batch_size = min(batch_size, len(x))
-  per_epoch = epoch_loop.steps_per_epoch(len(x), batch_size)
+  per_epoch = training.steps_per_epoch(len(x), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
-  trained = ensemble.of_members(member, members)
+  trained = ensemble.of_members(member, settings.members)
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)
   return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
 

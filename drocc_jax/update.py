@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 from drocc_jax import losses, networks
 
@@ -79,7 +79,7 @@ def make_update(
     shares = [
       jnp.where(term.active, term.weight, 0.0)
       * term.mask
-      / jnp.maximum(epoch_loop.psum_if(jnp.sum(term.mask), axis_name), 1.0)
+      / jnp.maximum(training.psum_if(jnp.sum(term.mask), axis_name), 1.0)
       for term in terms
     ]
 
@@ -93,7 +93,7 @@ def make_update(
       return jnp.asarray(total), (stats, parts)
 
     grads, (stats, parts) = jax.grad(objective, has_aux=True)(state.params)
-    grads = epoch_loop.psum_if(grads, axis_name)
+    grads = training.psum_if(grads, axis_name)
     grads = jax.tree.map(lambda g, p: g + 2.0 * hyper.weight_decay * p, grads, state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: hyper.learning_rate * update, updates)

@@ -77,9 +77,12 @@ def search(
     rest: from the first layer's outputs ``[units]`` to the logit, a scalar.
     layer: the first layer.
     x: the example, any shape of ``inputs`` coordinates.
-    noise, step_size, num_steps, project_every: as for ``search.search``.
+    noise: as for ``search.search``, like the three others below.
     project: a projection that only scales a displacement, by a factor that hangs on its length
       alone: ``projections.project_shell``, not the weighted shell of DROCC-LF.
+    step_size: of the ascent.
+    num_steps: of the ascent.
+    project_every: project after every so many of them.
 
   Returns:
     The negative and what the search did, as ``search.search`` has them.

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch, Mean
-from fingerprint_jax.taps import SOWN
+from detector_jax.taps import SOWN
 
 
 class Classifier(nn.Module):
@@ -173,13 +173,13 @@ def make_train_step(
     values = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     right = jnp.where(jnp.argmax(logits, axis=-1) == labels, 1.0, 0.0)
     info = Info(Mean.from_values(values, batch.mask), Mean.from_values(right, batch.mask))
-    count = jnp.maximum(epoch_loop.psum_if(info.loss.count, axis_name), 1.0)
+    count = jnp.maximum(training.psum_if(info.loss.count, axis_name), 1.0)
     return info.loss.total / count, info
 
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
     images = augment(batch.inputs, config, key, axis_name)
     found = jax.grad(loss, has_aux=True)(state.params, batch, images)
-    gradients, info = epoch_loop.psum_if(found, axis_name)
+    gradients, info = training.psum_if(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state), info
 

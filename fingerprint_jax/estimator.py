@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from detector_jax import epoch_loop, health
+from detector_jax import health, training
 from detector_jax.sklearn import DetectorEstimator, plain
 from fingerprint_jax import recipe, train
 
@@ -219,7 +219,7 @@ class NeuralFP(DetectorEstimator):
   def _epochs(self, num_rows: int) -> int:
     if self.epochs != "auto":
       return plain(self.epochs)
-    per_epoch = epoch_loop.steps_per_epoch(num_rows, max(1, min(self.batch_size, num_rows)))
+    per_epoch = training.steps_per_epoch(num_rows, max(1, min(self.batch_size, num_rows)))
     return max(1, round(TRAIN_STEPS / per_epoch))
 
   def _facts(self) -> dict[str, Any]:

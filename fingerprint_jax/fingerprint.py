@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax.taps import Taps
 from fingerprint_jax import one_out, views
-from fingerprint_jax.taps import Taps
 
 FLOOR = 0.1
 

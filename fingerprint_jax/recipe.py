@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, calibration, epoch_loop, health, splits
+from detector_jax import batching, calibration, health, splits, taps, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
-from fingerprint_jax import autoencoders, fingerprint, one_out, taps, train
+from fingerprint_jax import autoencoders, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
@@ -105,14 +105,14 @@ class Prepared:
     state: initial state; its frozen part holds copies of the network's variables.
     data: training records on the device.
     config: settings.
-    train_epochs: see ``detector_jax.epoch_loop``; donates the state.
+    train_epochs: see ``detector_jax.training``; donates the state.
   """
 
   fingerprint: Fingerprint
   state: train.State
-  data: epoch_loop.Data
+  data: training.Data
   config: train.Config
-  train_epochs: epoch_loop.TrainEpochs
+  train_epochs: training.TrainEpochs
 
   def advance(
     self, state: train.State, key: jax.Array, first: int, last: int
@@ -139,7 +139,7 @@ def build_training(
   apply_kwargs: Mapping[str, Any] | None = None,
   chosen: Mapping[str, nn.Module] | None = None,
   two_sided: bool = True,
-  make_train_epochs: Callable[..., epoch_loop.TrainEpochs] = train.on_one_device,
+  make_train_epochs: Callable[..., training.TrainEpochs] = training.on_one_device,
 ) -> Prepared:
   """Finds the taps, measures their activations and makes the autoencoders.
 
@@ -178,12 +178,12 @@ def build_training(
   copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
   frozen = {"network": copied, "views": train.measure_views(prints, copied, x)}
   batch_size = min(config.batch_size, len(x))
-  total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
+  total = config.epochs * training.steps_per_epoch(len(x), batch_size)
   optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
   state = train.init(prints, frozen, optimizer, key)
   make_step = functools.partial(train.make_train_step, prints, optimizer)
   return Prepared(
-    prints, state, epoch_loop.to_device(x), config, make_train_epochs(make_step, batch_size)
+    prints, state, training.to_device(x), config, make_train_epochs(make_step, batch_size)
   )
 
 
@@ -242,6 +242,7 @@ def build_detector(
     metadata={
       "method": "NeuralFP",
       "layers": list(prints.layers),
+      "report_names": {"layer_error": list(prints.layers)},
       "layer_shapes": [list(shape) for shape in prints.taps.shapes],
       "layer_losses": [float(last_losses[name]) for name in prints.layers],
       **metadata,

@@ -1,6 +1,6 @@
 """Fits the autoencoders of all layers: one pass of the network feeds them all in one step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, epoch_loop
+from detector_jax import batching, training
 from detector_jax.batching import Batch, Mean
 from fingerprint_jax import autoencoders as autoencoders_lib
 from fingerprint_jax import fingerprint, views
@@ -95,7 +95,7 @@ def make_train_step(
   def loss(
     params: Mapping[str, Any], targets: Mapping[str, jax.Array], mask: jax.Array, key: jax.Array
   ) -> tuple[jax.Array, Info]:
-    count = jnp.maximum(epoch_loop.psum_if(jnp.sum(mask), axis_name), 1.0)
+    count = jnp.maximum(training.psum_if(jnp.sum(mask), axis_name), 1.0)
     losses, penalties = {}, []
     pairs = zip(prints.layers, prints.autoencoders, strict=True)
     for number, (name, autoencoder) in enumerate(pairs):
@@ -121,7 +121,7 @@ def make_train_step(
     if axis_name is not None:
       key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     found = jax.grad(loss, has_aux=True)(state.params, targets, batch.mask, key)
-    gradients, info = epoch_loop.psum_if(found, axis_name)
+    gradients, info = training.psum_if(found, axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, opt_state, state.frozen), info
@@ -253,15 +253,3 @@ def _sum_over(function: Any, x: np.ndarray, batch_size: int = SUMMED) -> Any:
 def unlearned(losses: Mapping[str, float], threshold: float = 0.95) -> list[str]:
   """Layers whose autoencoder is hardly better than predicting the mean."""
   return [name for name, value in losses.items() if value > threshold]
-
-
-def on_one_device(make_train_step: Callable[..., Any], batch_size: int) -> epoch_loop.TrainEpochs:
-  """Epochs of the step that ``make_train_step(axis_name=None)`` makes, compiled for one device."""
-  return make_train_epochs(make_train_step(axis_name=None), batch_size)
-
-
-def make_train_epochs(step: Any, batch_size: int) -> epoch_loop.TrainEpochs:
-  """Epochs of ``step``: compiled whole on accelerators, step by step on a CPU."""
-  if jax.default_backend() == "cpu":
-    return epoch_loop.make_train_epochs_by_step(step, batch_size)
-  return jax.jit(epoch_loop.make_train_epochs(step, batch_size), donate_argnums=0)

@@ -16,7 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from launch import processes
 
 AXIS = "devices"
@@ -144,11 +144,11 @@ def require_one(what: str) -> None:
     raise ValueError(f"{what} is trained on one device: leave out --devices={_asked}.")
 
 
-def pmap_epochs(train_epochs: epoch_loop.TrainEpochs) -> epoch_loop.TrainEpochs:
+def pmap_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
   """Compiles ``train_epochs`` for the chosen devices: the one place where pmap is applied.
 
   Args:
-    train_epochs: of ``epoch_loop.make_train_epochs`` with the axis ``AXIS``.
+    train_epochs: of ``training.make_train_epochs`` with the axis ``AXIS``.
 
   Returns:
     The same function of one state on one device, whatever the number of devices.
@@ -170,22 +170,17 @@ def pmap_epochs(train_epochs: epoch_loop.TrainEpochs) -> epoch_loop.TrainEpochs:
   return on_all
 
 
-def make_train_epochs(
-  make_train_step: Callable[..., Any],
-  batch_size: int,
-  alone: Callable[..., epoch_loop.TrainEpochs],
-) -> epoch_loop.TrainEpochs:
+def make_train_epochs(make_train_step: Callable[..., Any], batch_size: int) -> training.TrainEpochs:
   """Epochs of a train step on the chosen devices.
 
   Args:
     make_train_step: ``axis_name -> step``, a keyword.
     batch_size: examples per step, of all devices together.
-    alone: ``(make_train_step, batch_size) -> train_epochs`` for one device.
   """
   if not selected():
-    return alone(make_train_step, batch_size)
+    return training.on_one_device(make_train_step, batch_size)
   step = make_train_step(axis_name=AXIS)
-  return pmap_epochs(epoch_loop.make_train_epochs(step, batch_size, AXIS))
+  return pmap_epochs(training.make_train_epochs(step, batch_size, AXIS))
 
 
 def primary() -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import atomic, epoch_loop
+from detector_jax import atomic, training
 from drocc_jax import ensemble, networks
 from drocc_jax import recipe as drocc_recipe
 from fingerprint_jax import train as fingerprint_train
@@ -39,12 +39,12 @@ Steps = Callable[[Any, int], Iterator[Step]]
 
 def steps_of(
   step: Callable[..., Any],
-  data: epoch_loop.Data,
+  data: training.Data,
   key: jax.Array,
   batch_size: int,
   rows: np.ndarray | None = None,
 ) -> Steps:
-  """The steps of an epoch one by one, as ``epoch_loop.make_train_epochs`` takes them.
+  """The steps of an epoch one by one, as ``training.make_train_epochs`` takes them.
 
   Args:
     step: the train step.
@@ -59,16 +59,16 @@ def steps_of(
 
   def steps(state: Any, epoch: int) -> Iterator[Step]:
     order_key, step_key = jax.random.split(key)
-    orders = epoch_loop.orders_of(order_key, jnp.asarray(epoch, jnp.int32), data)
+    orders = training.orders_of(order_key, jnp.asarray(epoch, jnp.int32), data)
 
     @jax.jit
     def one_step(state: Any, position: jax.Array) -> Any:
-      batch = epoch_loop.batch_at(data, orders, position, batch_size)
+      batch = training.batch_at(data, orders, position, batch_size)
       state, info = step(state, batch, jax.random.fold_in(step_key, state.step))
       given = None if batch.negatives is None else batch.negatives.index
       return state, info, batch.index, batch.mask, given
 
-    for position in range(epoch_loop.steps_per_epoch(int(data.num_rows), batch_size)):
+    for position in range(training.steps_per_epoch(int(data.num_rows), batch_size)):
       state, info, index, mask, given = one_step(state, jnp.asarray(position, jnp.int32))
       chosen = np.asarray(index)[np.asarray(mask) > 0]
       chosen = chosen if rows is None else rows[chosen]
@@ -83,8 +83,8 @@ def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   Of an ensemble they are those of its first member that does not end the epoch with finite numbers.
   """
   algorithm, network = drocc_recipe.algorithm_of(prepared.config), prepared.network
-  member = networks.with_loop_convolutions(ensemble.member_of(network))
-  step = algorithm.make_train_step(member, prepared.config.static())
+  step = algorithm.make_train_step(ensemble.member_of(network), prepared.config.static())
+  step = networks.in_training_form(step)
 
   def steps_with(key: jax.Array) -> Steps:
     return steps_of(step, prepared.data, key, prepared.batch_size, rows)
@@ -108,7 +108,7 @@ def fingerprint_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   """``steps_of`` a ``fingerprint_jax.recipe.Prepared``; ``rows`` as there."""
   config, num_rows = prepared.config, int(prepared.data.num_rows)
   batch_size = min(config.batch_size, num_rows)
-  total = config.epochs * epoch_loop.steps_per_epoch(num_rows, batch_size)
+  total = config.epochs * training.steps_per_epoch(num_rows, batch_size)
   optimizer = fingerprint_train.make_optimizer(config, total)
   step = fingerprint_train.make_train_step(prepared.fingerprint, optimizer)
   return steps_of(step, prepared.data, key, batch_size, rows)

@@ -7,6 +7,7 @@ code 2 (flags) or 1; ``--traceback`` shows where it came from. Ctrl-C ends a com
 """
 
 from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -20,6 +21,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
+from launch import help as help_text
 from launch import stopping
 
 _DEVICE = flags.DEFINE_enum(
@@ -116,6 +118,8 @@ def require(**values: Any) -> None:
 
 def parse(argv: list[str]) -> list[str]:
   """Parses ``argv``; a bad flag is one line and exit code 2."""
+  if any(argument in ("--help", "-help", "-h", "-?") for argument in argv[1:]):
+    _help(argv)
   try:
     rest = flags.FLAGS(argv)
     _check_config()
@@ -138,6 +142,18 @@ def parse(argv: list[str]) -> list[str]:
     message = _explain_override(argv, error)
   _stop(message, 2)
   raise AssertionError
+
+
+def _help(argv: list[str]) -> None:
+  """Prints the flags, and the fields of the configuration with the overrides that are given."""
+  config = None
+  if any(argument.startswith("--config=") for argument in argv):
+    rest = [argument for argument in argv if argument not in ("--help", "-help", "-h", "-?")]
+    parse(rest)
+    config = flags.FLAGS["config"].value
+  with contextlib.suppress(BrokenPipeError):
+    print(help_text.text(sys.modules["__main__"], config), end="")
+  _leave(0)
 
 
 def _stop(message: str, code: int) -> None:
@@ -199,11 +215,6 @@ def _typed_names(argv: list[str]) -> str:
   return ", ".join(f"{name}={value}" for name, value in settings)
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Any) -> Iterator[tuple[str, Any]]:
   """Yields ``(dotted name, value)`` of every field of nested dataclasses."""
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if dataclasses.is_dataclass(value):
-      yield from leaves(value, f"{prefix}{field.name}.")
-    else:
-      yield prefix + field.name, value
+  return ((name, value) for name, value, _ in help_text.described(config))

@@ -184,11 +184,11 @@ def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.n
   if detector.calibration.scores.size:
     columns["p_value"] = detector.calibration.p_value(scores)
   columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
-  if layers := detector.metadata.get("layers"):
-    from launch.reporting.layers import reported  # figures and the report, slow to import
+  if detector.metadata.get("layers"):
+    from launch.reporting import layers  # figures and the report, slow to import
 
-    told = reported(detector, x, "layer", "side")
-    columns["layer"] = np.array(layers)[told["layer"].astype(np.int64)]
+    told = layers.reported(detector, x, "layer", "side")
+    columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
     columns["side"] = np.where(told["side"] > 0, "high", "low")
   return columns
 

@@ -34,7 +34,7 @@ def main() -> None:
   print(f"ranked by: {result['ranked_by']}")
   print(f"results:   {workdir / 'sweep.json'}, {workdir / 'sweep.csv'}, {workdir / 'sweep.png'}")
   print(f"detector:  {workdir / 'detector'}")
-  if config.data.name != "files" or config.data.test:
+  if config.data.is_tested:
     print(f"next:      python -m launch.evaluate --workdir={workdir}")
 
 

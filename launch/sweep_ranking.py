@@ -81,10 +81,10 @@ def make(
     seed: of the synthetic anomalies.
   """
   if splits.validation is not None and labelled(splits):
-    z = recipe.standardise(prepared.preprocessing, splits.validation.x)
+    z = prepared.preprocessing.transform(splits.validation.x)
     labels = np.asarray(splits.validation.y, np.int64)
     return Ranking(z, labels, x_typical, f"AUROC of {len(labels):,} labelled validation records")
-  z = recipe.standardise(prepared.preprocessing, x_typical)
+  z = prepared.preprocessing.transform(x_typical)
   z_train = np.asarray(prepared.data.inputs[: int(prepared.data.num_rows)])
   displaced = synthetic_anomalies(z_train, z, seed)
   labels = np.repeat([0, 1], [len(z), len(displaced)])

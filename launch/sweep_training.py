@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from drocc_jax import recipe
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Trainer:
 
 
 @functools.lru_cache(maxsize=8)
-def _vmapped(train_epochs: epoch_loop.TrainEpochs) -> epoch_loop.TrainEpochs:
+def _vmapped(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
   """``train_epochs`` of many states and keys on the same data and epochs; donates the states."""
   return jax.jit(jax.vmap(train_epochs, in_axes=(0, None, 0, None, None)), donate_argnums=0)
 

@@ -20,7 +20,7 @@ import zipfile
 import jax
 import numpy as np
 
-from detector_jax import atomic, calibration, epoch_loop, health, metrics
+from detector_jax import atomic, calibration, health, metrics, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from launch import data, run, sweep_ranking, sweep_training, workdirs
@@ -129,7 +129,7 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
 
 def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
-  splits = data.load(config.data)
+  splits = config.data.load()
   labelled = sweep_ranking.labelled(splits)
   rows, held_out = calibration_rows(
     splits.x_train, config.calibration_size, config.seed,
@@ -171,7 +171,7 @@ def members_of(config: method.Config, prepared: recipe.Prepared, axes: Axes) -> 
     warmup_steps=prepared.config.warmup_steps,
     precision=prepared.config.precision,
   )
-  per_epoch = epoch_loop.steps_per_epoch(int(prepared.data.num_rows), prepared.batch_size)
+  per_epoch = training.steps_per_epoch(int(prepared.data.num_rows), prepared.batch_size)
   total = prepared.epochs * per_epoch
   shaped = np.zeros((1, *prepared.data.inputs.shape[1:]))  # of a record is all that is asked for
   members: list[Member] = []
@@ -217,7 +217,7 @@ def _make_measure(experiment: Experiment) -> Any:
   tested = splits.x_test is not None and sweep_ranking.both_classes(splits.y_test)
   if tested:
     x_test, y_test = splits.labelled_test()
-    z_test = recipe.standardise(prepared.preprocessing, x_test)
+    z_test = prepared.preprocessing.transform(x_test)
 
   def measure(trained: Trained) -> dict[str, Any]:
     member, state = trained.member, trained.state

@@ -25,8 +25,7 @@ def main() -> None:
   if not primary:
     return
   print(f"{folder.name + ':':<9} {folder}")
-  tested = config.data.name != "files" or config.data.test
-  if run.method_of(config).detects and tested:
+  if run.method_of(config).detects and config.data.is_tested:
     print(f"next:     python -m launch.evaluate --workdir={workdir}")
 
 

@@ -25,7 +25,7 @@ import jax
 
 from detector_jax import atomic
 from launch import devices, flags, locking
-from launch.data import Splits, manifest
+from launch.data import Source, Splits, from_settings, manifest
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +198,8 @@ def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
   """A dataclass from what ``asdict`` and JSON made of it."""
   if not isinstance(values, dict):
     raise ValueError(f"{values!r} is no {cls.__name__}")
+  if cls is Source:
+    cls, values = from_settings(values)
   hints = typing.get_type_hints(cls)
   known = {field.name for field in dataclasses.fields(cls)}
   if not known >= values.keys():

@@ -32,17 +32,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.baselines import encoders, training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import encoders, fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import networks, recipe
-from fingerprint_jax.train import make_train_epochs
 
 ADAM = optax.scale_by_adam(b1=0.5)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(training.Settings):
+class Settings(fitting.Settings):
   """Settings of AnoGAN; ``weight_decay`` is unused.
 
   Attributes:
@@ -61,11 +60,11 @@ class Settings(training.Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    training.require(self.latent >= 1, "latent", ">= 1", self.latent)
+    fitting.require(self.latent >= 1, "latent", ">= 1", self.latent)
     inside = 0 <= self.discrimination <= 1
-    training.require(inside, "discrimination", "in [0, 1]", self.discrimination)
-    training.require(self.steps >= 1, "steps", ">= 1", self.steps)
-    training.require(0 < self.search_rate < np.inf, "search_rate", "> 0", self.search_rate)
+    fitting.require(inside, "discrimination", "in [0, 1]", self.discrimination)
+    fitting.require(self.steps >= 1, "steps", ">= 1", self.steps)
+    fitting.require(0 < self.search_rate < np.inf, "search_rate", "> 0", self.search_rate)
 
 
 class Discriminator(nn.Module):
@@ -169,7 +168,7 @@ def make_train_step(
 
 class _Program(NamedTuple):
   init: Callable[[jax.Array], tuple[Any, Any]]
-  train_epochs: epoch_loop.TrainEpochs
+  train_epochs: training.TrainEpochs
   score: Callable[..., jax.Array]
 
 
@@ -213,10 +212,10 @@ def _compiled(
     return jitted_value(carry[0], variables, x, features)
 
   step = make_train_step(generator, discriminator, latent)
-  return _Program(jax.jit(init), make_train_epochs(step, batch_size), score)
+  return _Program(jax.jit(init), training.compile_train_epochs(step, batch_size), score)
 
 
-class AnoGAN(training.Fitted):
+class AnoGAN(fitting.Fitted):
   """A generator of typical images, and the search for the image that is nearest to a given one.
 
   Args:
@@ -242,17 +241,17 @@ class AnoGAN(training.Fitted):
       HealthError: training diverged, or all scores are the same.
       ValueError: images of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical images", x, self._shape), self._settings
+    x, settings = fitting.checked("typical images", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = _compiled(self._network, self._shape, settings.latent, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     one, two = program.init(init_key)
     rate = jnp.asarray(settings.learning_rate, jnp.float32)
     start: Any = State(player(one), player(two), jnp.zeros((), jnp.int32), rate)
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x)
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x)
     state: Any
-    ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
+    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     drawn = jax.random.normal(jax.random.fold_in(init_key, 1), (settings.latent,))
     self.variables = jax.tree.map(
       np.array,
@@ -263,13 +262,13 @@ class AnoGAN(training.Fitted):
       },
     )  # fmt: skip
     self.parameters = sum(
-      training.size_of(self.variables[name]["params"]) for name in ("generator", "discriminator")
+      fitting.size_of(self.variables[name]["params"]) for name in ("generator", "discriminator")
     )
-    self._score = training.on_rows(
+    self._score = fitting.on_rows(
       lambda variables, rows: program.score(variables, settings.steps, rows), self.variables,
       self._shape,
     )  # fmt: skip
-    health.check_scores(self.score(training.examined(x)[: training.SCORED]))
+    health.check_scores(self.score(fitting.examined(x)[: fitting.SCORED]))
     return self
 
 
@@ -291,7 +290,7 @@ def make(
   shape = tuple(shape)
   if len(shape) != 3:
     raise ValueError(f"AnoGAN is for images; records have shape {list(shape)}.")
-  network = training.network_for(shape, network)
+  network = fitting.network_for(shape, network)
   if not isinstance(network, networks.LeNet) or not network.channels:
     raise ValueError(f"AnoGAN takes a LeNet, got {type(network).__name__}.")
   return AnoGAN(seed, shape, network, Settings(**settings))

@@ -16,8 +16,8 @@ from flax import linen as nn
 import jax
 import numpy as np
 
-from benchmarks.baselines import deep_sad, encoders, training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import deep_sad, encoders, fitting
+from detector_jax import health, training
 
 
 class Autoencoder:
@@ -51,17 +51,17 @@ class Autoencoder:
       HealthError: training diverged, or all scores are the same.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x = training.checked("typical records", x, self._shape)
+    x = fitting.checked("typical records", x, self._shape)
     batch_size = min(self._settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    epochs = training.epochs_of(self._settings.pretrain_epochs, len(x), batch_size)
+    epochs = fitting.epochs_of(self._settings.pretrain_epochs, len(x), batch_size)
     variables = deep_sad.pretrain(
-      program, epoch_loop.to_device(x), self._settings, epochs, self._seed
+      program, training.to_device(x), self._settings, epochs, self._seed
     )
     variables = jax.tree.map(np.array, variables)
-    self.parameters = training.size_of(variables["params"])
-    self._reconstruct = training.on_rows(program.reconstruct, variables, self._shape)
-    health.check_scores(self.score(training.examined(x)))
+    self.parameters = fitting.size_of(variables["params"])
+    self._reconstruct = fitting.on_rows(program.reconstruct, variables, self._shape)
+    health.check_scores(self.score(fitting.examined(x)))
     return self
 
   def score(self, x: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ class Autoencoder:
       ValueError: records of another shape, none, or values that are not finite.
     """
     if self._reconstruct is None:
-      raise training.NotFittedError("Call fit before score.")
+      raise fitting.NotFittedError("Call fit before score.")
     squares = np.square(self._reconstruct(x) - np.asarray(x, np.float32))
     return squares.mean(axis=tuple(range(1, squares.ndim)))
 
@@ -96,5 +96,5 @@ def make(
     for name, value in settings.items()
   }
   shape = tuple(shape)
-  network = training.network_for(shape, network)
+  network = fitting.network_for(shape, network)
   return Autoencoder(seed, shape, network, deep_sad.Settings(**renamed))

@@ -13,21 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines import training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import losses, networks, recipe
-from fingerprint_jax.train import make_train_epochs
 
-Settings = training.Settings
+Settings = fitting.Settings
 
 
-def make_objective(network: nn.Module) -> training.Objective:
-  """The class-balanced logistic loss, for ``training.make_train_step``.
+def make_objective(network: nn.Module) -> fitting.Objective:
+  """The class-balanced logistic loss, for ``fitting.make_train_step``.
 
       mean_typical l(f(x), +1) + mean_negatives l(f(z), -1)
 
-  With each batch of typical records goes one of as many negatives (see ``epoch_loop.Data``), so
+  With each batch of typical records goes one of as many negatives (see ``training.Data``), so
   that both classes weigh the same however many records they have. Both go through the network as
   one batch and share its batch statistics.
   """
@@ -53,22 +52,22 @@ def make_objective(network: nn.Module) -> training.Objective:
 
 class _Program(NamedTuple):
   init: Any
-  train_epochs: epoch_loop.TrainEpochs
-  score: training.RowFunction
+  train_epochs: training.TrainEpochs
+  score: fitting.RowFunction
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(network: nn.Module, batch_size: int) -> _Program:
   score = recipe.NegativeLogit(network)
-  step = training.make_train_step(make_objective(network))
+  step = fitting.make_train_step(make_objective(network))
   return _Program(
     jax.jit(networks.as_forward(network).init),
-    make_train_epochs(step, batch_size),
+    training.compile_train_epochs(step, batch_size),
     jax.jit(score),
   )
 
 
-class BinaryCrossEntropy(training.TrainedBaseline):
+class BinaryCrossEntropy(fitting.TrainedBaseline):
   """A classifier of typical records against negatives; the score is minus its logit.
 
   The scoring network sees running batch statistics. An epoch is one pass over the typical records.
@@ -88,19 +87,19 @@ class BinaryCrossEntropy(training.TrainedBaseline):
 
   def _train(
     self, x: np.ndarray, negatives: np.ndarray, points: int
-  ) -> Iterator[tuple[int, Any, training.ScoreFunction]]:
+  ) -> Iterator[tuple[int, Any, fitting.ScoreFunction]]:
     settings, batch_size = self._settings, min(self._settings.batch_size, len(x))
     program = _compiled(self._network, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     params, stats = program.init(init_key, jnp.zeros((1, *self._shape)))
-    start = training.start(params, stats, settings.learning_rate, settings.weight_decay, {})
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x, negatives=negatives)
-    stops = training.train(program.train_epochs, start, data, train_key, epochs, points)
-    some = training.examined(x, negatives)
+    start = fitting.start(params, stats, settings.learning_rate, settings.weight_decay, {})
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x, negatives=negatives)
+    stops = fitting.train(program.train_epochs, start, data, train_key, epochs, points)
+    some = fitting.examined(x, negatives)
     for epoch, state in stops:
       variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
-      score = training.on_rows(program.score, variables, self._shape)
+      score = fitting.on_rows(program.score, variables, self._shape)
       health.check_scores(score(some))
       yield epoch, variables, score
 
@@ -120,4 +119,4 @@ def make(
     ValueError: a setting out of its range, or a network that does not suit the shape.
   """
   shape = tuple(shape)
-  return BinaryCrossEntropy(seed, shape, training.network_for(shape, network), Settings(**settings))
+  return BinaryCrossEntropy(seed, shape, fitting.network_for(shape, network), Settings(**settings))

@@ -30,18 +30,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines import training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 JITTER = 1e-3
 SMALLEST = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(training.Settings):
+class Settings(fitting.Settings):
   """Settings of DAGMM.
 
   Attributes:
@@ -61,13 +60,13 @@ class Settings(training.Settings):
   def __post_init__(self) -> None:
     super().__post_init__()
     positive = bool(self.hidden) and min(self.hidden) >= 1
-    training.require(positive, "hidden", "widths >= 1", self.hidden)
-    training.require(self.components >= 1, "components", ">= 1", self.components)
-    training.require(self.energy_weight >= 0, "energy_weight", ">= 0", self.energy_weight)
-    training.require(
+    fitting.require(positive, "hidden", "widths >= 1", self.hidden)
+    fitting.require(self.components >= 1, "components", ">= 1", self.components)
+    fitting.require(self.energy_weight >= 0, "energy_weight", ">= 0", self.energy_weight)
+    fitting.require(
       self.covariance_weight >= 0, "covariance_weight", ">= 0", self.covariance_weight
     )
-    training.require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+    fitting.require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
 
 
 class Mixture(NamedTuple):
@@ -151,7 +150,7 @@ def energy(mixture: Mixture, z: jax.Array) -> jax.Array:
   return -jax.scipy.special.logsumexp(each + jnp.log(mixture.weights)[:, None], axis=0)
 
 
-def make_objective(network: nn.Module, settings: Settings) -> training.Objective:
+def make_objective(network: nn.Module, settings: Settings) -> fitting.Objective:
   """The objective on a batch of typical records."""
 
   def objective(
@@ -176,9 +175,9 @@ def make_objective(network: nn.Module, settings: Settings) -> training.Objective
 
 class _Program(NamedTuple):
   init: Any
-  train_epochs: epoch_loop.TrainEpochs
-  codes: training.RowFunction
-  energy: training.RowFunction
+  train_epochs: training.TrainEpochs
+  codes: fitting.RowFunction
+  energy: fitting.RowFunction
 
 
 @functools.lru_cache(maxsize=8)
@@ -189,16 +188,16 @@ def _compiled(settings: Settings, batch_size: int) -> _Program:
     output: Any = network.apply({"params": params}, x)
     return output[1:]
 
-  step = training.make_train_step(make_objective(network, settings))
+  step = fitting.make_train_step(make_objective(network, settings))
   return _Program(
     jax.jit(network.init),
-    make_train_epochs(step, batch_size),
+    training.compile_train_epochs(step, batch_size),
     jax.jit(codes),
     jax.jit(lambda variables, x: energy(variables[1], codes(variables[0], x)[0])),
   )
 
 
-class Dagmm(training.Fitted):
+class Dagmm(fitting.Fitted):
   """DAGMM for tables.
 
   Args:
@@ -221,21 +220,21 @@ class Dagmm(training.Fitted):
       HealthError: training diverged, or all scores are the same.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical records", x, self._shape), self._settings
+    x, settings = fitting.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = _compiled(settings, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
-    start = training.start(params, {}, settings.learning_rate, settings.weight_decay, {})
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x)
-    ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
+    start = fitting.start(params, {}, settings.learning_rate, settings.weight_decay, {})
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x)
+    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     params = jax.tree.map(np.array, state.params)
-    z, gamma = training.on_rows(program.codes, params, self._shape)(x)
+    z, gamma = fitting.on_rows(program.codes, params, self._shape)(x)
     self.mixture = mixture_of(jnp.asarray(z), jnp.asarray(gamma), jnp.ones(len(x)))
-    self._score = training.on_rows(program.energy, (params, self.mixture), self._shape)
-    self.parameters = training.size_of((params, self.mixture))
-    health.check_scores(self.score(training.examined(x)))
+    self._score = fitting.on_rows(program.energy, (params, self.mixture), self._shape)
+    self.parameters = fitting.size_of((params, self.mixture))
+    health.check_scores(self.score(fitting.examined(x)))
     return self
 
 

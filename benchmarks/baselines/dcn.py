@@ -28,11 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.cluster import KMeans
 
-from benchmarks.baselines import deep_sad, encoders, training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import deep_sad, encoders, fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 FIRST_COUNT = 100.0  # of every centre, so that the first records do not throw it about
 
@@ -51,8 +50,8 @@ class Settings(deep_sad.Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    training.require(self.clusters >= 1, "clusters", ">= 1", self.clusters)
-    training.require(
+    fitting.require(self.clusters >= 1, "clusters", ">= 1", self.clusters)
+    fitting.require(
       0 <= self.cluster_weight < np.inf, "cluster_weight", ">= 0", self.cluster_weight
     )
 
@@ -91,7 +90,7 @@ def _both(module: Any, x: jax.Array, train: bool, mask: jax.Array) -> tuple[jax.
   return codes, module.decoder(codes, train, mask)
 
 
-def make_objective(autoencoder: nn.Module) -> training.Objective:
+def make_objective(autoencoder: nn.Module) -> fitting.Objective:
   """The objective on a batch; ``constants`` are ``{"weight"}``, ``stats`` hold the clusters."""
 
   def objective(
@@ -122,12 +121,12 @@ def make_objective(autoencoder: nn.Module) -> training.Objective:
 @functools.lru_cache(maxsize=8)
 def _train_epochs(
   network: nn.Module, shape: tuple[int, ...], batch_size: int
-) -> epoch_loop.TrainEpochs:
-  step = training.make_train_step(make_objective(encoders.autoencoder_of(network, shape)))
-  return make_train_epochs(step, batch_size)
+) -> training.TrainEpochs:
+  step = fitting.make_train_step(make_objective(encoders.autoencoder_of(network, shape)))
+  return training.compile_train_epochs(step, batch_size)
 
 
-class DCN(training.Fitted):
+class DCN(fitting.Fitted):
   """DCN with the encoder of one of our networks.
 
   Args:
@@ -157,37 +156,37 @@ class DCN(training.Fitted):
       HealthError: training diverged, or all scores are the same.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical records", x, self._shape), self._settings
+    x, settings = fitting.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = epoch_loop.to_device(x)
-    pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
+    data = training.to_device(x)
+    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, len(x), batch_size)
     pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
     encoder = deep_sad.encoder_variables(pretrained)
-    codes = training.on_rows(program.encode, encoder, self._shape)(x)
+    codes = fitting.on_rows(program.encode, encoder, self._shape)(x)
     found = KMeans(min(settings.clusters, len(x)), n_init=10, random_state=self._seed).fit(codes)
     centres = jnp.asarray(found.cluster_centers_, jnp.float32)
     network = {name: value for name, value in pretrained.items() if name != "params"}
-    start = training.start(
+    start = fitting.start(
       pretrained["params"],
       {"clusters": Clusters(centres, jnp.full(len(centres), FIRST_COUNT)), "network": network},
       settings.learning_rate, settings.weight_decay,
       {"weight": jnp.asarray(settings.cluster_weight, jnp.float32)},
     )  # fmt: skip
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
     key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
     train_epochs = _train_epochs(self._network, self._shape, batch_size)
-    ((_, state),) = training.train(train_epochs, start, data, key, epochs)
+    ((_, state),) = fitting.train(train_epochs, start, data, key, epochs)
     variables = {"params": state.params, **state.stats["network"]}
     encoder = jax.tree.map(np.array, deep_sad.encoder_variables(variables))
     self.centres = np.array(state.stats["clusters"].centres)
-    self._score = _nearest(training.on_rows(program.encode, encoder, self._shape), self.centres)
-    self.parameters = training.size_of(encoder["params"]) + self.centres.size
-    health.check_scores(self.score(training.examined(x)))
+    self._score = _nearest(fitting.on_rows(program.encode, encoder, self._shape), self.centres)
+    self.parameters = fitting.size_of(encoder["params"]) + self.centres.size
+    health.check_scores(self.score(fitting.examined(x)))
     return self
 
 
-def _nearest(encode: training.ScoreFunction, centres: np.ndarray) -> training.ScoreFunction:
+def _nearest(encode: fitting.ScoreFunction, centres: np.ndarray) -> fitting.ScoreFunction:
   return lambda x: np.square(encode(x)[:, None] - centres[None]).sum(axis=-1).min(axis=1)
 
 
@@ -207,4 +206,4 @@ def make(
     ValueError: a setting out of its range, or a network that does not suit the shape.
   """
   shape = tuple(shape)
-  return DCN(seed, shape, training.network_for(shape, network), Settings(**settings))
+  return DCN(seed, shape, fitting.network_for(shape, network), Settings(**settings))

@@ -28,11 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines import encoders, training
-from detector_jax import HealthError, epoch_loop, health
+from benchmarks.baselines import encoders, fitting
+from detector_jax import HealthError, health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 EPSILON = 1e-6
 SMALLEST_COORDINATE = 0.1
@@ -40,7 +39,7 @@ COLLAPSED = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(training.Settings):
+class Settings(fitting.Settings):
   """Settings of DeepSAD.
 
   Attributes:
@@ -57,16 +56,16 @@ class Settings(training.Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    training.require(0 <= self.eta < np.inf, "eta", ">= 0", self.eta)
+    fitting.require(0 <= self.eta < np.inf, "eta", ">= 0", self.eta)
     if self.pretrain_epochs is not None:
-      training.require(self.pretrain_epochs >= 1, "pretrain_epochs", ">= 1", self.pretrain_epochs)
-    training.require(
+      fitting.require(self.pretrain_epochs >= 1, "pretrain_epochs", ">= 1", self.pretrain_epochs)
+    fitting.require(
       0 < self.pretrain_learning_rate < np.inf, "pretrain_learning_rate", "> 0",
       self.pretrain_learning_rate,
     )  # fmt: skip
 
 
-def make_pretrain_objective(autoencoder: nn.Module) -> training.Objective:
+def make_pretrain_objective(autoencoder: nn.Module) -> fitting.Objective:
   """Squared error per coordinate of the reconstruction, mean over the batch."""
 
   def objective(
@@ -84,7 +83,7 @@ def make_pretrain_objective(autoencoder: nn.Module) -> training.Objective:
   return objective
 
 
-def make_objective(encoder: nn.Module) -> training.Objective:
+def make_objective(encoder: nn.Module) -> fitting.Objective:
   """DeepSAD's objective on a batch of typical records (label +1) and negatives (label -1).
 
   ``constants`` are ``{"centre", "eta"}``. Mixed batches of all records have both kinds in the
@@ -117,17 +116,17 @@ class Program(NamedTuple):
 
   Attributes:
     init: ``key -> variables`` of the autoencoder.
-    pretrain_epochs: trains the autoencoder, see ``detector_jax.epoch_loop``.
+    pretrain_epochs: trains the autoencoder, see ``detector_jax.training``.
     train_epochs: trains the encoder.
     reconstruct: ``(variables of the autoencoder, [batch, ...]) -> [batch, ...]``.
     encode: ``({"params", "stats"} of the encoder, [batch, ...]) -> codes [batch, width]``.
   """
 
   init: Any
-  pretrain_epochs: epoch_loop.TrainEpochs
-  train_epochs: epoch_loop.TrainEpochs
-  reconstruct: training.RowFunction
-  encode: training.RowFunction
+  pretrain_epochs: training.TrainEpochs
+  train_epochs: training.TrainEpochs
+  reconstruct: fitting.RowFunction
+  encode: fitting.RowFunction
 
 
 @functools.lru_cache(maxsize=16)
@@ -140,19 +139,19 @@ def compiled(network: nn.Module, shape: tuple[int, ...], batch_size: int) -> Pro
     codes: Any = encoder.apply({"params": variables["params"], **variables["stats"]}, x)
     return codes
 
-  pretrain_step = training.make_train_step(make_pretrain_objective(autoencoder))
-  train_step = training.make_train_step(make_objective(encoder))
+  pretrain_step = fitting.make_train_step(make_pretrain_objective(autoencoder))
+  train_step = fitting.make_train_step(make_objective(encoder))
   return Program(
     jax.jit(lambda key: autoencoder.init(key, jnp.zeros((1, *shape)))),
-    make_train_epochs(pretrain_step, batch_size),
-    make_train_epochs(train_step, batch_size),
+    training.compile_train_epochs(pretrain_step, batch_size),
+    training.compile_train_epochs(train_step, batch_size),
     jax.jit(autoencoder.apply),
     jax.jit(encode),
   )
 
 
 def pretrain(
-  program: Program, data: epoch_loop.Data, settings: Settings, epochs: int, seed: int
+  program: Program, data: training.Data, settings: Settings, epochs: int, seed: int
 ) -> dict[str, Any]:
   """Trains the autoencoder.
 
@@ -166,11 +165,11 @@ def pretrain(
   init_key, train_key = recipe.keys(seed)
   variables = program.init(init_key)
   stats = {name: value for name, value in variables.items() if name != "params"}
-  start = training.start(
+  start = fitting.start(
     variables["params"], stats, settings.pretrain_learning_rate, settings.weight_decay, {}
   )
   key = jax.random.fold_in(train_key, 0)
-  ((_, state),) = training.train(program.pretrain_epochs, start, data, key, epochs)
+  ((_, state),) = fitting.train(program.pretrain_epochs, start, data, key, epochs)
   return {"params": state.params, **state.stats}
 
 
@@ -189,7 +188,7 @@ def distance(codes: np.ndarray, centre: np.ndarray) -> np.ndarray:
   return np.sum(np.square(codes - centre), axis=1)
 
 
-def distances(encode: training.ScoreFunction, centre: np.ndarray) -> training.ScoreFunction:
+def distances(encode: fitting.ScoreFunction, centre: np.ndarray) -> fitting.ScoreFunction:
   """The function of records that encodes them and measures their distance from the centre."""
   return lambda x: distance(encode(x), centre)
 
@@ -210,7 +209,7 @@ def check_not_collapsed(codes: np.ndarray, centre: np.ndarray, name: str = "Deep
     )
 
 
-class DeepSAD(training.TrainedBaseline):
+class DeepSAD(fitting.TrainedBaseline):
   """DeepSAD with the encoder of one of our networks.
 
   The scoring encoder sees running batch statistics. An epoch is one pass over typical records and
@@ -237,28 +236,28 @@ class DeepSAD(training.TrainedBaseline):
 
   def _train(
     self, x: np.ndarray, negatives: np.ndarray, points: int
-  ) -> Iterator[tuple[int, Any, training.ScoreFunction]]:
+  ) -> Iterator[tuple[int, Any, fitting.ScoreFunction]]:
     settings, rows = self._settings, len(x) + len(negatives)
     batch_size = min(settings.batch_size, rows)
     program = compiled(self._network, self._shape, batch_size)
     labels = np.repeat([1.0, -1.0], [len(x), len(negatives)])
-    data = epoch_loop.to_device(np.concatenate([x, negatives]), labels)
-    pretrain_epochs = training.epochs_of(settings.pretrain_epochs, rows, batch_size)
+    data = training.to_device(np.concatenate([x, negatives]), labels)
+    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, rows, batch_size)
     pretrained = pretrain(program, data, settings, pretrain_epochs, self._seed)
 
     initial = encoder_variables(pretrained)
-    centre = centre_of(training.on_rows(program.encode, initial, self._shape)(x))
-    start = training.start(
+    centre = centre_of(fitting.on_rows(program.encode, initial, self._shape)(x))
+    start = fitting.start(
       initial["params"], initial["stats"], settings.learning_rate, settings.weight_decay,
       {"centre": jnp.asarray(centre), "eta": jnp.asarray(settings.eta, jnp.float32)},
     )  # fmt: skip
     key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
-    epochs = training.epochs_of(settings.epochs, rows, batch_size)
-    some = training.examined(x, negatives)
-    stops = training.train(program.train_epochs, start, data, key, epochs, points)
+    epochs = fitting.epochs_of(settings.epochs, rows, batch_size)
+    some = fitting.examined(x, negatives)
+    stops = fitting.train(program.train_epochs, start, data, key, epochs, points)
     for epoch, state in stops:
       variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
-      encode = training.on_rows(program.encode, variables, self._shape)
+      encode = fitting.on_rows(program.encode, variables, self._shape)
       codes = encode(some)
       check_not_collapsed(codes, centre)
       health.check_scores(distance(codes, centre))
@@ -287,4 +286,4 @@ def make(
     ValueError: a setting out of its range, or a network that does not suit the shape.
   """
   shape = tuple(shape)
-  return DeepSAD(seed, shape, training.network_for(shape, network), Settings(**settings))
+  return DeepSAD(seed, shape, fitting.network_for(shape, network), Settings(**settings))

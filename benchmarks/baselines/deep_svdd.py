@@ -23,11 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines import deep_sad, encoders, training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import deep_sad, encoders, fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 OBJECTIVES = ("one-class", "soft-boundary")
 
@@ -49,12 +48,12 @@ class Settings(deep_sad.Settings):
   def __post_init__(self) -> None:
     super().__post_init__()
     known = self.objective in OBJECTIVES
-    training.require(known, "objective", f"one of {OBJECTIVES}", self.objective)
-    training.require(0 < self.nu < 1, "nu", "in (0, 1)", self.nu)
-    training.require(self.warm_up_epochs >= 0, "warm_up_epochs", ">= 0", self.warm_up_epochs)
+    fitting.require(known, "objective", f"one of {OBJECTIVES}", self.objective)
+    fitting.require(0 < self.nu < 1, "nu", "in (0, 1)", self.nu)
+    fitting.require(self.warm_up_epochs >= 0, "warm_up_epochs", ">= 0", self.warm_up_epochs)
 
 
-def make_soft_objective(encoder: nn.Module) -> training.Objective:
+def make_soft_objective(encoder: nn.Module) -> fitting.Objective:
   """The soft boundary on a batch of typical records; ``constants`` are ``{"centre", "nu"}``."""
 
   def objective(
@@ -81,12 +80,14 @@ def make_soft_objective(encoder: nn.Module) -> training.Objective:
 @functools.lru_cache(maxsize=16)
 def _soft_epochs(
   network: nn.Module, shape: tuple[int, ...], batch_size: int
-) -> epoch_loop.TrainEpochs:
+) -> training.TrainEpochs:
   encoder = encoders.autoencoder_of(network, shape).encoder
-  return make_train_epochs(training.make_train_step(make_soft_objective(encoder)), batch_size)
+  return training.compile_train_epochs(
+    fitting.make_train_step(make_soft_objective(encoder)), batch_size
+  )
 
 
-class DeepSVDD(training.Fitted):
+class DeepSVDD(fitting.Fitted):
   """Deep SVDD with the encoder of one of our networks.
 
   Args:
@@ -116,16 +117,16 @@ class DeepSVDD(training.Fitted):
       HealthError: training diverged, or collapsed to one point.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical records", x, self._shape), self._settings
+    x, settings = fitting.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = epoch_loop.to_device(x)
-    pretrain_epochs = training.epochs_of(settings.pretrain_epochs, len(x), batch_size)
+    data = training.to_device(x)
+    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, len(x), batch_size)
     pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
     variables = deep_sad.encoder_variables(pretrained)
-    centre = deep_sad.centre_of(training.on_rows(program.encode, variables, self._shape)(x))
+    centre = deep_sad.centre_of(fitting.on_rows(program.encode, variables, self._shape)(x))
 
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
     hard = epochs
     phases = []
     if settings.objective == "soft-boundary":
@@ -137,19 +138,19 @@ class DeepSVDD(training.Fitted):
       "centre": jnp.asarray(centre), "eta": jnp.asarray(1.0), "nu": jnp.asarray(settings.nu)
     }  # fmt: skip
     for number, (train_epochs, count) in enumerate(phases, 1):
-      start = training.start(
+      start = fitting.start(
         variables["params"], variables["stats"], settings.learning_rate, settings.weight_decay,
         constants,
       )  # fmt: skip
-      run = training.train(train_epochs, start, data, jax.random.fold_in(key, number), count)
+      run = fitting.train(train_epochs, start, data, jax.random.fold_in(key, number), count)
       for _, state in run if count else ():
         variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
-    encode = training.on_rows(program.encode, variables, self._shape)
-    codes = encode(training.examined(x))
+    encode = fitting.on_rows(program.encode, variables, self._shape)
+    codes = encode(fitting.examined(x))
     deep_sad.check_not_collapsed(codes, centre, "Deep SVDD")
     health.check_scores(deep_sad.distance(codes, centre))
     self._score, self.centre = deep_sad.distances(encode, centre), centre
-    self.parameters = training.size_of(variables["params"])
+    self.parameters = fitting.size_of(variables["params"])
     return self
 
 
@@ -169,4 +170,4 @@ def make(
     ValueError: a setting out of its range, or a network that does not suit the shape.
   """
   shape = tuple(shape)
-  return DeepSVDD(seed, shape, training.network_for(shape, network), Settings(**settings))
+  return DeepSVDD(seed, shape, fitting.network_for(shape, network), Settings(**settings))

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines import anogan, dcn, rebm, training
+from benchmarks.baselines import anogan, dcn, fitting, rebm
 from detector_jax import Standardizer
-from drocc_jax import recipe
 
 CHEAP = {"steps": 50, "epochs": 40}
 NOT_RUN = {"ConAD": "not run: its networks are in a supplement that was not at hand"}
@@ -44,8 +43,8 @@ def scores(
   preprocessing = Standardizer.fit(
     x_train, scaling=config.scaling, constant=config.constant, clip=config.clip
   )
-  z_train = recipe.standardise(preprocessing, x_train)
-  z_tests = [recipe.standardise(preprocessing, x) for x in x_tests]
+  z_train = preprocessing.transform(x_train)
+  z_tests = [preprocessing.transform(x) for x in x_tests]
   found = {}
   for name, make in makers(z_train.ndim - 1).items():
     settings: dict[str, Any] = {"epochs": config.epochs, "batch_size": config.batch_size}
@@ -54,5 +53,5 @@ def scores(
     if name == "AnoGAN":
       settings |= {"epochs": None, "network": config.network.make(), **(CHEAP if cheap else {})}
     model = make(config.seed, z_train.shape[1:], **settings)
-    found[name] = training.scores_or_guesses(name, model, z_train, z_tests)
+    found[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   return found

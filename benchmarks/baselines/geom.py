@@ -27,11 +27,10 @@ import numpy as np
 import optax
 from scipy import special
 
-from benchmarks.baselines import encoders, training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import encoders, fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import networks, recipe
-from fingerprint_jax.train import make_train_epochs
 
 TRANSFORMATIONS = 72
 FITTED = 500
@@ -114,7 +113,7 @@ class WideResNet(nn.Module):
     return jnp.mean(_Activated()(x, train, mask), axis=(1, 2))
 
 
-def make_objective(network: nn.Module) -> training.Objective:
+def make_objective(network: nn.Module) -> fitting.Objective:
   """Cross-entropy of the transformation that each image of a batch was drawn."""
 
   def objective(
@@ -169,8 +168,8 @@ def _inverse_digamma(y: np.ndarray) -> np.ndarray:
 
 class _Program(NamedTuple):
   init: Callable[..., Any]
-  train_epochs: epoch_loop.TrainEpochs
-  log_p: training.RowFunction
+  train_epochs: training.TrainEpochs
+  log_p: fitting.RowFunction
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,8 +183,10 @@ def _compiled(network: nn.Module, batch_size: int) -> _Program:
     logits = jnp.clip(jax.nn.log_softmax(logits), jnp.log(SMALLEST), 0.0)
     return jnp.swapaxes(logits, 0, 1)
 
-  step = training.make_train_step(make_objective(network))
-  return _Program(jax.jit(network.init), make_train_epochs(step, batch_size), jax.jit(log_p))
+  step = fitting.make_train_step(make_objective(network))
+  return _Program(
+    jax.jit(network.init), training.compile_train_epochs(step, batch_size), jax.jit(log_p)
+  )
 
 
 class Geom:
@@ -203,7 +204,7 @@ class Geom:
   """
 
   def __init__(
-    self, seed: int, shape: tuple[int, ...], body: nn.Module, settings: training.Settings
+    self, seed: int, shape: tuple[int, ...], body: nn.Module, settings: fitting.Settings
   ) -> None:
     self._seed, self._shape, self._settings = seed, shape, settings
     self._network = Classifier(body)
@@ -218,23 +219,23 @@ class Geom:
       HealthError: training diverged, or scores are constant.
       ValueError: images of another shape, none, or values that are not finite.
     """
-    x = training.checked("typical images", x, self._shape)
+    x = fitting.checked("typical images", x, self._shape)
     batch_size = min(self._settings.batch_size, len(x))
     program = _compiled(self._network, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     variables = dict(program.init(init_key, jnp.zeros((1, *self._shape))))
     settings = self._settings
-    state = training.start(
+    state = fitting.start(
       variables.pop("params"), variables, settings.learning_rate, settings.weight_decay, {}
     )
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x)
-    for _, last in training.train(program.train_epochs, state, data, train_key, epochs):
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x)
+    for _, last in fitting.train(program.train_epochs, state, data, train_key, epochs):
       variables = jax.tree.map(np.array, {"params": last.params, **last.stats})
-    self._log_p = training.on_rows(program.log_p, variables, self._shape)
+    self._log_p = fitting.on_rows(program.log_p, variables, self._shape)
     fitted = self._log_p(x[np.linspace(0, len(x) - 1, min(len(x), FITTED)).astype(int)])
     self.alpha = np.stack([fit_dirichlet(fitted[:, i]) for i in range(TRANSFORMATIONS)])
-    self.parameters = training.size_of((variables["params"], self.alpha))
+    self.parameters = fitting.size_of((variables["params"], self.alpha))
     health.check_scores(self._scores(fitted))
     return self
 
@@ -246,7 +247,7 @@ class Geom:
       ValueError: images of another shape, none, or values that are not finite.
     """
     if self._log_p is None:
-      raise training.NotFittedError("Call fit before score.")
+      raise fitting.NotFittedError("Call fit before score.")
     return self._scores(self._log_p(x))
 
   def _scores(self, log_p: np.ndarray) -> np.ndarray:
@@ -263,7 +264,7 @@ def make(
     seed: decides everything random.
     shape: of a record, ``(side, side, c)`` with side >= 8.
     network: None takes the reference's, WRN-10-4; a LeNet of ``drocc_jax.networks`` its body.
-    **settings: of ``training.Settings``: epochs, batch_size, learning_rate, weight_decay.
+    **settings: of ``fitting.Settings``: epochs, batch_size, learning_rate, weight_decay.
 
   Raises:
     ValueError: records that are no square images, another network, or a setting out of its range.
@@ -277,4 +278,4 @@ def make(
     body = encoders.LeNetEncoder(network.channels, network.dense)
   else:
     raise ValueError(f"GEOM takes a LeNet or its own network, got {type(network).__name__}.")
-  return Geom(seed, shape, body, training.Settings(**settings))
+  return Geom(seed, shape, body, fitting.Settings(**settings))

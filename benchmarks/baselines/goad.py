@@ -27,17 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.baselines import training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 FAR = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(training.Settings):
+class Settings(fitting.Settings):
   """Settings of GOAD.
 
   Attributes:
@@ -56,11 +55,11 @@ class Settings(training.Settings):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    training.require(self.maps >= 2, "maps", ">= 2", self.maps)
-    training.require(self.outputs >= 1, "outputs", ">= 1", self.outputs)
-    training.require(self.features >= 1, "features", ">= 1", self.features)
-    training.require(self.margin > 0, "margin", "> 0", self.margin)
-    training.require(self.weight >= 0, "weight", ">= 0", self.weight)
+    fitting.require(self.maps >= 2, "maps", ">= 2", self.maps)
+    fitting.require(self.outputs >= 1, "outputs", ">= 1", self.outputs)
+    fitting.require(self.features >= 1, "features", ">= 1", self.features)
+    fitting.require(self.margin > 0, "margin", "> 0", self.margin)
+    fitting.require(self.weight >= 0, "weight", ">= 0", self.weight)
 
 
 class Network(nn.Module):
@@ -88,7 +87,7 @@ def distances(z: jax.Array, centres: jax.Array) -> jax.Array:
   return jnp.sum(jnp.square(z[:, :, None] - centres[None, None]), axis=-1)
 
 
-def make_objective(network: nn.Module) -> training.Objective:
+def make_objective(network: nn.Module) -> fitting.Objective:
   """The objective on a batch; ``constants`` are ``{"matrices", "margin", "weight"}``."""
 
   def objective(
@@ -117,9 +116,9 @@ def make_objective(network: nn.Module) -> training.Objective:
 
 class _Program(NamedTuple):
   init: Any
-  train_epochs: epoch_loop.TrainEpochs
-  features: training.RowFunction
-  score: training.RowFunction
+  train_epochs: training.TrainEpochs
+  features: fitting.RowFunction
+  score: fitting.RowFunction
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,13 +133,16 @@ def _compiled(network: Network, batch_size: int) -> _Program:
     named = jnp.diagonal(jax.nn.log_softmax(-squares, axis=2), axis1=1, axis2=2)
     return -jnp.sum(named, axis=1)
 
-  step = training.make_train_step(make_objective(network))
+  step = fitting.make_train_step(make_objective(network))
   return _Program(
-    jax.jit(network.init), make_train_epochs(step, batch_size), jax.jit(features), jax.jit(score)
+    jax.jit(network.init),
+    training.compile_train_epochs(step, batch_size),
+    jax.jit(features),
+    jax.jit(score),
   )
 
 
-class Goad(training.Fitted):
+class Goad(fitting.Fitted):
   """GOAD for tables.
 
   Args:
@@ -159,7 +161,7 @@ class Goad(training.Fitted):
       HealthError: training diverged, or all scores are the same.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical records", x, self._shape), self._settings
+    x, settings = fitting.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     network = Network(settings.features, settings.maps)
     program = _compiled(network, batch_size)
@@ -172,20 +174,20 @@ class Goad(training.Fitted):
       "matrices": matrices, "margin": jnp.asarray(settings.margin),
       "weight": jnp.asarray(settings.weight),
     }  # fmt: skip
-    start = training.start(
+    start = fitting.start(
       program.init(init_key, sample)["params"], {}, settings.learning_rate, settings.weight_decay,
       constants,
     )  # fmt: skip
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x)
-    ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x)
+    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     variables = {"params": state.params, "matrices": matrices}
-    z = training.on_rows(program.features, variables, self._shape)(x)
+    z = fitting.on_rows(program.features, variables, self._shape)(x)
     centres = jnp.asarray(z.mean(axis=0, dtype=np.float64), jnp.float32)
     variables = jax.tree.map(np.array, {**variables, "centres": centres})
-    self._score = training.on_rows(program.score, variables, self._shape)
-    self.parameters = training.size_of(variables["params"])
-    health.check_scores(self.score(training.examined(x)))
+    self._score = fitting.on_rows(program.score, variables, self._shape)
+    self.parameters = fitting.size_of(variables["params"])
+    health.check_scores(self.score(fitting.examined(x)))
     return self
 
 

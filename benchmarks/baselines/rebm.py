@@ -33,18 +33,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines import training
-from detector_jax import epoch_loop, health
+from benchmarks.baselines import fitting
+from detector_jax import health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import recipe
-from fingerprint_jax.train import make_train_epochs
 
 SCORES = ("energy", "reconstruction")
 EnergyFunction = Callable[[Any, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(training.Settings):
+class Settings(fitting.Settings):
   """Settings of REBM.
 
   Attributes:
@@ -61,9 +60,9 @@ class Settings(training.Settings):
   def __post_init__(self) -> None:
     super().__post_init__()
     positive = bool(self.hidden) and min(self.hidden) >= 1
-    training.require(positive, "hidden", "widths >= 1", self.hidden)
-    training.require(0 < self.noise < np.inf, "noise", "> 0", self.noise)
-    training.require(self.score in SCORES, "score", f"one of {SCORES}", self.score)
+    fitting.require(positive, "hidden", "widths >= 1", self.hidden)
+    fitting.require(0 < self.noise < np.inf, "noise", "> 0", self.noise)
+    fitting.require(self.score in SCORES, "score", f"one of {SCORES}", self.score)
 
 
 class Energy(nn.Module):
@@ -115,7 +114,7 @@ def reconstruction(
   return x - jnp.square(noise) * slope
 
 
-def make_objective(energy: EnergyFunction) -> training.Objective:
+def make_objective(energy: EnergyFunction) -> fitting.Objective:
   """Denoising on a batch of typical records; ``constants`` are ``{"noise"}``."""
 
   def objective(
@@ -132,8 +131,8 @@ def make_objective(energy: EnergyFunction) -> training.Objective:
 
 class _Program(NamedTuple):
   init: Any
-  train_epochs: epoch_loop.TrainEpochs
-  scores: dict[str, training.RowFunction]
+  train_epochs: training.TrainEpochs
+  scores: dict[str, fitting.RowFunction]
 
 
 @functools.lru_cache(maxsize=8)
@@ -146,15 +145,15 @@ def _compiled(network: nn.Module, batch_size: int) -> _Program:
     squares = jnp.square(x - reconstruction(energy, variables["params"], x, variables["noise"]))
     return jnp.sum(squares, axis=tuple(range(1, squares.ndim)))
 
-  step = training.make_train_step(make_objective(energy))
+  step = fitting.make_train_step(make_objective(energy))
   scores = {"energy": lambda variables, x: energy(variables["params"], x), "reconstruction": error}
   return _Program(
-    jax.jit(network.init), make_train_epochs(step, batch_size),
+    jax.jit(network.init), training.compile_train_epochs(step, batch_size),
     {name: jax.jit(function) for name, function in scores.items()},
   )  # fmt: skip
 
 
-class REBM(training.Fitted):
+class REBM(fitting.Fitted):
   """The energy of records of one shape.
 
   Args:
@@ -173,7 +172,7 @@ class REBM(training.Fitted):
       HealthError: training diverged, or all scores are the same.
       ValueError: records of another shape, none, or values that are not finite.
     """
-    x, settings = training.checked("typical records", x, self._shape), self._settings
+    x, settings = fitting.checked("typical records", x, self._shape), self._settings
     batch_size = min(settings.batch_size, len(x))
     hidden = settings.hidden
     table = len(self._shape) == 1
@@ -183,14 +182,14 @@ class REBM(training.Fitted):
     init_key, train_key = recipe.keys(self._seed)
     params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
     constants = {"noise": jnp.asarray(settings.noise, jnp.float32)}
-    start = training.start(params, {}, settings.learning_rate, settings.weight_decay, constants)
-    epochs = training.epochs_of(settings.epochs, len(x), batch_size)
-    data = epoch_loop.to_device(x)
-    ((_, state),) = training.train(program.train_epochs, start, data, train_key, epochs)
+    start = fitting.start(params, {}, settings.learning_rate, settings.weight_decay, constants)
+    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
+    data = training.to_device(x)
+    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     variables = jax.tree.map(np.array, {"params": state.params, **constants})
-    self._score = training.on_rows(program.scores[settings.score], variables, self._shape)
-    self.parameters = training.size_of(variables["params"])
-    health.check_scores(self.score(training.examined(x)))
+    self._score = fitting.on_rows(program.scores[settings.score], variables, self._shape)
+    self.parameters = fitting.size_of(variables["params"])
+    health.check_scores(self.score(fitting.examined(x)))
     return self
 
 

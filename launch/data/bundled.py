@@ -1,12 +1,69 @@
 """The sets that come with scikit-learn: nothing is downloaded."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
-from launch.data import corruptions, splits
+from launch.data import corruptions, negatives, splits
+from launch.data.source import Source
 
 NOISE_STRENGTH = 3
+
+
+@dataclasses.dataclass(kw_only=True)
+class Digits(Source):
+  """Handwritten digits, one of them typical; see ``digits``.
+
+  Attributes:
+    typical: the typical digit, 0..9.
+    negatives: digits whose training images are given as labelled negatives. Records are then images
+      ``[8, 8, 1]``, and test records are of the typical digit, of these, and masked ones of the
+      typical digit; see ``negatives.masked_classes``. () gives none.
+    masked: share of masked pixels of the latter, in (0, 1).
+  """
+
+  names: ClassVar[tuple[str, ...]] = ("digits",)
+
+  name: str = "digits"
+  typical: int = 0
+  negatives: tuple[int, ...] = ()
+  masked: float = 0.5
+
+  def read(self) -> splits.Splits:
+    """A half split, or with ``negatives`` two thirds of each digit to train."""
+    if not self.negatives:
+      return digits(self.typical, self.seed)
+    split = negatives.masked_classes(
+      *digit_images(self.seed), self.typical, self.negatives, self.masked, self.seed
+    )
+    return dataclasses.replace(split, description=f"scikit-learn's digits; {split.description}")
+
+
+@dataclasses.dataclass(kw_only=True)
+class ShiftedDigits(Source):
+  """All handwritten digits against the same images made atypical; see ``digits_shifted``."""
+
+  names: ClassVar[tuple[str, ...]] = ("digits_shifted",)
+
+  name: str = "digits_shifted"
+
+  def read(self) -> splits.Splits:
+    """See ``digits_shifted``."""
+    return digits_shifted(self.seed)
+
+
+@dataclasses.dataclass(kw_only=True)
+class BreastCancer(Source):
+  """Breast cancer Wisconsin (diagnostic); see ``breast_cancer``."""
+
+  names: ClassVar[tuple[str, ...]] = ("breast_cancer",)
+
+  name: str = "breast_cancer"
+
+  def read(self) -> splits.Splits:
+    """See ``breast_cancer``."""
+    return breast_cancer(self.seed)
 
 
 def digits(typical: int, seed: int) -> splits.Splits:

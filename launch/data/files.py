@@ -6,6 +6,7 @@ Every problem with a file is a ``DataError`` of one sentence: what is wrong, whe
 import dataclasses
 import os
 import pathlib
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,11 +19,56 @@ from launch.data.formats import (
   damage_named,
   place,
 )
+from launch.data.source import Source
 from launch.data.splits import Splits
 
-__all__ = ("DataError", "Table", "load_files", "read_table")
+__all__ = ("DataError", "Files", "Table", "load_files", "read_table")
 
 Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Files(Source):
+  """Your own records in files: .csv, .parquet, .npy, .npz or .mat; see ``load_files``.
+
+  Attributes:
+    train: file of typical records.
+    test: file of test records; empty: none.
+    label: label column (or array, in .npz and .mat): name, or number from 0; 1 = anomalous. Empty:
+      none, or the array ``y`` if there is one.
+    group: column (or array, in .npz and .mat) that says what each training record belongs to (a
+      patient, a machine, a recording; text or numbers): records of one group are never divided into
+      training and calibration. Empty: none; equal records never are.
+    header: whether a .csv begins with names: "yes", "no", or "auto", which takes a first line of
+      numbers alone for a record unless they are 0, 1, 2, ..., and says so.
+  """
+
+  names: ClassVar[tuple[str, ...]] = ("files",)
+
+  name: str = "files"
+  train: str = ""
+  test: str = ""
+  label: str = ""
+  group: str = ""
+  header: str = "auto"
+
+  @property
+  def is_tested(self) -> bool:
+    """Whether there is a test file."""
+    return bool(self.test)
+
+  def read(self) -> Splits:
+    """See ``load_files``.
+
+    Raises:
+      DataError: no file to train on, or one that cannot be used.
+    """
+    if not self.train:
+      raise DataError("The data set 'files' needs a file to train on: set train.")
+    return load_files(
+      self.train, self.test or None, self.label or None,
+      group=self.group or None, header=self.header,
+    )  # fmt: skip
 
 
 def read_table(

@@ -1,16 +1,52 @@
 """The real tabular sets of the papers' tables, from the folder that OOD_DATA_DIR names."""
 
+import dataclasses
 import os
 import pathlib
+from typing import ClassVar
 
 import numpy as np
 
+from launch.data import splits
 from launch.data.files import read_table
 from launch.data.formats import DataError, listed
+from launch.data.source import Source
 
 FOLDER = "OOD_DATA_DIR"
 NAMES = ("thyroid", "arrhythmia", "abalone", "adbench/NAME")
 SEX = {"M": 0.0, "F": 1.0, "I": 2.0}
+SPLITS = {"released": splits.released, "half": splits.half}
+
+
+@dataclasses.dataclass(kw_only=True)
+class RealTable(Source):
+  """A tabular set of the papers, from the folder that the environment variable OOD_DATA_DIR names.
+
+  Attributes:
+    name: "thyroid", "arrhythmia", "abalone" or "adbench/NAME".
+    split: "released" (DROCC's released code) or "half" (DAGMM, GOAD).
+  """
+
+  names: ClassVar[tuple[str, ...]] = NAMES
+
+  name: str = "thyroid"
+  split: str = "released"
+
+  @classmethod
+  def reads(cls, name: str) -> bool:
+    """Whether it is one of ``names``; any NAME may follow adbench/."""
+    return name in cls.names or (name.startswith("adbench/") and len(name) > len("adbench/"))
+
+  def read(self) -> splits.Splits:
+    """Reads and splits the set.
+
+    Raises:
+      DataError: no such split, folder or set.
+    """
+    if self.split not in SPLITS:
+      raise DataError(f"There is no split {self.split!r}; there are: {', '.join(SPLITS)}.")
+    split = SPLITS[self.split](*load(self.name), self.seed)
+    return dataclasses.replace(split, description=f"{self.name}; {split.description}")
 
 
 def load(name: str, folder: str | os.PathLike[str] | None = None) -> tuple[np.ndarray, np.ndarray]:

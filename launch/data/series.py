@@ -1,20 +1,41 @@
 """Time series of the DROCC paper: one-second pieces of EEG recordings, some with a seizure."""
 
 import csv
+import dataclasses
 import os
 import pathlib
+from typing import ClassVar
 
 import numpy as np
 
 from launch.data import splits
 from launch.data.formats import DataError, listed
 from launch.data.real import FOLDER
+from launch.data.source import Source
 from launch.data.splits import Splits
 
 NPZ, CSV = "epilepsy.npz", "epilepsy.csv"
 SAMPLES = 178
 SEIZURE = 1
 SPLITS = ("released", "recording")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Epilepsy(Source):
+  """Pieces of EEG, records ``[178, 1]``; see ``epilepsy``.
+
+  Attributes:
+    split: "released" or "recording".
+  """
+
+  names: ClassVar[tuple[str, ...]] = ("epilepsy",)
+
+  name: str = "epilepsy"
+  split: str = "released"
+
+  def read(self) -> Splits:
+    """See ``epilepsy``."""
+    return epilepsy(self.split, self.seed)
 
 
 def epilepsy(split: str, seed: int, folder: str | os.PathLike[str] | None = None) -> Splits:

@@ -3,9 +3,62 @@
 For one seed, training and typical test records are the same whatever the displacement or radius.
 """
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
 
+from launch.data.source import Source
 from launch.data.splits import Labelled, Splits
+
+
+@dataclasses.dataclass(kw_only=True)
+class Sphere(Source):
+  """A ball in a shell of anomalies; see ``sphere``.
+
+  Attributes:
+    radius: of the anomalies, > 1.
+  """
+
+  names: ClassVar[tuple[str, ...]] = ("sphere",)
+
+  name: str = "sphere"
+  radius: float = 1.2
+
+  def read(self) -> Splits:
+    """See ``sphere``."""
+    return sphere(self.seed, self.radius)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Sine(Source):
+  """A sine wave against itself shifted; see ``sine``.
+
+  Attributes:
+    displacement: of the anomalies, > 0.
+  """
+
+  names: ClassVar[tuple[str, ...]] = ("sine",)
+
+  name: str = "sine"
+  displacement: float = 0.5
+
+  def read(self) -> Splits:
+    """See ``sine``."""
+    return sine(self.seed, self.displacement)
+
+
+@dataclasses.dataclass(kw_only=True)
+class NoisySine(Sine):
+  """The sine wave among coordinates of noise, with given negatives; see ``noisy_sine``."""
+
+  names: ClassVar[tuple[str, ...]] = ("noisy_sine",)
+
+  name: str = "noisy_sine"
+
+  def read(self) -> Splits:
+    """See ``noisy_sine``."""
+    return noisy_sine(self.seed, self.displacement)
 
 
 def sphere(seed: int, radius: float, num: int = 1000, dim: int = 3) -> Splits:

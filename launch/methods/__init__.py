@@ -16,12 +16,7 @@ from collections.abc import Callable
 import pathlib
 from typing import Any, NamedTuple
 
-from launch import data
 from launch.methods import classifier, drocc, neuralfp, streamed
-
-
-def _load(config: Any) -> data.Splits:
-  return data.load(config.data)
 
 
 class Method(NamedTuple):
@@ -31,7 +26,6 @@ class Method(NamedTuple):
     config: class of the configuration.
     train: ``(config, workdir) -> folder`` of what was trained.
     detects: whether that is a Detector, which can be evaluated and can score.
-    load: ``config -> Splits``, whose test records it is evaluated on.
     rebuild: ``(config, workdir, loaded Detector) -> (Program, variables, preprocessing)`` that can
       be traced anew; needs no data.
   """
@@ -39,7 +33,6 @@ class Method(NamedTuple):
   config: Any
   train: Callable[[Any, pathlib.Path], pathlib.Path]
   detects: bool = True
-  load: Callable[[Any], data.Splits] = _load
   rebuild: Callable[..., tuple[Any, Any, Any]] = drocc.rebuild
 
 
@@ -47,9 +40,7 @@ METHODS: dict[str, Method] = {
   "drocc": Method(drocc.Config, drocc.train),
   "drocc_oe": Method(drocc.OEConfig, drocc.train),
   "drocc_lf": Method(drocc.LFConfig, drocc.train),
-  "drocc_streamed": Method(
-    streamed.Config, streamed.train, load=streamed.load, rebuild=streamed.rebuild
-  ),
+  "drocc_streamed": Method(streamed.Config, streamed.train, rebuild=streamed.rebuild),
   "neuralfp": Method(neuralfp.Config, neuralfp.train, rebuild=neuralfp.rebuild),
   "classifier": Method(classifier.Config, classifier.train, detects=False),
 }

@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import atomic, batching, epoch_loop
+from detector_jax import atomic, batching, training
 from fingerprint_jax import classifiers, recipe
-from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch.data import OpenSetImages, Source
 
 STAGE = "classifier"
 NETWORKS = {
@@ -44,7 +43,9 @@ class Config:
 
   method: ClassVar[str] = "classifier"
 
-  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="mnist"))
+  data: Source = dataclasses.field(
+    default_factory=lambda: OpenSetImages(name="mnist", ood=("fashion_mnist",))
+  )
   network: str = "auto"
   training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
   held_out: float = 0.1
@@ -55,7 +56,7 @@ class Config:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes; writes the accuracy on the test records into ``metrics.json``."""
   stages.check_checkpoints(config.checkpoints)
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows = np.arange(len(splits.x_train))
   if config.held_out:
     rows = recipe.split_rows(
@@ -108,11 +109,11 @@ def fit(
   """Runs the stage "classifier" on records of these numbers; returns the trained parameters."""
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
   batch_size = min(config.batch_size, len(x))
-  total = config.epochs * epoch_loop.steps_per_epoch(len(x), batch_size)
+  total = config.epochs * training.steps_per_epoch(len(x), batch_size)
   optimizer = classifiers.make_optimizer(config, total)
   make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
-  train_epochs = devices.make_train_epochs(make_step, batch_size, fingerprint_train.on_one_device)
-  rows = epoch_loop.to_device(x, classes)
+  train_epochs = devices.make_train_epochs(make_step, batch_size)
+  rows = training.to_device(x, classes)
 
   def advance(state: Any, first: int, last: int) -> tuple[Any, dict[str, float]]:
     state, info = train_epochs(state, rows, train_key, first, last)

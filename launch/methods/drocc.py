@@ -7,108 +7,46 @@ import logging
 import pathlib
 from typing import Any, ClassVar
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import Detector, Standardizer, epoch_loop
+from detector_jax import Detector, Standardizer, training
 from detector_jax.program import Program, nested
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, networks, recipe
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, recipe
 from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.registry import NetworkConfig
+from drocc_jax.settings import Training
 from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch.data import Digits, Source
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class NetworkConfig:
-  """The network to train.
-
-  Attributes:
-    name: "auto" (by the shape of a record), "mlp", "lstm", "mnist_lenet" or "cifar_lenet".
-    hidden: widths of the MLP's hidden layers.
-    input_gain: factor on the initial weights of the MLP's first layer.
-    bias_range: its first biases start uniform in [-bias_range, bias_range].
-    squares: whether the MLP's first layer sees squares, too; see ``networks.MLP``.
-  """
-
-  name: str = "auto"
-  hidden: tuple[int, ...] = (128,)
-  input_gain: float = 1.0
-  bias_range: float = 0.0
-  squares: bool = False
-
-  def make(self) -> Any:
-    """The Linen module, or None for "auto".
-
-    Raises:
-      ValueError: an unknown name.
-    """
-    if self.name == "auto":
-      return None
-    if self.name not in NETWORKS:
-      names = ", ".join(("auto", *NETWORKS))
-      raise ValueError(f"network.name must be one of {names}; got {self.name!r}.")
-    return NETWORKS[self.name](self)
-
-
-NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mlp": lambda config: networks.MLP(
-    tuple(config.hidden), config.input_gain, config.bias_range, config.squares
-  ),
-  "lstm": lambda config: networks.LSTM(),
-  "mnist_lenet": lambda config: networks.mnist_lenet(),
-  "cifar_lenet": lambda config: networks.cifar_lenet(),
-}
-
-
-@dataclasses.dataclass
-class Config:
-  """One experiment with DROCC.
+class Config(Training):
+  """One experiment with DROCC; what is set of the training beside these is in ``Training``.
 
   Attributes:
     data: what to train and test on.
     network: the network.
     drocc: the algorithm.
-    members: networks to train from different seeds, whose mean logit scores; see
-      ``drocc_jax.ensemble``.
-    epochs: None takes as many as make about 1,500 steps.
     warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
-    batch_size: examples per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
-    scaling: "standard", "moments", "contrast" or "none"; see ``Standardizer.fit``.
-    constant: "drop" or "clip" features that are constant over the training rows.
-    clip: of standardised features, in standard deviations.
-    calibration_size: share of the different training rows held out for the threshold, at most
-      1,000 rows, and more (up to half) where ``fpr`` needs them.
-    fpr: false-positive rate of the threshold, in expectation over draws of the held-out rows; None
-      takes 5 %, or what the held-out rows can defend.
-    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
   method: ClassVar[str] = "drocc"
   title: ClassVar[str] = "DROCC"
 
-  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
-  members: int = 1
-  epochs: int | None = None
   warmup_epochs: int = 0
-  batch_size: int = 64
   precision: str | None = None
   seed: int = 0
-  scaling: str = "standard"
-  constant: str = "drop"
-  clip: float = 20.0
-  calibration_size: float = 0.2
-  fpr: float | None = None
-  confidence: float | None = None
   checkpoints: int = 10
 
 
@@ -153,7 +91,7 @@ def kind(name: str) -> tuple[Any, Any]:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows, held_out = calibration_rows(
     splits.x_train, config.calibration_size, config.seed,
     fpr=config.fpr, confidence=config.confidence, groups=splits.groups,
@@ -239,15 +177,13 @@ def prepare(
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
   chosen = config.drocc
   if config.warmup_epochs:
-    per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    per_epoch = training.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
   prepared = recipe.build_training(
-    x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
-    batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
-    constant=config.constant, clip=config.clip, names=names,
-  )  # fmt: skip
+    x, chosen, config, negatives=negatives, network=config.network.make(), names=names
+  )
   if devices.selected():
     train_epochs = _spread(
       prepared.network, prepared.config.static(), prepared.batch_size,
@@ -264,7 +200,7 @@ def _spread(
   batch_size: int,
   algorithm: Any,
   chosen: tuple[Any, ...],
-) -> epoch_loop.TrainEpochs:
+) -> training.TrainEpochs:
   """As ``fit.compile_program``, for the chosen devices, which are part of the cache's key."""
   del chosen
   return devices.pmap_epochs(
@@ -284,7 +220,7 @@ def validation_of(
   """
   if not len(x_held_out):
     return lambda state: {}
-  z = jnp.asarray(recipe.standardise(prepared.preprocessing, x_held_out[:256]))
+  z = jnp.asarray(prepared.preprocessing.transform(x_held_out[:256]))
   mask = jnp.ones(len(z))
 
   def validate(state: drocc.State) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """NeuralFP: three stages, classifier, fingerprints, calibration."""
 
 import dataclasses
-import functools
 import logging
 import pathlib
 from typing import Any, ClassVar
@@ -10,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import Detector
+from detector_jax import Detector, taps
 from detector_jax.preprocessing import Identity
 from detector_jax.program import Program, nested
-from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, taps, views
+from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, devices, failures, stages, workdirs
-from launch.data import DataConfig
+from launch import devices, failures, stages, workdirs
+from launch.data import ShiftedDigits, Source
 from launch.methods import classifier as classifier_method
 
 logger = logging.getLogger(__name__)
@@ -52,13 +51,14 @@ class Config:
     held_out: share of the training records, at most 6,000, that neither classifier nor
       fingerprints see: half tell how errors are distributed, half set the threshold.
     fpr: false-positive rate of the whole rule.
+    confidence: in (0, 1), the share of draws of these records in which ``fpr`` is to hold, or None.
     seed: of weights, data order and the held-out records.
     checkpoints: how many checkpoints each stage writes, evenly spread over its epochs.
   """
 
   method: ClassVar[str] = "neuralfp"
 
-  data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(name="digits_shifted"))
+  data: Source = dataclasses.field(default_factory=ShiftedDigits)
   classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
   fingerprint: FingerprintConfig = dataclasses.field(default_factory=FingerprintConfig)
   layers: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   stages.check_checkpoints(config.checkpoints)
   config.fingerprint.validate()
   config.classifier.training.validate()
-  splits = data.load(config.data)
+  splits = config.data.load()
   rows = recipe.split_rows(
     splits.x_train, config.held_out, config.fpr, config.seed,
     confidence=config.confidence, groups=splits.groups,
@@ -99,9 +99,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   prepared = recipe.build_training(
     network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
     two_sided=config.two_sided,
-    make_train_epochs=functools.partial(
-      devices.make_train_epochs, alone=fingerprint_train.on_one_device
-    ),
+    make_train_epochs=devices.make_train_epochs,
   )  # fmt: skip
   stage = _stage(prepared, train_key, rows.train)
   state = stages.run(stage, prepared.state, workdir, config.checkpoints)

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import health
 from detector_jax.batching import Batch
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer
 from detector_jax.program import Program as Detects
 from detector_jax.program import nested
-from detector_jax.splits import attainable_fpr, calibration_rows
-from drocc_jax import drocc, mobilenet, networks, recipe
+from detector_jax.splits import calibration_rows
+from drocc_jax import drocc, health, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, devices, failures, stages, workdirs
+from drocc_jax.registry import NetworkConfig
+from drocc_jax.settings import Calibration
+from launch import devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
 
@@ -30,38 +31,7 @@ HEALTH_SAMPLE = 32  # images round which far points are drawn
 
 
 @dataclasses.dataclass
-class NetworkConfig:
-  """The network to train.
-
-  Attributes:
-    name: "mobilenet_v2" or "cifar_lenet".
-    width: multiplier of MobileNetV2's channels, > 0.
-  """
-
-  name: str = "mobilenet_v2"
-  width: float = 1.0
-
-  def make(self) -> nn.Module:
-    """The Linen module.
-
-    Raises:
-      ValueError: an unknown name, or a width out of its range.
-    """
-    if not self.width > 0:
-      raise ValueError(f"network.width must be > 0, got {self.width!r}.")
-    if self.name not in NETWORKS:
-      raise ValueError(f"network.name must be one of {', '.join(NETWORKS)}; got {self.name!r}.")
-    return NETWORKS[self.name](self)
-
-
-NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
-  "mobilenet_v2": lambda config: mobilenet.MobileNetV2(config.width),
-  "cifar_lenet": lambda config: networks.cifar_lenet(),
-}
-
-
-@dataclasses.dataclass
-class Config:
+class Config(Calibration):
   """One experiment with DROCC on a stream of images.
 
   Attributes:
@@ -72,11 +42,7 @@ class Config:
     batch_size: images per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, orders, crops, noise and the held-out images.
-    calibration_size: share of the typical training images held out for the threshold, at most
-      1,000 images.
-    fpr: false-positive rate of the threshold, in expectation over draws of the held-out images;
-      None takes 5 %, or what these can defend. Equal images are not looked for.
-    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
+    calibration_size: as in ``Calibration``; equal images are not looked for.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
 
@@ -84,21 +50,14 @@ class Config:
   title: ClassVar[str] = "DROCC"
 
   data: StreamConfig = dataclasses.field(default_factory=StreamConfig)
-  network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
+  network: NetworkConfig = dataclasses.field(default_factory=lambda: NetworkConfig("mobilenet_v2"))
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig)
   epochs: int = 40
   batch_size: int = 64
   precision: str | None = None
   seed: int = 0
   calibration_size: float = 0.1
-  fpr: float | None = None
-  confidence: float | None = None
   checkpoints: int = 40
-
-
-def load(config: Config) -> data.Splits:
-  """The images of a run, see ``streaming.load``."""
-  return streaming.load(config.data)
 
 
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
@@ -134,8 +93,7 @@ class Program(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def compile_program(network: nn.Module, static: drocc.Static) -> Program:
   """The jitted functions that train a network; cached."""
-  network = networks.with_loop_convolutions(network)
-  one_step = drocc.make_train_step(network, static)
+  one_step = networks.in_training_form(drocc.make_train_step(network, static))
 
   def step(
     state: drocc.State, preprocessing: Standardizer, images: streaming.Batch, key: jax.Array
@@ -188,11 +146,11 @@ def prepare(config: Config) -> Prepared:
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
   chosen.validate()
-  network = config.network.make()
+  network = _network(config)
   for name in ("epochs", "batch_size"):
     if getattr(config, name) < 1:
       raise ValueError(f"{name} must be >= 1, got {getattr(config, name)!r}.")
-  splits = load(config)
+  splits = config.data.load()
   images: Any = splits.x_train
   rows, held_out = calibration_rows(
     np.arange(len(images)), config.calibration_size, config.seed,
@@ -274,15 +232,12 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   )
   typical = held_out if len(held_out) >= 20 else training.subset(slice(0, 1000))
   scores = streaming.score(detector, typical)
-  findings = recipe.check_health(detector, scores, typical[:HEALTH_SAMPLE])
-  health.warn(findings)
-  detector = detector.with_metadata(health=[dataclasses.asdict(finding) for finding in findings])
+  findings = health.check_health(detector, scores, typical[:HEALTH_SAMPLE])
+  detector = detector.with_health(findings)
   if not len(held_out):
     return detector
   scores = scores if typical is held_out else streaming.score(detector, held_out)
-  confidence = config.confidence
-  fpr = attainable_fpr(len(held_out), confidence) if config.fpr is None else config.fpr
-  return detector.calibrate_scores(scores, fpr, confidence)
+  return detector.calibrate_scores(scores, config.fpr, config.confidence)
 
 
 def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Detects, Any, Any]:
@@ -290,8 +245,14 @@ def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[De
   del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
-  score = recipe.NegativeLogit(config.network.make())
+  score = recipe.NegativeLogit(_network(config))
   return Detects(score), variables, Standardizer(center, scale, None)
+
+
+def _network(config: Config) -> nn.Module:
+  """The network that is asked for, or the one for such images."""
+  shape = (config.data.crop, config.data.crop, 3)
+  return config.network.make() or recipe.network_of(config.drocc, shape)
 
 
 def _metadata(config: Config, prepared: Prepared) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
   if evaluated.result["metrics"]:
     _ranking(page, evaluated, labels)
-  if detector.metadata.get("layers"):
+  if layers.names_of(detector):
     layers.add(page, splits, scores, detector)
   extremes.add(page, splits, scores, detector)
   _curves(page, workdir)

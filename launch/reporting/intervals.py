@@ -34,8 +34,8 @@ def bootstrap(
     seed: of the draws, >= 0.
 
   Returns:
-    ``[low, high]`` of each metric of ``metrics.summary``, and of "realised_fpr" and "recall", the
-    shares of typical and of anomalous records that are flagged.
+    ``[low, high]`` of each metric of ``evaluation.summary``, and of "realised_fpr" and "recall",
+    the shares of typical and of anomalous records that are flagged.
 
   Raises:
     ValueError: as ``metrics.checked``; or ``level`` or ``draws`` is out of its range.
@@ -90,7 +90,7 @@ def of_counts(
     flagged: bool ``[u]``, whether records of that score are flagged.
 
   Returns:
-    ``[sets]`` values by the names of ``bootstrap``, equal to what ``metrics.summary`` gives for
+    ``[sets]`` values by the names of ``bootstrap``, equal to what ``evaluation.summary`` gives for
     each set by itself.
   """
   n0, n1 = int(typical[0].sum()), int(anomalous[0].sum())

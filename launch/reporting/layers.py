@@ -42,9 +42,9 @@ def add(
     groups[source] = (labels == 1) & (sources == source)
   page.heading("Layers")
   flagged = scores > np.float32(detector.threshold)
-  _table(page, detector.metadata["layers"], errors, (low, high), groups, flagged)
+  _table(page, names_of(detector), errors, (low, high), groups, flagged)
   figure = figures.layer_histograms(
-    detector.metadata["layers"],
+    names_of(detector),
     errors[labels == 0],
     {name: errors[rows] for name, rows in groups.items() if name != "typical"},
     list(zip(low.tolist(), high.tolist(), strict=True)),
@@ -53,6 +53,18 @@ def add(
   page.figure("layers", figure, caption)
   if splits.image_shape is not None:
     _maps(page, x.reshape(-1, *splits.image_shape), x, scores, groups, detector)
+
+
+def names_of(detector: detector_jax.Detector) -> list[str]:
+  """Names of the layers that ``Detector.report`` tells apart; none where it knows no layers.
+
+  Raises:
+    ValueError: the metadata of a folder hold something else.
+  """
+  names = detector.metadata.get("layers", [])
+  if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    raise ValueError("The layers in the detector's metadata are no names; save the detector again.")
+  return names
 
 
 def _table(
@@ -101,7 +113,7 @@ def _maps(
     rows = np.flatnonzero(of)
     chosen.append(int(rows[np.argsort(scores[rows])[len(rows) // 2]]))
   told = detector.report(x[chosen])
-  layers = detector.metadata["layers"]
+  layers = names_of(detector)
   found = {name: told[f"map/{name}"] for name in layers if f"map/{name}" in told}
   maps = {name: values for name, values in found.items() if values.ndim == 3}
   if not maps:

@@ -14,8 +14,9 @@ from benchmarks.baselines import anogan, dcn, encoders, generative, rebm
 from detector_jax import metrics
 from detector_jax.batching import Batch
 from drocc_jax import networks
+from drocc_jax.registry import NetworkConfig
 from launch.data import Splits
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 MLP = networks.MLP((32, 16))
 METHODS = {

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.exceptions import NotFittedError
 
-from benchmarks.baselines import dagmm, goad, training
+from benchmarks.baselines import dagmm, fitting, goad
 from detector_jax import metrics
 from detector_jax.batching import Batch
 
@@ -108,8 +108,8 @@ def test_dagmm_learns_to_reconstruct(problem):
   network = dagmm.Network(settings.hidden, settings.components, settings.dropout)
   x = jnp.asarray(problem[0][:64])
   params = network.init(jax.random.key(0), x)["params"]
-  step = jax.jit(training.make_train_step(dagmm.make_objective(network, settings)))
-  state = training.start(params, {}, 1e-2, 0.0, {})
+  step = jax.jit(fitting.make_train_step(dagmm.make_objective(network, settings)))
+  state = fitting.start(params, {}, 1e-2, 0.0, {})
   batch, errors = Batch(x, jnp.ones(64), jnp.ones(64), jnp.arange(64)), []
   for number in range(150):
     state, info = step(state, batch, jax.random.key(number))

@@ -26,7 +26,7 @@ def test_a_row_takes_the_fastest_run_and_both_exponents(monkeypatch):
 
     return work
 
-  monkeypatch.setattr(growth, "training", training)
+  monkeypatch.setattr(growth, "measured_training", training)
   monkeypatch.setattr(growth.time, "perf_counter", lambda: clock[0])
   row = growth.measure("models", (1, 2, 4, 8), runs=3)
   assert row["values"] == [1, 2, 4, 8]
@@ -40,7 +40,7 @@ def test_trainings_of_the_sizes_asked_for_run(monkeypatch):
   monkeypatch.setattr(growth, "STEPS", 2)
   monkeypatch.setattr(growth, "TAP_ROWS", 64)
   sizes = growth.Sizes(batch=4, features=3, ascent=1, models=2, taps=2)
-  for make in (growth.training, growth.fingerprinting):
+  for make in (growth.measured_training, growth.fingerprinting):
     work = make(sizes)
     work()
     work()  # the state that it donates is its own

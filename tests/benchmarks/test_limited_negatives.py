@@ -151,7 +151,7 @@ def test_figure_1(monkeypatch):
   assert [axes.get_title() for axes in drawn["figure1"].axes] == ["DROCC-LF", "noise"]
 
 
-def images(config: data.DataConfig) -> Splits:
+def images(config: data.Source) -> Splits:
   """A small stand-in for MNIST, of 200 images."""
   rng = np.random.default_rng(0)
   part = rng.uniform(0.5, 1.0, (200, 6, 6, 1)), np.arange(200) % 2
@@ -186,7 +186,7 @@ def test_mnist_is_trained_once_and_measured_on_both_maskings(monkeypatch):
   # By hand, the threshold from the validation negatives.
   by_hand = []
   for seed in range(3):
-    split = images(data.DataConfig("mnist", masked=0.4, seed=seed))
+    split = images(data.OneClassImages(name="mnist", masked=0.4, seed=seed))
     held_out, tested = (-x.mean(axis=(1, 2, 3)) for x in (split.validation.x, split.x_test))
     others = np.sort(held_out[split.validation.y == 1])
     threshold = others[int(0.05 * len(others))]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from benchmarks.baselines import binary_cross_entropy, deep_sad, encoders, training
-from detector_jax import HealthError, epoch_loop, metrics
+from benchmarks.baselines import binary_cross_entropy, deep_sad, encoders, fitting
+from detector_jax import HealthError, metrics, training
 from detector_jax.batching import Batch
 from drocc_jax import networks
 
@@ -169,9 +169,9 @@ def test_cross_entropy_needs_negatives_and_deep_sad_an_encoder():
 
 
 def test_default_network_and_epochs_are_ours():
-  assert training.network_for((28, 28, 1), None) == networks.mnist_lenet()
-  assert training.epochs_of(None, 6400, 64) == 15
-  assert training.epochs_of(7, 6400, 64) == 7
+  assert fitting.network_for((28, 28, 1), None) == networks.mnist_lenet()
+  assert fitting.epochs_of(None, 6400, 64) == 15
+  assert fitting.epochs_of(7, 6400, 64) == 7
 
 
 def test_cross_entropy_weighs_both_classes_alike(rng):
@@ -238,8 +238,8 @@ def test_pretraining_reconstructs_better_than_the_mean_record(network):
   x = waves.reshape(288, *shape).astype(np.float32)
   program = deep_sad.compiled(model, shape, 64)
   settings = deep_sad.Settings(pretrain_learning_rate=1e-2)
-  variables = deep_sad.pretrain(program, epoch_loop.to_device(x), settings, epochs=60, seed=0)
-  reconstruction = training.on_rows(program.reconstruct, variables, shape)(x)
+  variables = deep_sad.pretrain(program, training.to_device(x), settings, epochs=60, seed=0)
+  reconstruction = fitting.on_rows(program.reconstruct, variables, shape)(x)
   assert reconstruction.shape == x.shape
   assert np.mean((x - reconstruction) ** 2) < 0.5 * np.mean((x - x.mean(axis=0)) ** 2)
 

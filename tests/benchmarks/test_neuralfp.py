@@ -8,7 +8,7 @@ from benchmarks import neuralfp
 from detector_jax import metrics
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch.data import DataConfig
+from launch.data import ShiftedDigits
 from launch.methods.neuralfp import ClassifierConfig, Config
 
 NAME = "digits_shifted"
@@ -17,7 +17,7 @@ SOURCES = ("rotated", "noise")
 
 def config() -> Config:
   return Config(
-    data=DataConfig(name=NAME),
+    data=ShiftedDigits(),
     classifier=ClassifierConfig(
       training=TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3)
     ),

@@ -11,8 +11,9 @@ from benchmarks import protocol, synthetic, tabular
 from configs import drocc_table2
 from detector_jax import HealthError, metrics
 from drocc_jax import networks
+from drocc_jax.registry import NetworkConfig
 from launch import data
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 
 
 def trajectory(scores, objective) -> protocol.Trajectory:
@@ -39,10 +40,8 @@ def test_selected_does_not_look_at_labels():
 
 @pytest.fixture(scope="module")
 def trained():
-  config = Config(
-    data=data.DataConfig(name="breast_cancer"), epochs=8, calibration_size=0.1, seed=1
-  )
-  splits = data.load(config.data)
+  config = Config(data=data.BreastCancer(), epochs=8, calibration_size=0.1, seed=1)
+  splits = config.data.load()
   x_test, labels = splits.labelled_test()
   return protocol.train(config, splits.x_train, x_test, points=4), x_test, labels
 
@@ -111,8 +110,8 @@ def test_deep_baselines_have_our_network_epochs_and_inputs(monkeypatch):
 
 def test_deep_baselines_find_the_anomalies_of_a_real_set(monkeypatch):
   monkeypatch.setattr(protocol, "FOR_TABLES", {})
-  config = Config(data=data.DataConfig(name="breast_cancer"), epochs=10)
-  splits = data.load(config.data)
+  config = Config(data=data.BreastCancer(), epochs=10)
+  splits = config.data.load()
   x_test, labels = splits.labelled_test()
   for scores, *_ in protocol.deep_baseline_scores(config, splits.x_train, [x_test]).values():
     assert metrics.auroc(labels, scores) > 0.8

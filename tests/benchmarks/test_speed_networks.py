@@ -50,7 +50,7 @@ def in_their_order(name, x):
 def test_logits_agree(sides):
   name, ours, params, x, theirs = sides
   theirs.eval()
-  forward = networks.as_forward(networks.with_loop_convolutions(ours))
+  forward = networks.as_forward(ours)
   stats = jax.jit(forward.init)(KEY, x)[1]
   want = forward.evaluate(params, stats, jnp.asarray(x))
   got = theirs(in_their_order(name, x)).detach().numpy()
@@ -118,11 +118,15 @@ def test_operations_of_hand_counted_networks():
 
 def test_flops_that_xla_counts_are_ours():
   """Of one forward pass of the LeNet, but that XLA leaves out what is multiplied with padding."""
-  network = networks.with_loop_convolutions(LENET)
   x = jnp.ones((4, 8, 12, 2))
-  forward = networks.as_forward(network)
+  forward = networks.as_forward(LENET)
   params, stats = jax.jit(forward.init)(KEY, x)
-  cost = jax.jit(forward.evaluate).lower(params, stats, x).compile().cost_analysis()
+  cost = (
+    jax.jit(networks.in_training_form(forward.evaluate))
+    .lower(params, stats, x)
+    .compile()
+    .cost_analysis()
+  )
   first, second, *dense = speed_networks.products(LENET, (8, 12, 2))
   # Of 5 taps the first two places of a row lose 2 and 1, and so do the last two.
   first *= (5 * 8 - 6) * (5 * 12 - 6) / (25 * 8 * 12)

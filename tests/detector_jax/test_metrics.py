@@ -62,17 +62,6 @@ def test_f1_at_true_ratio_flags_as_many_as_there_are_anomalies():
   assert metrics.f1_at_true_ratio(labels, scores) == 0.5
 
 
-def test_f1_drocc_released_is_confined_on_a_balanced_set(rng):
-  # 93 + 93 records, the released split of Thyroid.
-  labels, perfect = np.repeat([0, 1], 93), np.arange(186.0)
-  assert metrics.f1_drocc_released(labels, perfect) == pytest.approx(0.769, abs=5e-4)
-  assert metrics.f1_drocc_released(labels, -perfect) == pytest.approx(0.463, abs=5e-4)
-  random = [metrics.f1_drocc_released(labels, rng.normal(size=186)) for _ in range(100)]
-  assert min(random) >= 0.463 - 5e-4
-  assert max(random) <= 0.769 + 5e-4
-  assert np.mean(random) == pytest.approx(0.615, abs=0.005)
-
-
 @pytest.mark.parametrize(
   ("fpr", "recall"), [(0.0, 0.5), (0.03, 0.5), (0.05, 0.75), (0.1, 1.0), (1.0, 1.0)]
 )
@@ -91,7 +80,7 @@ def test_recall_at_fpr_does_not_count_ties_with_a_negative_that_must_not_pass():
 def test_ranking_metrics_do_not_change_under_a_monotone_map(rng):
   labels, scores = np.repeat([0, 1], 20), np.round(rng.normal(size=40), 1)
   before, after = metrics.summary(labels, scores), metrics.summary(labels, np.exp(scores))
-  for name in set(before) - {"f1_at_true_ratio", "f1_drocc_released"}:
+  for name in set(before) - {"f1_at_true_ratio"}:
     assert before[name] == pytest.approx(after[name]), name
 
 
@@ -102,7 +91,6 @@ def test_ranking_metrics_do_not_change_under_a_monotone_map(rng):
     metrics.average_precision,
     metrics.fpr_at_tpr,
     metrics.f1_at_true_ratio,
-    metrics.f1_drocc_released,
   ],
 )
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_forged_folder_without_a_fault_loads(forge, detector, records):
     ({"batch_size": 2.0}, "batch_size must be in 1"),
     ({"metadata": [1]}, "metadata must be an object"),
     ({"metadata": {"feature_names": ["a"]}}, "feature_names of its metadata are no names"),
-    ({"metadata": {"layers": [1]}}, "layers of its metadata are no names"),
+    ({"metadata": {"report_names": {"part": [1]}}}, "report_names of its metadata are no names"),
     ({"metadata": {"constants": [[7, 1.0, 0.0]]}}, "constants of its metadata are no col"),
     ({"input_shape": [-3]}, "input_shape must be a list of sizes"),
     ({"input_shape": [4]}, r"it takes records float32"),

@@ -18,23 +18,33 @@ SHAPES = [
 ]
 
 
+def looping(features, kernel, *settings, **options) -> nn.Conv:
+  """A convolution that takes the form for loops where it is asked for."""
+  form = convolution.conv_general_dilated
+  return nn.Conv(
+    features, kernel, *settings, use_bias=False, conv_general_dilated_cls=form, **options
+  )
+
+
+def pool_in_loops(x):
+  with convolution.for_loops():
+    return convolution.max_pool(x)
+
+
 @pytest.mark.parametrize(("kernel", "shape", "features"), SHAPES)
 def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
   x = jnp.asarray(rng.normal(size=shape), jnp.float32)
   weights = jnp.asarray(rng.normal(size=(*shape[:3], features)), jnp.float32)
-  ours = convolution.LoopConv(features, kernel)
-  theirs = nn.Conv(features, kernel, use_bias=False)
+  network = looping(features, kernel)
   kernel = jnp.asarray(rng.normal(size=(*kernel, shape[-1], features)), jnp.float32)
   variables = {"params": {"kernel": kernel}}
 
-  def run(network):
-    def total(variables, x):
-      result, backwards = jax.vjp(network.apply, variables, x)
-      return result, backwards(weights)
+  def total(variables, x):
+    result, backwards = jax.vjp(network.apply, variables, x)
+    return result, backwards(weights)
 
-    return jax.jit(total, compiler_options=QUICK)(variables, x)
-
-  got, want = run(ours), run(theirs)
+  want = jax.jit(total, compiler_options=QUICK)(variables, x)
+  got = jax.jit(networks.in_training_form(total), compiler_options=QUICK)(variables, x)
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -54,36 +64,45 @@ SLICED = [
 @pytest.mark.parametrize(("kernel", "shape", "features", "stride", "depthwise"), SLICED)
 def test_slices_give_the_convolution_of_flax(rng, kernel, shape, features, stride, depthwise):
   x = jnp.asarray(rng.normal(size=shape), jnp.float32)
-  ours = convolution.LoopConv(features, kernel, stride, depthwise)
   padding = [(size // 2, size // 2) for size in kernel]
-  theirs = nn.Conv(
-    features, kernel, stride, padding, use_bias=False,
-    feature_group_count=features if depthwise else 1,
-  )  # fmt: skip
-  variables = theirs.init(jax.random.key(2), x)
-  assert jax.tree.map(jnp.shape, ours.init(jax.random.key(2), x)) == jax.tree.map(
-    jnp.shape, variables
-  )
-  weights = jnp.asarray(rng.normal(size=theirs.apply(variables, x).shape), jnp.float32)
+  groups = features if depthwise else 1
+  network = looping(features, kernel, stride, padding, feature_group_count=groups)
+  variables = network.init(jax.random.key(2), x)
+  weights = jnp.asarray(rng.normal(size=network.apply(variables, x).shape), jnp.float32)
 
-  def run(network):
-    def total(variables, x):
-      result, backwards = jax.vjp(network.apply, variables, x)
-      return result, backwards(weights)
+  def total(variables, x):
+    result, backwards = jax.vjp(network.apply, variables, x)
+    return result, backwards(weights)
 
-    return jax.jit(total, compiler_options=QUICK)(variables, x)
-
-  for a, b in zip(jax.tree.leaves(run(ours)), jax.tree.leaves(run(theirs)), strict=True):
+  plain = jax.jit(total, compiler_options=QUICK)
+  sliced = jax.jit(networks.in_training_form(total), compiler_options=QUICK)
+  program = str(jax.make_jaxpr(networks.in_training_form(network.apply))(variables, x))
+  assert "conv_general_dilated" not in program
+  for a, b in zip(
+    jax.tree.leaves(sliced(variables, x)), jax.tree.leaves(plain(variables, x)), strict=True
+  ):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_it_starts_where_the_convolution_of_flax_starts():
-  x = jnp.zeros((1, 8, 8, 3))
-  ours, theirs = convolution.LoopConv(4, (5, 3)), nn.Conv(4, (5, 3), use_bias=False)
-  one, two = jax.jit(lambda key: (ours.init(key, x), theirs.init(key, x)))(jax.random.key(1))
-  assert one.keys() == two.keys() == {"params"}
-  assert one["params"].keys() == two["params"].keys() == {"kernel"}
-  np.testing.assert_array_equal(one["params"]["kernel"], two["params"]["kernel"])
+@pytest.mark.parametrize(
+  ("kernel", "options"),
+  [
+    ((4, 4), {}),
+    ((3, 3), {"padding": "VALID"}),
+    ((3, 3), {"strides": 2}),
+    ((3, 3), {"strides": (1, 2), "padding": ((1, 1), (1, 1))}),
+    ((3, 3), {"kernel_dilation": 2}),
+    ((3, 3), {"input_dilation": 2, "padding": ((1, 1), (1, 1))}),
+    ((3, 3), {"feature_group_count": 2}),
+    ((3,), {}),
+  ],
+)
+def test_other_convolutions_are_left_as_they_are(rng, kernel, options):
+  x = jnp.asarray(rng.normal(size=(2, *(6,) * len(kernel), 4)), jnp.float32)
+  network = looping(8, kernel, **options)
+  variables = network.init(jax.random.key(0), x)
+  got = networks.in_training_form(network.apply)(variables, x)
+  np.testing.assert_array_equal(got, network.apply(variables, x))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 7, 1), (1, 2, 3, 2)])
@@ -94,7 +113,7 @@ def test_max_pool_is_that_of_flax(rng, shape):
     result, backwards = jax.vjp(pool, x)
     return result, backwards(jnp.arange(1.0, 1.0 + result.size).reshape(result.shape))[0]
 
-  got, want = run(convolution.max_pool), run(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+  got, want = run(pool_in_loops), run(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
   np.testing.assert_array_equal(got[0], want[0])
   np.testing.assert_array_equal(got[1], want[1])
 
@@ -102,43 +121,31 @@ def test_max_pool_is_that_of_flax(rng, shape):
 def test_max_pool_gives_the_gradient_to_the_first_of_equal_values(rng):
   """As Flax's does; after a ReLU most windows hold equal zeros."""
   x = jnp.array([[3.0, 3.0], [1.0, 3.0]]).reshape(1, 2, 2, 1)
-  gradient = jax.grad(lambda x: jnp.sum(convolution.max_pool(x)))(x)
+  gradient = jax.grad(lambda x: jnp.sum(pool_in_loops(x)))(x)
   np.testing.assert_array_equal(gradient.ravel(), [1.0, 0.0, 0.0, 0.0])
   x = jnp.asarray(rng.integers(0, 2, size=(3, 5, 6, 4)), jnp.float32)
   weights = jnp.asarray(rng.normal(size=(3, 2, 3, 4)), jnp.float32)
   got, want = (
     jax.grad(lambda x, pool=pool: jnp.sum(weights * pool(x)))(x)
-    for pool in (convolution.max_pool, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+    for pool in (pool_in_loops, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
   )
   np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("make", [networks.mnist_lenet, networks.cifar_lenet])
-def test_a_lenet_for_loops_has_the_same_variables(make):
-  network, x = make(), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-  want, got = (
-    jax.eval_shape(networks.as_forward(each).init, jax.random.key(0), x)
-    for each in (network, network.clone(looped=True))
-  )
-  assert jax.tree.map(lambda leaf: leaf.shape, got) == jax.tree.map(lambda leaf: leaf.shape, want)
-
-
 def test_a_lenet_for_loops_has_the_same_start_and_logits(rng):
-  plain = networks.LeNet((3,), (5,))
-  sliced = plain.clone(looped=True)
   x = jnp.asarray(rng.normal(size=(4, 9, 12, 2)), jnp.float32)
   mask = jnp.array([1.0, 1.0, 1.0, 0.0])
-  results = []
-  for network in (plain, sliced):
-    forward = networks.as_forward(network)
+  forward = networks.as_forward(networks.LeNet((3,), (5,)))
 
-    def run(key, x, forward=forward):
-      variables = forward.init(key, x)
-      logits, stats = forward.train(*variables, x, mask)
-      return variables, logits[:3], stats, forward.evaluate(variables[0], stats, x)
+  def run(key, x):
+    variables = forward.init(key, x)
+    logits, stats = forward.train(*variables, x, mask)
+    return variables, logits[:3], stats, forward.evaluate(variables[0], stats, x)
 
-    results.append(jax.jit(run, compiler_options=QUICK)(jax.random.key(0), x))
-  want, got = results
+  want, got = (
+    jax.jit(form(run), compiler_options=QUICK)(jax.random.key(0), x)
+    for form in (lambda function: function, networks.in_training_form)
+  )
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -189,28 +196,31 @@ def test_colours_get_a_fourth_channel_and_nothing_else_does():
   assert [channels(count) for count in (1, 2, 3, 4)] == [False, False, True, False]
 
 
-@pytest.mark.parametrize("network", [networks.mnist_lenet(), mobilenet.MobileNetV2()])
-def test_on_a_cpu_networks_of_images_train_by_it(monkeypatch, network):
-  assert not network.looped
-  trained = networks.with_loop_convolutions(network)
-  assert trained == network.clone(looped=True)
-  mlp = networks.MLP()
-  assert networks.with_loop_convolutions(mlp) is mlp
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert networks.with_loop_convolutions(network) is network
+NETWORKS = {
+  "lenet": (networks.LeNet((2, 3), (4,)), (1, 8, 8, 1), ["convolve", "_max_pool"] * 2),
+  "mobilenet": (
+    mobilenet.MobileNetV2(0.1, bottlenecks=((6, 16, 1, 1),)), (1, 8, 8, 3), ["_taps"] * 5
+  ),
+}  # fmt: skip
 
 
-def test_a_lenet_for_loops_convolves_and_pools_by_them(monkeypatch):
+@pytest.mark.parametrize("name", NETWORKS)
+def test_on_a_cpu_networks_of_images_train_by_them(monkeypatch, name):
+  network, shape, wanted = NETWORKS[name]
   called = []
-  for name in ("convolve", "max_pool"):
-    plain = getattr(convolution, name)
+  for part in ("convolve", "_max_pool", "_taps"):
+    plain = getattr(convolution, part)
     monkeypatch.setattr(
-      convolution,
-      name,
-      lambda *args, name=name, plain=plain: (called.append(name), plain(*args))[1],
-    )
-  x = jnp.ones((1, 8, 8, 1))
-  for looped in (False, True):
-    network = networks.LeNet((2, 3), (4,), looped=looped)
-    jax.eval_shape(network.init, jax.random.key(0), x)
-    assert called == (["convolve", "max_pool"] * 2 if looped else [])
+      convolution, part,
+      lambda *args, part=part, plain=plain: (called.append(part), plain(*args))[1],
+    )  # fmt: skip
+
+  def calls(form):
+    called.clear()
+    jax.eval_shape(form(network.init), jax.random.key(0), jnp.ones(shape))
+    return list(called)
+
+  assert calls(lambda function: function) == []
+  assert calls(networks.in_training_form) == wanted
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert calls(networks.in_training_form) == []

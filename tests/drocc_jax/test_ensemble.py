@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from drocc_jax import DROCC, DROCCOE, drocc, drocc_lf, ensemble, fit, networks, recipe
 
 NETWORK = networks.MLP((8,))
@@ -17,7 +17,7 @@ KEY = jax.random.key(7)
 @pytest.fixture(scope="module")
 def data():
   x = np.random.default_rng(5).normal(size=(20, 3)).astype(np.float32)
-  return epoch_loop.to_device(x, negatives=x[:3] + 4.0)
+  return training.to_device(x, negatives=x[:3] + 4.0)
 
 
 @pytest.fixture(scope="module", params=[drocc, drocc_lf], ids=["drocc", "lf"])

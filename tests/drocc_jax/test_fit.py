@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from detector_jax import batching, epoch_loop
+from detector_jax import batching, training
 from drocc_jax import drocc, fit, networks
 from tests.helpers import assert_trees_equal
 
@@ -34,11 +34,11 @@ def train_epochs(network, config, traces):
     traces.append(batch)
     return step(state, batch, key)
 
-  return jax.jit(epoch_loop.make_train_epochs(counted, BATCH))
+  return jax.jit(training.make_train_epochs(counted, BATCH))
 
 
 def test_any_division_into_calls_gives_the_same_bits(state, x, train_epochs):
-  data = epoch_loop.to_device(x)
+  data = training.to_device(x)
   straight, info = train_epochs(state, data, KEY, 0, 5)
   part, _ = train_epochs(state, data, KEY, 0, 2)
   resumed, resumed_info = train_epochs(part, data, KEY, 2, 5)
@@ -52,7 +52,7 @@ def test_any_division_into_calls_gives_the_same_bits(state, x, train_epochs):
 
 
 def test_epochs_are_their_steps_one_after_the_other(state, x, train_epochs, train_step):
-  data = epoch_loop.to_device(x)
+  data = training.to_device(x)
   got, info = train_epochs(state, data, KEY, 0, 2)
   order_key, step_key = jax.random.split(KEY)
   want = state
@@ -70,19 +70,19 @@ def test_epochs_are_their_steps_one_after_the_other(state, x, train_epochs, trai
 
 
 def test_what_lies_beyond_num_rows_is_irrelevant(state, x, train_epochs):
-  data = epoch_loop.to_device(x)
+  data = training.to_device(x)
   assert data.inputs.shape == (32, 3)
   garbage = data._replace(inputs=data.inputs.at[20:].set(1e6), labels=data.labels.at[20:].set(-1.0))
   assert_trees_equal(train_epochs(state, garbage, KEY, 0, 2), train_epochs(state, data, KEY, 0, 2))
 
 
 def test_rows_put_on_the_device(x):
-  data = epoch_loop.to_device(x, -np.ones(20))
+  data = training.to_device(x, -np.ones(20))
   np.testing.assert_array_equal(data.inputs[:20], x)
   np.testing.assert_array_equal(data.labels, [-1] * 20 + [0] * 12)
   assert int(data.num_rows) == 20
-  np.testing.assert_array_equal(epoch_loop.to_device(x).labels[:20], np.ones(20))
-  assert [epoch_loop.steps_per_epoch(n, 8) for n in (1, 8, 9, 20)] == [1, 1, 2, 3]
+  np.testing.assert_array_equal(training.to_device(x).labels[:20], np.ones(20))
+  assert [training.steps_per_epoch(n, 8) for n in (1, 8, 9, 20)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_rows_put_on_the_device(x):
 def test_a_traced_setting_changes_the_result_and_compiles_nothing(
   state, x, config, train_epochs, traces, settings
 ):
-  data = epoch_loop.to_device(x)
+  data = training.to_device(x)
   want, _ = train_epochs(state, data, KEY, 0, 2)
   count = len(traces)
   other = dataclasses.replace(state, hyper=dataclasses.replace(config, **settings).hyper())
@@ -112,11 +112,11 @@ def test_a_traced_setting_changes_the_result_and_compiles_nothing(
 
 
 def test_seed_epochs_and_number_of_rows_compile_nothing(state, x, train_epochs, traces):
-  train_epochs(state, epoch_loop.to_device(x), KEY, 0, 1)
+  train_epochs(state, training.to_device(x), KEY, 0, 1)
   count = len(traces)
-  train_epochs(state, epoch_loop.to_device(x), jax.random.key(4), 0, 1)
-  train_epochs(state, epoch_loop.to_device(x), KEY, 1, 4)
-  train_epochs(state, epoch_loop.to_device(x[:11]), KEY, 0, 1)
+  train_epochs(state, training.to_device(x), jax.random.key(4), 0, 1)
+  train_epochs(state, training.to_device(x), KEY, 1, 4)
+  train_epochs(state, training.to_device(x[:11]), KEY, 0, 1)
   assert len(traces) == count > 0
 
 

@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import detector_jax
 from detector_jax import metrics
 from drocc_jax import DROCC, DROCCLF, DROCCOE, drocc, drocc_lf, drocc_oe, networks, recipe
+from drocc_jax.settings import Training
 
 EACH = pytest.mark.parametrize("cls", [DROCCOE, DROCCLF])
 
@@ -194,7 +195,7 @@ def test_a_setting_out_of_its_range_is_named(cls, settings, message):
 )  # fmt: skip
 def test_the_recipe_gives_negatives_to_whom_needs_them(config, negatives):
   with pytest.raises(ValueError, match="DROCC-OE and DROCC-LF need negatives; DROCC takes none"):
-    recipe.build_training(X[:120], config, negatives=negatives)
+    recipe.build_training(X[:120], config, Training(), negatives=negatives)
 
 
 # Settings and what becomes of them.
@@ -203,7 +204,9 @@ def test_the_recipe_gives_negatives_to_whom_needs_them(config, negatives):
 def test_negatives_enter_the_statistics_of_the_features():
   """A feature that is constant over the typical records tells the negatives apart."""
   x = np.concatenate([X, np.where(Y == 1, 7.0, 9.0)[:, None]], axis=1)
-  prepared = recipe.build_training(x[Y == 1], drocc_oe.Config(), negatives=x[Y == -1], epochs=2)
+  prepared = recipe.build_training(
+    x[Y == 1], drocc_oe.Config(), Training(epochs=2), negatives=x[Y == -1]
+  )
   assert prepared.data.inputs.shape[1] == prepared.data.negatives.inputs.shape[1] == 4
   assert int(prepared.data.negatives.num_rows) == 30
   both = np.concatenate([prepared.data.inputs[:120], prepared.data.negatives.inputs[:30]])
@@ -213,7 +216,9 @@ def test_negatives_enter_the_statistics_of_the_features():
 
 def test_sigma_every_epoch_is_sigma_every_so_many_steps():
   config = make(DROCCLF, sigma_every="epoch")._config()
-  prepared = recipe.build_training(X[:96], config, negatives=X[120:], batch_size=32, epochs=2)
+  prepared = recipe.build_training(
+    X[:96], config, Training(batch_size=32, epochs=2), negatives=X[120:]
+  )
   assert prepared.config.sigma_steps == 3
   assert recipe.algorithm_of(prepared.config) is drocc_lf.ALGORITHM
   assert make(DROCCLF)._config().sigma_steps == 1

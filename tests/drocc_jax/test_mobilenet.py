@@ -164,8 +164,8 @@ def test_padding_stays_out_of_every_statistic(tiny):
 def test_statistics_are_of_all_devices(tiny):
   mask = jnp.array([1.0] * 5 + [0.0] * 3)
   want = tiny.train(tiny.params, tiny.stats, tiny.x, mask)
-  forward = networks.as_forward(tiny.network.clone(axis_name="devices"))
-  spread = jax.vmap(forward.train, (None, None, 0, 0), axis_name="devices")
+  train = networks.in_training_form(networks.as_forward(tiny.network).train, "devices")
+  spread = jax.vmap(train, (None, None, 0, 0), axis_name="devices")
   got, stats = jax.jit(spread, compiler_options=QUICK)(
     tiny.params, tiny.stats, tiny.x.reshape(2, 4, 16, 16, 3), mask.reshape(2, 4)
   )
@@ -198,18 +198,17 @@ def test_the_form_for_loops_has_the_same_numbers(tiny):
   """Logits, batch statistics and gradients, of the same variables."""
   weights = jnp.arange(1.0, 1.0 + len(tiny.x))
 
-  def run(network):
-    forward = networks.as_forward(network)
+  forward = networks.as_forward(tiny.network)
 
-    def total(params, x):
-      logits, stats = forward.train(params, tiny.state.stats, x, jnp.ones(len(x)))
-      return jnp.sum(weights * logits), (logits, stats)
+  def total(params, x):
+    logits, stats = forward.train(params, tiny.state.stats, x, jnp.ones(len(x)))
+    return jnp.sum(weights * logits), (logits, stats)
 
-    return jax.jit(jax.grad(total, (0, 1), has_aux=True), compiler_options=QUICK)(
-      tiny.state.params, tiny.x
-    )
-
-  got, want = run(tiny.network.clone(looped=True)), run(tiny.network)
+  both = jax.grad(total, (0, 1), has_aux=True)
+  got, want = (
+    jax.jit(function, compiler_options=QUICK)(tiny.state.params, tiny.x)
+    for function in (networks.in_training_form(both), both)
+  )
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     scale = float(np.abs(theirs).max())

@@ -132,12 +132,13 @@ def test_batch_statistics_on_four_devices_are_those_of_the_whole_batch(rng):
   """Devices with four, three, one and no real examples; the last was NaN with Flax's own."""
   x = rng.normal(3.0, 2.0, size=(4, 4, 2, 2, 3)).astype(np.float32)
   mask = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], np.float32)
-  layer = networks.MaskedBatchNorm("devices")
-  variables = networks.MaskedBatchNorm().init(jax.random.key(0), x[0], False)
+  layer = networks.MaskedBatchNorm()
+  variables = layer.init(jax.random.key(0), x[0], False)
 
   def run(x, mask):
     return layer.apply(variables, x, True, mask, mutable=["batch_stats"])
 
+  run = networks.in_training_form(run, "devices")
   got, updated = jax.pmap(run, axis_name="devices")(x, mask)
   real = x[mask > 0]
   mean, var = real.mean(axis=(0, 1, 2)), real.var(axis=(0, 1, 2))

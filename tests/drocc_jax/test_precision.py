@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
+from drocc_jax.settings import Training
 from tests.helpers import QUICK
 
 KEY, ROWS = jax.random.key(1), 6
@@ -21,7 +22,6 @@ NETWORKS = {
   "mlp": (networks.MLP((5, 7), squares=True), (3,)),
   "lstm": (networks.LSTM(4), (5, 2)),
   "lenet": (networks.LeNet((2,), (3,)), (4, 6, 3)),
-  "lenet in loops": (networks.LeNet((2,), (3,), looped=True), (4, 6, 3)),
   "mobilenet": (mobilenet.MobileNetV2(width=0.25, bottlenecks=((1, 8, 1, 1),)), (8, 8, 3)),
 }
 
@@ -42,6 +42,7 @@ def searching(network, shape, precision, rng):
   config, forward = settings(precision), networks.as_forward(network)
   x = jnp.asarray(rng.normal(size=(ROWS, *shape)), jnp.float32)
 
+  @networks.in_training_form
   def search(state, x):
     return drocc.find_negatives(forward, state, x, jnp.arange(ROWS), KEY, config.static())
 
@@ -99,7 +100,7 @@ def found_by(network, shape, precision, rng):
   return np.asarray(negatives - x).reshape(ROWS, -1), jax.device_get(info)
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet in loops"])
+@pytest.mark.parametrize("name", ["mlp", "lenet"])
 def test_negatives_are_close_and_on_the_shell(name):
   """Within 5 % of their length of those of float32; the shell holds to float32's precision."""
   full, half = (
@@ -153,7 +154,7 @@ def test_another_precision_is_refused_by_name(precision):
   with pytest.raises(ValueError, match=said):
     settings(precision).validate()
   with pytest.raises(ValueError, match=said):
-    recipe.build_training(np.eye(4), settings(precision))
+    recipe.build_training(np.eye(4), settings(precision), Training())
 
 
 def test_a_training_in_two_calls_has_the_bits_of_one(rng):
@@ -161,7 +162,7 @@ def test_a_training_in_two_calls_has_the_bits_of_one(rng):
   program = fit.compile_program(networks.MLP((5,)), config.static(), 4)
   plain = fit.compile_program(networks.MLP((5,)), settings("float32").static(), 4)
   assert program is not plain
-  rows = epoch_loop.to_device(rng.normal(size=(10, 3)).astype(np.float32))
+  rows = training.to_device(rng.normal(size=(10, 3)).astype(np.float32))
 
   def start():
     return program.init(config.hyper(), rows.inputs[:1], jax.random.key(0))

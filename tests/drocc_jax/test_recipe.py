@@ -6,6 +6,7 @@ import pytest
 from detector_jax import HealthError
 from detector_jax.splits import attainable_fpr, calibration_rows
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks, recipe
+from drocc_jax.settings import Training
 
 RADIUS_OF_FOUR = 5.988617**0.5  # the 80 % quantile of chi-squared with 4 degrees, from tables
 RADIUS_OF_FIVE = 2.7
@@ -121,22 +122,22 @@ def test_attainable_fpr():
 def test_prepare_settles_what_is_not_set(rng):
   x = rng.normal(3.0, 2.0, size=(40, 5))
   x[:, 1] = 7.0
-  prepared = recipe.build_training(x, drocc.Config(schedule="cosine"), batch_size=16)
+  prepared = recipe.build_training(x, drocc.Config(schedule="cosine"), Training(batch_size=16))
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
   assert prepared.config.radius == pytest.approx(0.8 * RADIUS_OF_FOUR, rel=1e-6)  # four are left
   assert prepared.network == networks.MLP((256, 256), 2.0, 2.0, squares=True)
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
-  assert recipe.build_training(x, drocc.Config(), batch_size=100).batch_size == 40
-  assert recipe.build_training(x, drocc.Config(), epochs=3).epochs == 3
+  assert recipe.build_training(x, drocc.Config(), Training(batch_size=100)).batch_size == 40
+  assert recipe.build_training(x, drocc.Config(), Training(epochs=3)).epochs == 3
 
 
 def test_an_untrained_network_is_refused(rng):
   """Eleven steps of positives alone, and everything far away is more typical than the data."""
   x = rng.normal(size=(40, 5))
   config = drocc.Config(warmup_steps=99, learning_rate=0.01)
-  prepared = recipe.build_training(x, config, batch_size=16, epochs=11)
+  prepared = recipe.build_training(x, config, Training(batch_size=16, epochs=11))
   init_key, train_key = recipe.keys(0)
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs
@@ -149,8 +150,8 @@ def told(x, epochs, **settings):
   """The health report of a short training, check -> finding."""
   small = networks.MLP()
   prepared = recipe.build_training(
-    x, drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}), network=small, batch_size=16,
-    epochs=epochs,
+    x, drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}),
+    Training(batch_size=16, epochs=epochs), network=small,
   )  # fmt: skip
   init_key, train_key = recipe.keys(0)
   state, _ = prepared.program.train_epochs(

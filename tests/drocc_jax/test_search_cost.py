@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
 
@@ -100,7 +100,7 @@ def test_training_donates_its_state(algorithm, rng):
   program = fit.compile_program(networks.MLP(HIDDEN), config.static(), 4, algorithm.ALGORITHM)
   x = rng.normal(size=(8, FEATURES)).astype(np.float32)
   negatives = None if algorithm is drocc else x[:4] + 3.0
-  rows = epoch_loop.to_device(x, negatives=negatives)
+  rows = training.to_device(x, negatives=negatives)
   state = program.init(config.hyper(), rows.inputs[:1], jax.random.key(0))
   kept = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
   after, _ = program.train_epochs(state, rows, KEY, 0, 1)

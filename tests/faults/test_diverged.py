@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import batching, epoch_loop
+from detector_jax import batching, training
 from detector_jax.health import HealthError
 from detector_jax.splits import calibration_rows
-from drocc_jax import recipe
+from drocc_jax import recipe, registry
 from launch import failures, run, stages
-from launch.data import DataConfig
+from launch.data import Files
 from launch.methods import drocc
 
 ROWS, BATCH = 10, 4
@@ -37,8 +37,8 @@ def step(state, batch, key):
 
 
 def stage(negatives=None, by_step=False, told=True):
-  data = epoch_loop.to_device(np.linspace(0.0, 1.0, ROWS)[:, None], negatives=negatives)
-  make = epoch_loop.make_train_epochs_by_step if by_step else epoch_loop.make_train_epochs
+  data = training.to_device(np.linspace(0.0, 1.0, ROWS)[:, None], negatives=negatives)
+  make = training.make_train_epochs_by_step if by_step else training.make_train_epochs
   epochs = make(step, BATCH)
   epochs = epochs if by_step else jax.jit(epochs, donate_argnums=0)
 
@@ -60,7 +60,7 @@ def diverged(one, workdir, checkpoints):
 def where_poison_is(data):
   """Position of the batch with the row in epoch 2, and the batch, from the order alone."""
   order_key, _ = jax.random.split(KEY)
-  orders = epoch_loop.orders_of(order_key, jnp.asarray(2), data)
+  orders = training.orders_of(order_key, jnp.asarray(2), data)
   order = np.asarray(orders[0])[:ROWS]
   position = int(np.argmax(order == POISON)) // BATCH
   return position, order[position * BATCH : (position + 1) * BATCH], orders
@@ -103,8 +103,8 @@ def test_without_steps_the_epoch_is_named(tmp_path):
 def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, rng):
   np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)))
   config = drocc.Config(
-    data=DataConfig(name="files", train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
-    batch_size=16, network=drocc.NetworkConfig("mlp", (4,)),
+    data=Files(train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
+    batch_size=16, network=registry.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   config.drocc.learning_rate = 1e30
   with pytest.raises(HealthError, match=r"diverged: .* at step 3\. .* It began in epoch 0 at step"):

@@ -116,11 +116,11 @@ def test_a_read_only_workdir_is_one_sentence(tmp_path):
     """
     import subprocess
     from launch import run
-    from launch.data import DataConfig
+    from launch.data import BreastCancer
     from launch.methods import drocc
 
     def main():
-      config = drocc.Config(data=DataConfig(name="breast_cancer"), epochs=1)
+      config = drocc.Config(data=BreastCancer(), epochs=1)
       (folder / "begun").mkdir()
       subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
       for name in ("begun", "new"):

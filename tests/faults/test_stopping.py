@@ -18,8 +18,9 @@ import pytest
 from tensorboardX import event_file_writer
 
 from detector_jax import health
+from drocc_jax import registry
 from launch import checkpoints, locking, run, stages, stopping, workdirs
-from launch.data import DataConfig, DataError
+from launch.data import DataError, Files
 from launch.methods import drocc
 from launch.reporting import progress
 from tests.helpers import interrupted_at
@@ -359,8 +360,8 @@ def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, rng):
   x = rng.normal(size=(60, 3))
   np.save(path, x)
   config = drocc.Config(
-    data=DataConfig(name="files", train=str(path)), epochs=4, checkpoints=4, batch_size=16,
-    network=drocc.NetworkConfig("mlp", (4,)),
+    data=Files(train=str(path)), epochs=4, checkpoints=4, batch_size=16,
+    network=registry.NetworkConfig("mlp", (4,)),
   )  # fmt: skip
   with interrupted_at(3, health, "check_loss"):
     run.train(config, workdir)

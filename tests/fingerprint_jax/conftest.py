@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fingerprint_jax import NeuralFP, autoencoders, taps
+from detector_jax import taps
+from fingerprint_jax import NeuralFP, autoencoders
 from fingerprint_jax.classifiers import Classifier
 from fingerprint_jax.fingerprint import Fingerprint
 

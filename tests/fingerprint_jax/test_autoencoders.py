@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fingerprint_jax import autoencoders, classifiers, taps, views
+from detector_jax import taps
+from fingerprint_jax import autoencoders, classifiers, views
 from fingerprint_jax.autoencoders import ConvAutoencoder, DenseAutoencoder, VariationalAutoencoder
 
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import taps, training
 from detector_jax.batching import Batch
-from fingerprint_jax import classifiers, taps
+from fingerprint_jax import classifiers
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_training_learns_and_ignores_the_padding(halves):
   optimizer = classifiers.make_optimizer(config, 15 * 3)
   state = classifiers.init(network, optimizer, x.shape[1:], jax.random.key(0))
   step = jax.jit(classifiers.make_train_step(network, optimizer, config))
-  epochs = epoch_loop.make_train_epochs_by_step(step, 32)
-  data = epoch_loop.to_device(x, labels)
+  epochs = training.make_train_epochs_by_step(step, 32)
+  data = training.to_device(x, labels)
   middle, first = epochs(jax.tree.map(jnp.array, state), data, jax.random.key(1), 0, 1)
   end, last = epochs(middle, data, jax.random.key(1), 1, 15)
   assert float(last.accuracy.value) > max(0.95, float(first.accuracy.value))

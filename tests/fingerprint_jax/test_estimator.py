@@ -218,7 +218,7 @@ def test_activations_that_are_not_finite_at_scoring_are_named(root, tmp_path):
   x = np.random.default_rng(1).uniform(0.1, 1.0, size=(9, 4))
   assert np.isfinite(root.score_samples(x)).all()
   x[5] = [0.1, 0.1, 0.1, -0.9]
-  message = "row 5 is nan: layer 'root' has activations that are not finite"
+  message = "row 5 is nan: its layer_error of 'root' is not finite"
   for method in (root.score_samples, root.predict, root.p_value):
     with pytest.raises(HealthError, match=message):
       method(x)

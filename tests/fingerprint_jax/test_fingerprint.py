@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fingerprint_jax import fingerprint, one_out, taps, views
+from detector_jax import taps
+from fingerprint_jax import fingerprint, one_out, views
 
 
 class Scale(nn.Module):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import taps, training
 from detector_jax.batching import Batch
-from fingerprint_jax import autoencoders, taps, train
+from fingerprint_jax import autoencoders, train
 from fingerprint_jax.fingerprint import Fingerprint
 from tests.helpers import assert_trees_close, assert_trees_equal
 
@@ -123,16 +123,16 @@ def test_a_network_that_makes_nan_of_the_padding_trains(rows, optimizer):
   prints = Fingerprint(found, (autoencoders.DenseAutoencoder(8, 4),))
   frozen = {"network": None, "views": train.measure_views(prints, None, rows)}
   start = train.init(prints, frozen, optimizer, jax.random.key(0))
-  epochs = train.make_train_epochs(train.make_train_step(prints, optimizer), 64)
-  end, info = epochs(start, epoch_loop.to_device(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
+  epochs = training.compile_train_epochs(train.make_train_step(prints, optimizer), 64)
+  end, info = epochs(start, training.to_device(rows), KEY, 0, 3)  # 200 rows: a last batch of 8
   assert np.isfinite(float(info.losses["unit"].value))
   squares = train.measure_residuals(prints, end.frozen, end.params, rows)["unit"]
   assert np.isfinite(squares).all()
 
 
 def test_losses_go_down_and_end_below_the_variance(prints, rows, step, state):
-  data = epoch_loop.to_device(rows)
-  epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
+  data = training.to_device(rows)
+  epochs = training.make_train_epochs_by_step(step, CONFIG.batch_size)
   middle, first = epochs(jax.tree.map(jnp.array, state), data, KEY, 0, 1)
   end, last = epochs(middle, data, KEY, 1, CONFIG.epochs)
   for name in prints.layers:
@@ -156,8 +156,8 @@ def test_the_variational_autoencoder_learns_with_its_penalty(rows, weights, prin
   assert_trees_equal(one.params["out"], other.params["out"])
   drawn = [np.asarray(end.params["hidden"]["mean"]["kernel"]) for end in (one, other)]
   assert (drawn[0] != drawn[1]).any()
-  epochs = epoch_loop.make_train_epochs_by_step(step, CONFIG.batch_size)
-  _, last = epochs(start, epoch_loop.to_device(rows), KEY, 0, CONFIG.epochs)
+  epochs = training.make_train_epochs_by_step(step, CONFIG.batch_size)
+  _, last = epochs(start, training.to_device(rows), KEY, 0, CONFIG.epochs)
   assert float(last.losses["hidden"].value) < 0.7
   assert 0.0 < float(last.penalty.value) < 1.0
 

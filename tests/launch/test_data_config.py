@@ -1,9 +1,26 @@
-"""The one door: a DataConfig in, Splits out."""
+"""Each data source with its own settings in, Splits out."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
-from launch.data import DataConfig, DataError, bundled, images, load, synthetic
+from launch import data
+from launch.data import (
+  BreastCancer,
+  DataError,
+  Digits,
+  Files,
+  OneClassImages,
+  OpenSetImages,
+  RealTable,
+  ShiftedDigits,
+  Sine,
+  Sphere,
+  bundled,
+  images,
+  synthetic,
+)
 from launch.data.splits import Splits
 
 
@@ -17,16 +34,16 @@ def assert_same(got: Splits, wanted: Splits) -> None:
 @pytest.mark.parametrize(
   ("config", "wanted"),
   [
-    (DataConfig(), lambda: bundled.digits(0, 0)),
-    (DataConfig("digits", typical=4, seed=2), lambda: bundled.digits(4, 2)),
-    (DataConfig("digits_shifted", seed=2), lambda: bundled.digits_shifted(2)),
-    (DataConfig("breast_cancer", seed=3), lambda: bundled.breast_cancer(3)),
-    (DataConfig("sine", displacement=0.7, seed=1), lambda: synthetic.sine(1, 0.7)),
-    (DataConfig("sphere", radius=1.6, seed=1), lambda: synthetic.sphere(1, 1.6)),
+    (Digits(), lambda: bundled.digits(0, 0)),
+    (Digits(typical=4, seed=2), lambda: bundled.digits(4, 2)),
+    (ShiftedDigits(seed=2), lambda: bundled.digits_shifted(2)),
+    (BreastCancer(seed=3), lambda: bundled.breast_cancer(3)),
+    (Sine(displacement=0.7, seed=1), lambda: synthetic.sine(1, 0.7)),
+    (Sphere(radius=1.6, seed=1), lambda: synthetic.sphere(1, 1.6)),
   ],
 )
 def test_passes_the_settings_on(config, wanted):
-  assert_same(load(config), wanted())
+  assert_same(config.load(), wanted())
 
 
 @pytest.fixture
@@ -40,7 +57,7 @@ def adbench(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("adbench")
 @pytest.mark.parametrize(("split", "train", "test"), [("released", 7, 4), ("half", 4, 7)])
 def test_splits_real_sets(split, train, test):
-  got = load(DataConfig("adbench/tiny", split=split, seed=5))
+  got = RealTable(name="adbench/tiny", split=split, seed=5).load()
   assert (len(got.x_train), len(got.x_test)) == (train, test)
   assert sorted([*got.x_train[:, 0], *got.x_test[:, 0]]) == list(range(11))
   assert got.description == f"adbench/tiny; {split} split, seed 5"
@@ -53,7 +70,7 @@ def test_splits_real_sets(split, train, test):
 )
 def test_released_split_of_the_papers_sets(data_dir, monkeypatch, name, train, test):
   monkeypatch.setenv("OOD_DATA_DIR", str(data_dir))
-  got = load(DataConfig(name))
+  got = RealTable(name=name).load()
   assert (len(got.x_train), len(got.x_test)) == (train, test)
   assert got.y_test.mean() == 0.5
 
@@ -75,7 +92,7 @@ def image_sets(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("image_sets")
 def test_image_set_has_one_class_typical():
-  got = load(DataConfig("mnist", typical=4))
+  got = OneClassImages(name="mnist", typical=4).load()
   np.testing.assert_array_equal(got.x_train[..., 0], GRAY[[4, 14, 24]] / np.float32(255.0))
   np.testing.assert_array_equal(got.x_test[..., 0], GRAY[:20] / np.float32(255.0))
   assert np.flatnonzero(got.y_test == 0).tolist() == [4, 14]
@@ -84,12 +101,12 @@ def test_image_set_has_one_class_typical():
   assert got.description == (
     "MNIST train, subset of 30, MNIST test, subset of 20; class 4 against the rest"
   )
-  assert load(DataConfig("cifar10")).image_shape == (32, 32, 3)
+  assert OneClassImages(name="cifar10").load().image_shape == (32, 32, 3)
 
 
 @pytest.mark.usefixtures("image_sets")
 def test_rotation_turns_both_parts_by_angles_of_their_own():
-  got = load(DataConfig("cifar10", typical=4, rotation=30.0, seed=5))
+  got = OneClassImages(name="cifar10", typical=4, rotation=30.0, seed=5).load()
   for x, turned in (
     (got.x_train, images.turned(COLOUR[4::10], 30.0, 5)),
     (got.x_test, images.turned(COLOUR[:20], 30.0, 6)),
@@ -99,7 +116,7 @@ def test_rotation_turns_both_parts_by_angles_of_their_own():
 
 @pytest.mark.usefixtures("image_sets")
 def test_other_sets_take_the_shape_of_the_typical_one():
-  got = load(DataConfig("fashion_mnist", ood=("svhn_cropped", "cifar10", "mnist")))
+  got = OpenSetImages(name="fashion_mnist", ood=("svhn_cropped", "cifar10", "mnist")).load()
   np.testing.assert_array_equal(got.y_train, CLASSES)
   assert got.x_test.shape == (20 + 10 + 20 + 20, 28, 28, 1)
   np.testing.assert_array_equal(got.x_test[50:, ..., 0], GRAY[:20] / np.float32(255.0))
@@ -112,43 +129,41 @@ def test_other_sets_take_the_shape_of_the_typical_one():
     "Fashion-MNIST train, subset of 30, Fashion-MNIST test, subset of 20; against SVHN test, grey "
     "subset of 10; CIFAR-10 test, subset of 20; MNIST test, subset of 20"
   )
-  got = load(DataConfig("cifar10", ood=("mnist",)))
+  got = OpenSetImages(name="cifar10", ood=("mnist",)).load()
   assert (got.x_test.shape, got.image_shape) == ((40, 32, 32, 3), (32, 32, 3))
 
 
 @pytest.mark.usefixtures("image_sets")
 def test_limit_holds_for_each_part():
-  got = load(DataConfig("mnist", ood=("cifar10", "svhn_cropped"), limit=12, seed=1))
+  got = OpenSetImages(name="mnist", ood=("cifar10", "svhn_cropped"), limit=12, seed=1).load()
   assert len(got.x_train) == 12
   names, counts = np.unique(got.sources, return_counts=True)
   assert names.tolist() == ["cifar10", "mnist", "svhn_cropped"]
   assert counts.tolist() == [12, 12, 10]
-  got = load(DataConfig("mnist", typical=4, limit=2))
+  got = OneClassImages(name="mnist", typical=4, limit=2).load()
   assert (len(got.x_train), len(got.x_test)) == (2, 2)
-  got = load(DataConfig("digits", limit=20))
+  got = Digits(limit=20).load()
   assert (got.x_train.shape, got.x_test.shape) == ((20, 64), (20, 64))
 
 
 @pytest.mark.usefixtures("image_sets")
 def test_unseen_classes_are_anomalous():
-  whole = load(DataConfig("mnist", ood=("cifar10",)))
-  got = load(DataConfig("mnist", unseen=(3,)))
+  whole = OpenSetImages(name="mnist", ood=("cifar10",)).load()
+  got = OpenSetImages(name="mnist", unseen=(3,)).load()
   assert 3 not in got.y_train
   assert len(got.x_train) == np.sum(whole.y_train != 3)
   assert set(got.sources) == {"mnist", "mnist 3"}
   np.testing.assert_array_equal(got.y_test == 1, got.sources == "mnist 3")
   np.testing.assert_array_equal(got.x_test[got.y_test == 1], whole.x_test[whole.class_test == 3])
   with pytest.raises(DataError, match="unseen names 17, which is no class of mnist"):
-    load(DataConfig("mnist", unseen=(17,)))
-  with pytest.raises(DataError, match="takes no out-of-distribution sets"):
-    load(DataConfig("digits", unseen=(3,)))
+    OpenSetImages(name="mnist", unseen=(17,)).load()
 
 
 @pytest.mark.data
 def test_mnist_against_all_others(data_dir, monkeypatch, tmp_path):
   monkeypatch.setenv("OOD_DATA_DIR", str(data_dir))
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-  got = load(DataConfig("mnist", ood=("fashion_mnist", "svhn_cropped")))
+  got = OpenSetImages(name="mnist", ood=("fashion_mnist", "svhn_cropped")).load()
   assert (got.x_train.shape, got.x_test.shape) == ((60000, 28, 28, 1), (32000, 28, 28, 1))
   assert np.bincount(got.y_test).tolist() == [10000, 22000]
   assert got.x_train.mean() == pytest.approx(0.13066, abs=1e-5)
@@ -159,33 +174,83 @@ def test_reads_files(tmp_path):
   train, test = tmp_path / "train.csv", tmp_path / "test.csv"
   train.write_text("a,b\n1,2\n3,4\n")
   test.write_text("a,b,bad\n5,6,1\n")
-  got = load(DataConfig("files", train=str(train), test=str(test), label="bad"))
+  got = Files(train=str(train), test=str(test), label="bad").load()
   assert got.x_train.tolist() == [[1.0, 2.0], [3.0, 4.0]]
   assert (got.x_test.tolist(), got.y_test.tolist()) == ([[5.0, 6.0]], [1])
-  got = load(DataConfig("files", train=str(train)))
+  got = Files(train=str(train)).load()
   assert got.x_test is None
 
 
 @pytest.mark.parametrize(
   ("config", "message"),
   [
-    (DataConfig("mnits"), "no data set 'mnits'; there are: digits, .*adbench/NAME, files\\.$"),
-    (DataConfig("adbench"), "no data set 'adbench'; there are: digits, .*adbench/NAME"),
-    (DataConfig(split="third"), "no split 'third'; there are: released, half"),
-    (DataConfig(limit=-1), r"limit must be at least 0 \(all records\), got -1"),
-    (DataConfig("digits_shifted", ood=("mnist",)), "'digits_shifted' takes no out-of-distribution"),
-    (DataConfig("mnist", typical=10), "typical must be a class of mnist from 0 to 9, got 10"),
+    (RealTable(name="adbench"), "RealTable has no data 'adbench', it has thyroid, arrhythmia, ab"),
+    (Digits(name="sine"), "Digits has no data 'sine', .*--config=configs/drocc.py:sine"),
+    (RealTable(split="third"), "no split 'third'; there are: released, half"),
+    (Digits(limit=-1), r"limit must be at least 0 \(all records\), got -1"),
     (
-      DataConfig("mnist", ood=("cifar10", "svhn")),
+      OneClassImages(name="mnist", typical=10),
+      "typical must be a class of mnist from 0 to 9, got 10",
+    ),
+    (
+      OpenSetImages(name="mnist", ood=("cifar10", "svhn")),
       "no out-of-distribution set 'svhn'; there are: mnist, fashion_mnist, cifar10, svhn_cropped",
     ),
-    (DataConfig("digits", rotation=30.0), "'digits' takes no rotation"),
-    (DataConfig("mnist", ood=("cifar10",), rotation=30.0), "'mnist' takes no rotation: leave it 0"),
-    (DataConfig("mnist", ood=("mnist",)), "ood names 'mnist', which is the typical set or named"),
-    (DataConfig("mnist", ood=("cifar10", "cifar10")), "ood names 'cifar10', which is the typical"),
-    (DataConfig("files"), "'files' needs a file to train on: set train"),
+    (OneClassImages(negatives=(1,), rotation=30.0), "'mnist' with negatives takes no rotation"),
+    (
+      OpenSetImages(name="mnist", ood=("mnist",)),
+      "ood names 'mnist', which is the typical set or named",
+    ),
+    (
+      OpenSetImages(name="mnist", ood=("cifar10", "cifar10")),
+      "ood names 'cifar10', which is the typical",
+    ),
+    (Files(), "'files' needs a file to train on: set train"),
   ],
 )
 def test_refuses(config, message):
   with pytest.raises(DataError, match=message):
-    load(config)
+    config.load()
+
+
+def test_every_name_leads_to_its_source():
+  for source in data.SOURCES:
+    assert type(data.named(source.names[0])) in (source, OneClassImages)
+  assert data.named("adbench/pima") == RealTable(name="adbench/pima")
+  with pytest.raises(DataError, match=r"no data set 'mnits'; there are: digits, .*adbench/NAME"):
+    data.named("mnits")
+
+
+def test_no_source_has_settings_of_another():
+  shared = {"name", "seed", "limit"}
+  found = {s: {f.name for f in dataclasses.fields(s)} - shared for s in data.SOURCES}
+  assert found[Digits] == {"typical", "negatives", "masked"}
+  assert found[Files] == {"train", "test", "label", "group", "header"}
+  assert found[OpenSetImages] == {"ood", "unseen"}
+  assert max(map(len, found.values())) <= 5
+
+
+FORMER = dict.fromkeys(data.FORMER) | {"name": "digits", "typical": 3, "ood": []}
+
+
+@pytest.mark.parametrize(
+  ("change", "source", "kept"),
+  [
+    ({}, Digits, {"typical": 3}),
+    ({"name": "files", "train": "a.csv"}, Files, {"train": "a.csv"}),
+    ({"name": "mnist"}, OneClassImages, {"typical": 3}),
+    ({"name": "mnist", "ood": ["cifar10"]}, OpenSetImages, {"ood": ["cifar10"]}),
+    ({"name": "adbench/pima"}, RealTable, {"name": "adbench/pima"}),
+  ],
+)
+def test_settings_of_an_earlier_release_are_read(change, source, kept):
+  chosen, values = data.from_settings(FORMER | change)
+  assert chosen is source
+  assert values.keys() == {field.name for field in dataclasses.fields(source)}
+  assert values | kept == values
+
+
+def test_settings_that_no_release_had_are_kept_to_be_refused():
+  assert "tyical" in data.from_settings({"name": "digits", "tyical": 3})[1]
+  with pytest.raises(ValueError, match="there is no data set 'mnits'"):
+    data.from_settings({"name": "mnits"})

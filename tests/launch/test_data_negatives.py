@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from launch import data
-from launch.data import DataConfig, DataError, bundled, negatives, splits, synthetic
+from launch.data import (
+  Digits,
+  NoisySine,
+  OneClassImages,
+  bundled,
+  negatives,
+  splits,
+  synthetic,
+)
 from launch.data.splits import Labelled, Splits
 
 
@@ -255,7 +262,7 @@ def test_noisy_sine_refuses(settings, message):
 
 def test_digits_with_negatives():
   """Images of 8 x 8; of 178 zeros and 182 ones two thirds train, of which a fifth validates."""
-  got = data.load(DataConfig("digits", typical=0, negatives=(1,), seed=3))
+  got = Digits(typical=0, negatives=(1,), seed=3).load()
   wanted = negatives.masked_classes(*bundled.digit_images(3), 0, (1,), 0.5, 3)
   np.testing.assert_array_equal(got.x_train, wanted.x_train)
   np.testing.assert_array_equal(got.x_test, wanted.x_test)
@@ -273,13 +280,13 @@ def test_digits_with_negatives():
 
 
 def test_settings_reach_the_data():
-  weak = data.load(DataConfig("digits", typical=2, negatives=(7, 8), masked=0.25))
+  weak = Digits(typical=2, negatives=(7, 8), masked=0.25).load()
   share = (weak.x_test[weak.sources == "masked"] == 0.0).mean()
   plain = (weak.x_test[weak.sources == "typical"] == 0.0).mean()
   assert share == pytest.approx(0.25 + 0.75 * plain, abs=0.03)
   assert "class 2 against" in weak.description
   assert "of class 7, 8" in weak.description
-  got = data.load(DataConfig("noisy_sine", displacement=0.3, seed=5))
+  got = NoisySine(displacement=0.3, seed=5).load()
   wanted = synthetic.noisy_sine(5, 0.3)
   np.testing.assert_array_equal(got.x_test, wanted.x_test)
   np.testing.assert_array_equal(got.negatives, wanted.negatives)
@@ -290,7 +297,7 @@ def test_image_sets_with_negatives(tmp_path, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
   x, y = np.random.default_rng(0).integers(1, 256, (200, 28, 28), np.uint8), np.arange(200) % 10
   np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y, x_test=x[:100], y_test=y[:100])
-  got = data.load(DataConfig("mnist", negatives=(1,)))
+  got = OneClassImages(name="mnist", negatives=(1,)).load()
   assert (got.x_train.shape, got.negatives.shape) == ((16, 28, 28, 1), (16, 28, 28, 1))
   assert len(got.x_test) == 20
   assert got.description.startswith(
@@ -298,28 +305,8 @@ def test_image_sets_with_negatives(tmp_path, monkeypatch):
   )
 
 
-@pytest.mark.parametrize(
-  ("config", "message"),
-  [
-    (DataConfig("sine", negatives=(1,)), "'sine' takes no classes as negatives: leave negatives"),
-    (DataConfig("digits_shifted", negatives=(1,)), "choose one of digits, mnist, .* without ood"),
-    (
-      DataConfig("mnist", negatives=(1,), ood=("cifar10",)),
-      "'mnist' takes no classes as negatives",
-    ),
-    (
-      DataConfig("mnist", negatives=(1,), unseen=(2,)),
-      "takes no classes .* without ood and unseen",
-    ),
-  ],
-)
-def test_negatives_where_there_are_none_to_choose_are_refused(config, message):
-  with pytest.raises(DataError, match=message):
-    data.load(config)
-
-
 def test_without_negatives_nothing_changes():
-  got = data.load(DataConfig("digits"))
+  got = Digits().load()
   assert (got.negatives, got.validation) == (None, None)
   assert got.x_train.shape == (89, 64)
 
@@ -341,7 +328,7 @@ def test_limit_holds_for_negatives_and_validation_records():
   assert [kept[number] for number in numbers(got.validation.x)] == got.validation.sources.tolist()
   more = splits.limited(classes_split(), 9, seed=0)
   assert set(numbers(got.negatives)) < set(numbers(more.negatives))
-  assert data.load(DataConfig("noisy_sine", limit=20)).negatives.shape == (20, 10)
+  assert NoisySine(limit=20).load().negatives.shape == (20, 10)
 
 
 @pytest.mark.parametrize(

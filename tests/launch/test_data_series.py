@@ -62,7 +62,7 @@ def test_the_released_split_tests_on_as_many_typical_pieces_as_seizures(tmp_path
 def test_it_is_a_data_set_of_the_launcher(tmp_path, monkeypatch):
   written(tmp_path)
   monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
-  got = data.load(data.DataConfig(name="epilepsy", split="recording", seed=1))
+  got = data.Epilepsy(split="recording", seed=1).load()
   assert got.description.startswith("epilepsy; split by group (8 of 32 typical ones test), seed 1")
 
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop, health
+from detector_jax import health, training
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, networks
 from fingerprint_jax import classifiers
 from fingerprint_jax import recipe as fingerprint_recipe
 from fingerprint_jax import train as fingerprint_train
 from launch import devices, run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.devices import Request
 from launch.methods import drocc as method
 from launch.methods import streamed
@@ -83,18 +83,18 @@ def test_streamed_training_refuses_several_devices(tmp_path):
 @functools.partial(jax.jit, static_argnums=2)
 def shares(data, position, count):
   """A batch, and what each of ``count`` devices gets of it, stacked."""
-  orders = epoch_loop.orders_of(KEY, jnp.asarray(2, jnp.int32), data)
+  orders = training.orders_of(KEY, jnp.asarray(2, jnp.int32), data)
 
   def share(_):
-    return epoch_loop.batch_at(data, orders, position, BATCH, "devices")
+    return training.batch_at(data, orders, position, BATCH, "devices")
 
   stacked = jax.vmap(share, axis_name="devices")(jnp.arange(count))
-  return epoch_loop.batch_at(data, orders, position, BATCH), stacked
+  return training.batch_at(data, orders, position, BATCH), stacked
 
 
 @pytest.mark.parametrize("count", [1, 4, 16])
 def test_shares_of_a_batch_are_the_batch_in_order(count):
-  data = epoch_loop.to_device(records(), np.arange(ROWS), negatives=records(7, seed=1))
+  data = training.to_device(records(), np.arange(ROWS), negatives=records(7, seed=1))
   for position, rows in ((0, 10), (5, 3)):
     want, got = jax.device_get(shares(data, position, count))
     assert got.mask.shape == (count, -(-BATCH // count))
@@ -120,7 +120,7 @@ class Normed(nn.Module):
 @pytest.mark.parametrize("algorithm", [drocc_oe, drocc_lf])  # DROCC itself: the last test
 def test_four_devices_train_what_one_trains(algorithm):
   config = algorithm.Config(**SETTINGS, weight_decay=0.01, noise_scale=0.3)
-  data = epoch_loop.to_device(records() + 1, negatives=records(7, seed=1) + 2)
+  data = training.to_device(records() + 1, negatives=records(7, seed=1) + 2)
   program = fit.compile_program(Normed(), config.static(), BATCH, algorithm.ALGORITHM)
 
   def start():
@@ -150,7 +150,7 @@ def test_the_search_has_the_bits_of_one_device():
   def find(state, inputs, index):
     return drocc.find_negatives(forward, state, inputs, index, KEY, config.static())[0]
 
-  batch, spread = jax.device_get(shares(epoch_loop.to_device(records()), 0, 4))
+  batch, spread = jax.device_get(shares(training.to_device(records()), 0, 4))
   got = np.asarray(jax.pmap(find, in_axes=(None, 0, 0))(state, spread.inputs, spread.index))
   alone = jax.jit(find)
   for place in range(4):
@@ -164,9 +164,9 @@ def train_classifier():
   network = classifiers.Classifier((), (8, 2))
   config = classifiers.Config(batch_size=BATCH, learning_rate=1e-2, shift=1, flip=True)
   optimizer = classifiers.make_optimizer(config, 12)
-  data = epoch_loop.to_device(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
+  data = training.to_device(records(ROWS, (6, 6, 1)), np.arange(ROWS) % 2)
   make_step = functools.partial(classifiers.make_train_step, network, optimizer, config)
-  epochs = devices.make_train_epochs(make_step, BATCH, fingerprint_train.on_one_device)
+  epochs = devices.make_train_epochs(make_step, BATCH)
   state = classifiers.init(network, optimizer, (6, 6, 1), jax.random.key(0))
   state, info = epochs(state, data, KEY, 0, 2)
   assert float(info.loss.count) == ROWS
@@ -181,9 +181,7 @@ def train_fingerprints():
     x,
     fingerprint_train.Config(epochs=2, batch_size=BATCH),
     jax.random.key(1),
-    make_train_epochs=functools.partial(
-      devices.make_train_epochs, alone=fingerprint_train.on_one_device
-    ),
+    make_train_epochs=devices.make_train_epochs,
   )
   state, info = prepared.train_epochs(prepared.state, prepared.data, KEY, 0, 2)
   return state.step, state.params, info
@@ -201,7 +199,7 @@ def small() -> method.Config:
   """Nothing held out: neither validation nor calibration is compiled."""
   network = method.NetworkConfig("mlp", (16,))
   return method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=network,
     epochs=6,
     checkpoints=3,

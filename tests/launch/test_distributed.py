@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc as method
 from launch.reporting import progress
 from tests.helpers import arrays, assert_trees_close
@@ -36,12 +36,12 @@ TRAIN = (
   + """
 from detector_jax import health
 from launch import run
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc
 
 def config():
   return drocc.Config(
-    data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (16,)),
+    data=BreastCancer(), network=registry.NetworkConfig("mlp", (16,)),
     epochs=6, checkpoints=3, batch_size=50, calibration_size=0.0,
   )
 
@@ -140,7 +140,7 @@ def job(script: str, folder: pathlib.Path, devices: int) -> list[tuple[int, str,
 
 def test_two_processes_train_and_resume_as_one_does(tmp_path):
   config = method.Config(
-    data=DataConfig(name="breast_cancer"),
+    data=BreastCancer(),
     network=method.NetworkConfig("mlp", (16,)),
     epochs=6,
     checkpoints=3,

@@ -191,7 +191,7 @@ def test_metrics_of_counts_are_the_metrics_of_the_records(different):
   labels = np.repeat([0, 1], [23, 41])
   for row in range(40):
     scores = np.concatenate([np.repeat(values, typical[row]), np.repeat(values, anomalous[row])])
-    want = metrics.summary(labels, scores)
+    want = evaluation.summary(labels, scores)
     want["realised_fpr"] = np.mean(scores[labels == 0] > 0.5)
     want["recall"] = np.mean(scores[labels == 1] > 0.5)
     assert {name: value[row] for name, value in got.items()} == pytest.approx(want, abs=1e-12)

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax import Detector, artifact, metrics
+from detector_jax import Detector, artifact
+from drocc_jax import registry
 from drocc_jax.drocc import Config as DroccConfig
-from launch import data, evaluation, exporting, run, workdirs
-from launch.data import DataConfig
+from launch import evaluation, exporting, run, workdirs
+from launch.data import BreastCancer
 from launch.methods import classifier, drocc
 from tests.helpers import contents, python
 
 CONFIG = drocc.Config(
-  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", hidden=(4,)), epochs=4,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=4,
   checkpoints=2, drocc=DroccConfig(num_steps=1),
 )  # fmt: skip
 
@@ -29,7 +30,7 @@ def workdir(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def test_set() -> tuple[np.ndarray, np.ndarray]:
-  return data.load(CONFIG.data).labelled_test()
+  return CONFIG.data.load().labelled_test()
 
 
 @pytest.mark.slow
@@ -58,7 +59,7 @@ def test_export_keeps_every_fact_of_the_run(workdir, tmp_path):
   assert facts["metadata"]["method"] == "DROCC"
   assert facts["metadata"]["config"]["epochs"] == 4
   assert facts["metadata"]["training_records"] + facts["calibration_records"] == len(
-    data.load(CONFIG.data).x_train
+    CONFIG.data.load().x_train
   )
   assert facts == artifact.read_description(workdir / "detector")
 
@@ -86,7 +87,7 @@ def test_evaluation_from_an_export_equals_evaluation_from_the_checkpoint(
   np.testing.assert_allclose(exported.p_value(x), live.p_value(x), atol=1e-9)
   np.testing.assert_array_equal(exported.predict(x), live.predict(x))
   result = evaluation.evaluate(workdir)
-  assert result["metrics"] == metrics.summary(labels, got) == metrics.summary(labels, want)
+  assert result["metrics"] == evaluation.summary(labels, got) == evaluation.summary(labels, want)
   decision = result["decision"]
   assert (decision["threshold"], decision["stated_fpr"]) == (live.threshold, live.fpr)
   assert decision["recall"] == exported.predict(x)[labels == 1].mean()

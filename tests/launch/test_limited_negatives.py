@@ -10,9 +10,9 @@ import pytest
 
 import detector_jax
 from detector_jax import health, metrics
-from drocc_jax import drocc_lf, drocc_oe
-from launch import data, evaluation, run, workdirs
-from launch.data import DataConfig
+from drocc_jax import drocc_lf, drocc_oe, registry
+from launch import evaluation, run, workdirs
+from launch.data import Digits
 from launch.methods import METHODS, drocc
 from launch.reporting import progress
 from tests.helpers import assert_same_bits, interrupted_at
@@ -24,8 +24,8 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("negatives_*.py")
 def small(kind=drocc.LFConfig, **changes) -> drocc.Config:
   """Digit 0 against given ones, with a network that is cheap to train."""
   settings = {
-    "data": DataConfig("digits", negatives=(1,), limit=60),
-    "network": drocc.NetworkConfig("mlp", hidden=(8,)),
+    "data": Digits(negatives=(1,), limit=60),
+    "network": registry.NetworkConfig("mlp", hidden=(8,)),
     "epochs": 6,
     "checkpoints": 3,
     "batch_size": 32,
@@ -72,7 +72,7 @@ def test_drocc_lf_leaves_a_detector(finished):
 
 def known_auroc(detector) -> float:
   """Of test records of the typical class and of that of the given negatives."""
-  splits = data.load(small().data)
+  splits = small().data.load()
   x, labels = splits.labelled_test()
   known = splits.sources != "masked"
   return metrics.auroc(labels[known], detector.score(x[known]))
@@ -123,8 +123,8 @@ def test_another_method_is_refused_by_name(finished_oe):
 )
 def test_data_without_negatives_are_refused(kind, title, tmp_path):
   with pytest.raises(ValueError) as caught:  # noqa: PT011
-    run.train(small(kind, data=DataConfig("digits")), tmp_path / "run")
-  described = data.load(DataConfig("digits")).description
+    run.train(small(kind, data=Digits()), tmp_path / "run")
+  described = Digits().load().description
   assert str(caught.value) == (
     f"{title} needs labelled negatives, and {described!r} has none: give files whose label column "
     "holds 1 for some training records, set data.negatives to classes of an image set, or train "
@@ -134,7 +134,7 @@ def test_data_without_negatives_are_refused(kind, title, tmp_path):
 
 
 def test_drocc_leaves_negatives_aside_and_says_so(caplog):
-  splits = data.load(small().data)
+  splits = small().data.load()
   with caplog.at_level(logging.WARNING):
     assert drocc.negatives_for(small(drocc.Config), splits) is None
   assert [record.getMessage() for record in caplog.records] == [
@@ -180,7 +180,7 @@ def test_every_configuration_is_valid(name, kind):
   assert (type(config), type(config.drocc)) == (experiment, algorithm)
   config.drocc.validate()
   config.network.make()
-  assert config.data.name in data.NAMES
+  assert config.data.reads(config.data.name)
   assert run.method_of(config) is METHODS[config.method]
 
 

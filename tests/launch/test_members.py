@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import HealthError, batching, epoch_loop
+from detector_jax import HealthError, batching, training
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc as algorithm
-from drocc_jax import ensemble, fit, networks, recipe
+from drocc_jax import ensemble, fit, networks, recipe, registry
+from drocc_jax.settings import Training
 from launch import devices, exporting, failures, run, stages, stopping
-from launch.data import DataConfig
+from launch.data import BreastCancer, Files
 from launch.devices import Request
 from launch.methods import drocc
 from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 CONFIG = drocc.Config(
-  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", (4,)), members=3,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", (4,)), members=3,
   epochs=12, checkpoints=3,
 )  # fmt: skip
 
@@ -48,7 +49,7 @@ def test_four_devices_train_what_one_trains():
   config = algorithm.Config(radius=1.0, step_size=0.2, num_steps=3, learning_rate=0.01)
   network = ensemble.Ensemble(networks.MLP((4,)), 2)
   x = np.random.default_rng(0).normal(size=(53, 3))
-  data, key = epoch_loop.to_device(x), jax.random.key(5)
+  data, key = training.to_device(x), jax.random.key(5)
   program = fit.compile_program(network, config.static(), 10)
 
   def start():
@@ -65,7 +66,7 @@ def test_four_devices_train_what_one_trains():
 
 def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
   np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 3)))
-  files = DataConfig(name="files", train=str(tmp_path / "x.npy"))
+  files = Files(train=str(tmp_path / "x.npy"))
   config = dataclasses.replace(
     CONFIG, data=files, epochs=3, batch_size=16,
     drocc=algorithm.Config(mu=None, learning_rate=1e30),
@@ -87,7 +88,9 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
 def test_steps_are_those_of_the_member_that_diverges():
   x = np.random.default_rng(0).normal(size=(40, 3))
   config = algorithm.Config(radius=1.0, num_steps=1)
-  prepared = recipe.build_training(x, config, network=networks.MLP((4,)), members=3, batch_size=16)
+  prepared = recipe.build_training(
+    x, config, Training(members=3, batch_size=16), network=networks.MLP((4,))
+  )
   init_key, key = recipe.keys(0)
   states = prepared.init(init_key)
   last = states.params["Dense_1"]["kernel"]

@@ -11,8 +11,8 @@ from detector_jax import health
 from fingerprint_jax import recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import data, evaluation, run, scoring
-from launch.data import DataConfig
+from launch import evaluation, run, scoring
+from launch.data import Digits, ShiftedDigits
 from launch.methods import classifier, neuralfp
 from launch.reporting import progress
 from tests.helpers import assert_same_bits, interrupted_at
@@ -22,7 +22,7 @@ TRAINING = TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3)
 
 def small(**changes) -> neuralfp.Config:
   config = neuralfp.Config(
-    data=DataConfig(name="digits_shifted"),
+    data=ShiftedDigits(),
     classifier=neuralfp.ClassifierConfig(training=TRAINING),
     fingerprint=FingerprintConfig(epochs=4, batch_size=128),
     held_out=0.4,
@@ -76,7 +76,7 @@ def test_evaluation_tells_sources_and_layers_apart(finished):
 
 def test_columns_of_scored_records_name_layer_and_side(finished):
   detector = evaluation.load_detector(finished)
-  x, labels = data.load(small().data).labelled_test()
+  x, labels = small().data.load().labelled_test()
   columns = scoring.columns_of(detector, x[labels == 1][:50])
   assert set(columns) == {"score", "p_value", "decision", "layer", "side"}
   assert set(columns["layer"]) <= set(detector.metadata["layers"])
@@ -84,9 +84,7 @@ def test_columns_of_scored_records_name_layer_and_side(finished):
 
 
 def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
-  config = classifier.Config(
-    data=DataConfig(name="digits_shifted"), training=TRAINING, held_out=0.4, checkpoints=1
-  )
+  config = classifier.Config(data=ShiftedDigits(), training=TRAINING, held_out=0.4, checkpoints=1)
   run.train(config, tmp_path / "classifier")
   told = json.loads((tmp_path / "classifier" / "metrics.json").read_text())
   assert told["test_accuracy"] > 0.5
@@ -104,7 +102,7 @@ def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
   ("changes", "said"),
   [
     (
-      {"data": DataConfig(name="digits"), "fpr": 0.4, "held_out": 0.5},
+      {"data": Digits(), "fpr": 0.4, "held_out": 0.5},
       "needs records with classes",
     ),
     ({"fpr": 0.001}, "A false-positive rate of 0.001 needs 1998 held-out records"),
@@ -125,7 +123,7 @@ def test_a_bad_setting_is_one_sentence(tmp_path, changes, said):
 
 
 def test_unfinished_classifier_is_refused(tmp_path):
-  config = classifier.Config(data=DataConfig(name="digits_shifted"), training=TRAINING)
+  config = classifier.Config(data=ShiftedDigits(), training=TRAINING)
   with interrupted_at(1, health, "check_loss"):
     run.train(config, tmp_path)
   with pytest.raises(ValueError, match=r"'classifier' of .* is not finished"):

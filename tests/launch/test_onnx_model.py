@@ -17,11 +17,11 @@ import detector_jax
 from detector_jax import artifact
 from detector_jax.preprocessing import Identity, Standardizer
 import drocc_jax
-from drocc_jax import networks, recipe
+from drocc_jax import networks, recipe, registry
 from drocc_jax.drocc import Config as DroccConfig
 from fingerprint_jax import NeuralFP
 from launch import data, exporting, onnx_model, run, workdirs
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc, neuralfp
 
 NETWORKS = {
@@ -31,7 +31,7 @@ NETWORKS = {
   "lstm": (networks.LSTM(4), (5, 2)),
 }
 DROCC = drocc.Config(
-  data=DataConfig(name="breast_cancer"), network=drocc.NetworkConfig("mlp", hidden=(4,)), epochs=2,
+  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=2,
   checkpoints=1, drocc=DroccConfig(num_steps=1),
 )  # fmt: skip
 

@@ -9,13 +9,13 @@ import pytest
 
 from drocc_jax.drocc import Config as DroccConfig
 from launch import run, workdirs
-from launch.data import DataConfig
+from launch.data import BreastCancer
 from launch.methods import drocc, streamed
 from tests.helpers import python
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=2, checkpoints=2, **changes)
+  return drocc.Config(data=BreastCancer(), epochs=2, checkpoints=2, **changes)
 
 
 def call(workdir, *overrides) -> subprocess.CompletedProcess:

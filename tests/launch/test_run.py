@@ -8,15 +8,16 @@ import pytest
 
 import detector_jax
 from detector_jax import health
-from launch import data, evaluation, run
-from launch.data import DataConfig
+from drocc_jax import registry
+from launch import evaluation, run
+from launch.data import BreastCancer, Digits
 from launch.methods import drocc
 from launch.reporting import progress
 from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=DataConfig(name="breast_cancer"), epochs=6, checkpoints=3, **changes)
+  return drocc.Config(data=BreastCancer(), epochs=6, checkpoints=3, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +96,8 @@ def test_no_checkpoints_are_refused(tmp_path, checkpoints):
 
 
 def test_config_of_no_method_is_refused(tmp_path):
-  with pytest.raises(ValueError, match=r"DataConfig configures no method: get_config\(\) must"):
-    run.train(DataConfig(), tmp_path / "run")
+  with pytest.raises(ValueError, match=r"Digits configures no method: get_config\(\) must"):
+    run.train(Digits(), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -110,7 +111,7 @@ def test_summary_says_what_was_trained(finished):
 
 def test_unknown_network_is_refused():
   with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
-    drocc.NetworkConfig(name="resnet").make()
+    registry.NetworkConfig(name="resnet").make()
 
 
 def test_evaluate_before_train_says_what_to_run(tmp_path):
@@ -134,7 +135,7 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
 
 def test_evaluation_uses_the_detector_alone(finished):
   """Whoever computes the metrics by hand from the saved folder gets the same number."""
-  x, labels = data.load(small().data).labelled_test()
+  x, labels = small().data.load().labelled_test()
   scores = detector_jax.load(finished / "detector").score(x)
   typical, anomalous = scores[labels == 0], scores[labels == 1]
   by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)

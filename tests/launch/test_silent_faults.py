@@ -12,11 +12,12 @@ from pyarrow import parquet
 import pytest
 
 import detector_jax
+from drocc_jax.registry import NetworkConfig
 from launch import evaluation, run, stages, watching
-from launch.data import DataConfig, files, load
+from launch.data import Files, files
 from launch.data.formats import DataError
 from launch.data.scoring import read_pieces
-from launch.methods.drocc import Config, NetworkConfig
+from launch.methods.drocc import Config
 from tests.helpers import ROOT, python
 
 X = np.random.default_rng(0).normal([0.0, 10.0, 100.0], size=(60, 3))
@@ -102,13 +103,13 @@ def test_groups_are_read_from_a_column_and_never_divided(tmp_path, ending):
   else:
     table = pa.table({"a": X[:, 0], "patient": patients, "b": X[:, 1], "c": X[:, 2]})
     parquet.write_table(table, path) if ending == "parquet" else pa.csv.write_csv(table, path)
-  splits = load(DataConfig(name="files", train=str(path), group="patient"))
+  splits = Files(train=str(path), group="patient").load()
   assert splits.x_train.shape == (60, 3)
   assert list(splits.groups) == patients.tolist()
   rows, held = detector_jax.splits.calibration_rows(splits.x_train, 0.2, 0, groups=splits.groups)
   assert not set(patients[rows]) & set(patients[held])
   with pytest.raises(DataError, match=r"no (group column|array) 'nobody'"):
-    load(DataConfig(name="files", train=str(path), group="nobody"))
+    Files(train=str(path), group="nobody").load()
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +121,7 @@ def finished(tmp_path_factory):
     folder / "test.csv", np.c_[X[:40], np.full(40, 8.0), np.zeros(40)], header="a,b,c,always,y"
   )
   config = Config(
-    data=DataConfig(
-      name="files", train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="y"
-    ),
+    data=Files(train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="y"),
     network=NetworkConfig("mlp", (8,)), epochs=10, checkpoints=1,
   )  # fmt: skip
   run.train(config, folder / "run")
@@ -235,7 +234,7 @@ def test_help_into_a_reader_that_leaves_says_nothing():
 def test_a_workdir_that_is_removed_while_it_trains_is_named(tmp_path, monkeypatch):
   table_of(tmp_path / "train.csv")
   config = Config(
-    data=DataConfig(name="files", train=str(tmp_path / "train.csv")),
+    data=Files(train=str(tmp_path / "train.csv")),
     network=NetworkConfig("mlp", (8,)), epochs=4, checkpoints=4,
   )  # fmt: skip
   train = stages._train

@@ -14,7 +14,7 @@ import pytest
 import detector_jax
 from detector_jax import calibration
 from detector_jax.batching import Batch
-from drocc_jax import drocc, mobilenet, networks, recipe
+from drocc_jax import drocc, mobilenet, networks, recipe, registry
 from drocc_jax.drocc import Config as DroccConfig
 from launch import evaluation, exporting, run, scoring
 from launch.data import DataError, streaming
@@ -50,7 +50,7 @@ def small(**changes) -> streamed.Config:
   """30 images of 12 x 12 that train, 10 held out; the last batch of an epoch has padding."""
   settings = {
     "data": StreamConfig("synthetic", resize=14, crop=12, side=16, records=400, threads=2),
-    "network": streamed.NetworkConfig("cifar_lenet"),
+    "network": registry.NetworkConfig("cifar_lenet"),
     "drocc": DroccConfig(
       radius=8.0, gamma=1.0, step_size=1.0, num_steps=3, learning_rate=0.01, average_decay=0.0
     ),
@@ -270,8 +270,8 @@ BAD = {
   "epochs": ({"epochs": 0}, "epochs must be >= 1, got 0"),
   "batch": ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
   "checkpoints": ({"checkpoints": 0}, "checkpoints must be >= 1"),
-  "network": ({"network": streamed.NetworkConfig("resnet")}, r"network\.name must be one of mob"),
-  "width": ({"network": streamed.NetworkConfig(width=0.0)}, r"network\.width must be > 0, got 0"),
+  "network": ({"network": registry.NetworkConfig("resnet")}, r"network\.name must be one of auto"),
+  "width": ({"network": registry.NetworkConfig(width=0.0)}, r"network\.width must be > 0, got 0"),
   "gamma": ({"drocc": DroccConfig(gamma=0.5)}, "gamma must be >= 1"),
   "data": ({"data": StreamConfig("cifar")}, "no stream 'cifar'"),
   "share": ({"calibration_size": 1.0}, r"calibration_size must be in \[0, 1\)"),
@@ -294,7 +294,7 @@ def test_missing_images_leave_no_workdir(tmp_path, monkeypatch):
 
 
 def test_the_paper_s_network_is_the_default():
-  assert streamed.NetworkConfig().make() == mobilenet.MobileNetV2(1.0)
+  assert streamed.Config().network.make() == mobilenet.MobileNetV2(1.0)
 
 
 def test_configurations_have_the_settings_of_table_12():

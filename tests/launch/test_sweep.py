@@ -16,9 +16,9 @@ import pytest
 import detector_jax
 from detector_jax import atomic, metrics
 from detector_jax.splits import calibration_rows
-from drocc_jax import recipe
+from drocc_jax import recipe, registry
 from launch import data, evaluation, run, sweep_training, sweeping, workdirs
-from launch.data import DataConfig
+from launch.data import BreastCancer, NoisySine
 from launch.methods import drocc, neuralfp, streamed
 
 DEAD = 2**22 + 1  # no process has that number
@@ -32,8 +32,8 @@ class Killed(BaseException):
 
 
 def small(width: int = 8, **changes) -> drocc.Config:
-  network = drocc.NetworkConfig("mlp", (width,))
-  settings = {"data": DataConfig(name="breast_cancer"), "network": network, "epochs": 4, **changes}
+  network = registry.NetworkConfig("mlp", (width,))
+  settings = {"data": BreastCancer(), "network": network, "epochs": 4, **changes}
   return drocc.Config(**settings)
 
 
@@ -364,7 +364,7 @@ def test_the_best_member_is_exported_calibrated_on_rows_that_ranked_nothing(loop
   workdir, result = looped
   detector, best = evaluation.load_detector(workdir), result["members"][0]
   assert best["criterion"] == max(record["criterion"] for record in result["members"])
-  splits = data.load(DataConfig(name="breast_cancer"))
+  splits = BreastCancer().load()
   oracle = metrics.auroc(splits.y_test, detector.score(splits.x_test))
   assert oracle == pytest.approx(best["oracle"], abs=1e-6)
   rows, held_out = calibration_rows(splits.x_train, 0.2, 0)
@@ -383,9 +383,7 @@ def test_the_best_member_is_exported_calibrated_on_rows_that_ranked_nothing(loop
 
 
 def test_labelled_validation_records_rank_where_there_are_some():
-  config = drocc.OEConfig(
-    data=DataConfig(name="noisy_sine", limit=100), network=drocc.NetworkConfig("mlp", (4,))
-  )
+  config = drocc.OEConfig(data=NoisySine(limit=100), network=registry.NetworkConfig("mlp", (4,)))
   experiment = sweeping._experiment(config)
   validation = experiment.splits.validation
   assert experiment.ranking.description == (

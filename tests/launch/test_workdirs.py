@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from launch import evaluation, methods, run, workdirs
-from launch.data import DataConfig, Splits, manifest
+from launch.data import Digits, OpenSetImages, Source, Splits, manifest
 from launch.methods import drocc
 
 
@@ -25,7 +25,7 @@ class Other:
 
   method: ClassVar[str] = "other"
 
-  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  data: Source = dataclasses.field(default_factory=Digits)
   inner: Inner | None = None
   several: tuple[Inner, ...] = ()
   pair: tuple[int, str] = (1, "a")
@@ -50,7 +50,7 @@ def other(monkeypatch):
 
 
 FULL = Other(
-  DataConfig(name="mnist", ood=("cifar10", "svhn_cropped")),
+  OpenSetImages(name="mnist", ood=("cifar10", "svhn_cropped")),
   inner=Inner(3, ("a", "b")),
   several=(Inner(1), Inner(2, ("c",))),
   pair=(2, "b"),

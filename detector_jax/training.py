@@ -188,6 +188,18 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
   return train_epochs
 
 
+def compile_train_epochs(step: Callable[..., Any], batch_size: int) -> TrainEpochs:
+  """Epochs of ``step`` for one device: compiled whole on accelerators, step by step on a CPU."""
+  if jax.default_backend() == "cpu":
+    return make_train_epochs_by_step(step, batch_size)
+  return jax.jit(make_train_epochs(step, batch_size), donate_argnums=0)
+
+
+def on_one_device(make_train_step: Callable[..., Any], batch_size: int) -> TrainEpochs:
+  """Epochs of the step that ``make_train_step(axis_name=None)`` makes, compiled for one device."""
+  return compile_train_epochs(make_train_step(axis_name=None), batch_size)
+
+
 def _no_info(
   step: Callable[..., Any],
   state: Any,

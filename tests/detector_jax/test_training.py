@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import epoch_loop
+from detector_jax import training
 from detector_jax.batching import Mean
 from tests.helpers import assert_trees_close, assert_trees_equal
 
@@ -65,21 +65,21 @@ def initial() -> State:
 
 @functools.cache
 def loop(batch_size=BATCH):
-  return jax.jit(epoch_loop.make_train_epochs(step, batch_size))
+  return jax.jit(training.make_train_epochs(step, batch_size))
 
 
 @functools.cache
 def loop_by_step(batch_size=BATCH):
-  return epoch_loop.make_train_epochs_by_step(step, batch_size)
+  return training.make_train_epochs_by_step(step, batch_size)
 
 
 BOTH = pytest.mark.parametrize("run", [loop, loop_by_step])
 
 
-def data(given: int = 0) -> epoch_loop.Data:
+def data(given: int = 0) -> training.Data:
   rng = np.random.default_rng(0)
   x, negatives = rng.normal(1.0, 1.0, (ROWS, 3)), rng.normal(-1.0, 1.0, (given, 3))
-  return epoch_loop.to_device(x, x @ [1.0, -2.0, 0.5], negatives=negatives if given else None)
+  return training.to_device(x, x @ [1.0, -2.0, 0.5], negatives=negatives if given else None)
 
 
 def visits(given: int, epochs: int, batch_size: int = BATCH) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_any_division_into_calls_gives_the_same_bits(run, given):
 
 @BOTH
 def test_nothing_is_traced_again_for_other_epochs_rows_or_negatives(run):
-  for given, fewer in ((0, epoch_loop.to_device(np.ones((11, 3)))), (11, data(3))):
+  for given, fewer in ((0, training.to_device(np.ones((11, 3)))), (11, data(3))):
     run()(initial(), data(given), KEY, 0, 1)
     count = len(TRACES)
     run()(initial(), fewer, jax.random.key(4), 1, 4)
@@ -162,8 +162,8 @@ def test_negatives_put_on_the_device():
   assert got.inputs.shape == got.negatives.inputs.shape == (32, 3)
   assert (int(got.num_rows), int(got.negatives.num_rows)) == (ROWS, 11)
   np.testing.assert_array_equal(got.negatives.labels, [-1.0] * 11 + [0.0] * 21)
-  assert epoch_loop.to_device(np.ones((4, 3))).negatives is None
-  batch = epoch_loop.batch_at(got, epoch_loop.orders_of(KEY, 0, got), 2, BATCH)
+  assert training.to_device(np.ones((4, 3))).negatives is None
+  batch = training.batch_at(got, training.orders_of(KEY, 0, got), 2, BATCH)
   np.testing.assert_array_equal(batch.mask, [1.0] * 4 + [0.0] * 4)
   np.testing.assert_array_equal(batch.negatives.mask, np.ones(BATCH))
   np.testing.assert_array_equal(batch.negatives.labels, -np.ones(BATCH))
@@ -183,7 +183,7 @@ def test_the_order_begins_anew_where_it_ends_and_is_another_one_in_every_epoch()
 def test_it_is_not_the_order_of_the_rows():
   got = data(ROWS)
   for epoch in range(3):
-    rows, negatives = epoch_loop.orders_of(KEY, jnp.asarray(epoch), got)
+    rows, negatives = training.orders_of(KEY, jnp.asarray(epoch), got)
     assert sorted(rows[:ROWS].tolist()) == sorted(negatives[:ROWS].tolist()) == list(range(ROWS))
     assert rows.tolist() != negatives.tolist()
 

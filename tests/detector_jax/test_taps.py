@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fingerprint_jax import taps
+from detector_jax import taps
 from fingerprint_jax.classifiers import Classifier
 
 
@@ -58,6 +58,22 @@ class Sowing(nn.Module):
 @pytest.fixture(scope="module")
 def x() -> np.ndarray:
   return np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+  return np.random.default_rng(1).uniform(size=(600, 8, 8, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+  """Two convolutions and a dense layer."""
+  return Classifier(((4, 1), (4, 2)), (3,))
+
+
+@pytest.fixture(scope="module")
+def variables(network, images):
+  return network.init(jax.random.key(0), images[:1])
 
 
 def init(network, x, **kwargs):

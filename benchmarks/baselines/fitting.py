@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from sklearn.exceptions import NotFittedError
 
-from detector_jax import batching, epoch_loop, health
+from detector_jax import batching, health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import networks, recipe
 
@@ -63,7 +63,7 @@ def epochs_of(epochs: int | None, num_rows: int, batch_size: int) -> int:
   """``epochs``, or as many as make about ``recipe.TRAIN_STEPS`` steps."""
   if epochs is not None:
     return epochs
-  return max(1, round(recipe.TRAIN_STEPS / epoch_loop.steps_per_epoch(num_rows, batch_size)))
+  return max(1, round(recipe.TRAIN_STEPS / training.steps_per_epoch(num_rows, batch_size)))
 
 
 def network_for(shape: tuple[int, ...], network: nn.Module | None) -> nn.Module:
@@ -157,7 +157,7 @@ def make_train_step(objective: Objective) -> Callable[..., tuple[State, dict[str
 
 
 def train(
-  train_epochs: epoch_loop.TrainEpochs, state: State, data: epoch_loop.Data, key: jax.Array,
+  train_epochs: training.TrainEpochs, state: State, data: training.Data, key: jax.Array,
   epochs: int, points: int = 1,
 ) -> Iterator[tuple[int, State]]:  # fmt: skip
   """Trains, and stops at ``points`` evenly spread epochs, of which the last is the last epoch.
@@ -165,7 +165,7 @@ def train(
   However many stops there are, training ends with the same bits.
 
   Args:
-    train_epochs: see ``detector_jax.epoch_loop``.
+    train_epochs: see ``detector_jax.training``.
     state: donated.
     data: training rows.
     key: key of the run.

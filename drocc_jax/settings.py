@@ -1,0 +1,47 @@
+"""What is set of a run beside its algorithm: the same for estimators, launcher and sweeps.
+
+A setting is a field here, and the one place that uses it.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Calibration:
+  """How the threshold is set.
+
+  Attributes:
+    calibration_size: share of the different training records held out for the threshold, at most
+      1,000, and more (up to half) where ``fpr`` needs them. 0 trains on all; the threshold is then
+      the network's own boundary, and there are no p-values.
+    fpr: false-positive rate of the threshold, in expectation over draws of the held-out records;
+      None takes 5 %, or what these can defend.
+    confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
+  """
+
+  calibration_size: float = 0.2
+  fpr: float | None = None
+  confidence: float | None = None
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Training(Calibration):
+  """How a network is trained on records that fit into memory, and what they are scaled by.
+
+  Attributes:
+    members: networks to train from different seeds, whose mean logit scores; see ``ensemble``.
+    epochs: None takes as many as make about 1,500 steps.
+    batch_size: examples per step; smaller data sets are one batch.
+    scaling: "standard" (unit variance, by a scale that a few far values do not set), "moments"
+      (the plain mean and deviation), "contrast" (images and series by their own contrast first) or
+      "none" (raw values); see ``Standardizer.fit``.
+    constant: "drop" or "clip", what becomes of features that are constant over the training rows.
+    clip: standardised features are clipped there, in standard deviations.
+  """
+
+  members: int = 1
+  epochs: int | None = None
+  batch_size: int = 64
+  scaling: str = "standard"
+  constant: str = "drop"
+  clip: float = 20.0
