@@ -56,7 +56,7 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
   .gallery figcaption { font-size: 0.8rem; }
   @media (max-width: 40rem) {
     th, td { padding: 0.25rem 0.35rem; }
-    .wide + .hint { display: block; }
+    .wide + .hint { display: block; } .wide th { white-space: nowrap; }
     .records, .records tbody, .records tr, .records td { display: block; }
     .records thead { display: none; }
     .records tr { border-bottom: 1px solid #999; padding: 0.4rem 0; }

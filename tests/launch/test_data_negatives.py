@@ -13,7 +13,6 @@ from launch.data import (
   splits,
   synthetic,
 )
-from launch.data.files import load_files
 from launch.data.splits import Labelled, Splits
 
 
@@ -306,35 +305,10 @@ def test_image_sets_with_negatives(tmp_path, monkeypatch):
   )
 
 
-def test_wrong_classes_and_shares_are_named():
-  with pytest.raises(ValueError, match="Class 12 has fewer than 4 images; classes are: 0, 1, 2"):
-    Digits(negatives=(12,)).load()
-  with pytest.raises(ValueError, match="Class 0 cannot be typical and negative at once"):
-    Digits(negatives=(0,)).load()
-  with pytest.raises(ValueError, match=r"masked must be in \(0, 1\), got 1\.5"):
-    Digits(negatives=(1,), masked=1.5).load()
-
-
 def test_without_negatives_nothing_changes():
   got = Digits().load()
   assert (got.negatives, got.validation) == (None, None)
   assert got.x_train.shape == (89, 64)
-
-
-# Files.
-
-
-def test_records_labelled_1_become_negatives(tmp_path):
-  train, test = tmp_path / "train.csv", tmp_path / "test.csv"
-  train.write_text("a,y,b\n1,0,2\n3,1,4\n5,0,6\n7,1,8\n")
-  test.write_text("b,a\n10,9\n")
-  for got in (load_files(train, None, "y"), load_files(train, test, "y")):
-    assert got.x_train.tolist() == [[1, 2], [5, 6]]
-    assert got.negatives.tolist() == [[3, 4], [7, 8]]
-    assert got.description.startswith("train.csv, 2 typical records")
-  assert got.x_test.tolist() == [[9, 10]]
-  train.write_text("a,y\n1,0\n2,0\n")
-  assert load_files(train, None, "y").negatives is None
 
 
 # Parts and limits.
