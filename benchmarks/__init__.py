@@ -1,0 +1,1 @@
+"""Baselines, the papers' tables and speed, measured by hand."""

@@ -1,4 +1,6 @@
-"""Drift found in a stream: python -m benchmarks.drift --output=drift.json
+"""Drift found in a stream.
+
+  python -m benchmarks.drift --output=drift.json
 
 scikit-learn's digits, all ten typical and each turned by a random angle of at most 5 degrees, so
 that all are interpolated alike. DROCC trains on 900 of them and is calibrated on 300; the other 597

@@ -1,4 +1,6 @@
-"""How the cost of training grows: python -m benchmarks.growth --output=growth.json
+"""How the cost of training grows.
+
+  python -m benchmarks.growth --output=growth.json
 
 One size is varied at a time, the others stay as in ``Sizes``; the time is that of a few steps of
 DROCC on an MLP, compilation left out, or for the taps of a few steps of fitting fingerprints. Lines

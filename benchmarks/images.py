@@ -93,7 +93,7 @@ CPU = Scale(1000, 4000, 10, 128, ascent=5, average_decay=0.97, points=4)
 
 
 def chosen_scale() -> str:
-  """ "full" or "cpu", as the flag and the device have it."""
+  """The scale, "full" or "cpu", as the flag and the device have it."""
   if _SCALE.value != "auto":
     return _SCALE.value
   return "cpu" if jax.default_backend() == "cpu" else "full"

@@ -1,4 +1,6 @@
-"""Numbers, tables and outputs of README and docs, as they are now: python -m benchmarks.readme
+"""Numbers, tables and outputs of README and docs, as they are now.
+
+  python -m benchmarks.readme
 
 Three kinds of marker, all of them comments that no reader sees:
 

@@ -1,4 +1,6 @@
-"""Writes docs/results.md from the measured JSON files: python -m benchmarks.results_page
+"""Writes docs/results.md from the measured JSON files.
+
+  python -m benchmarks.results_page
 
 Every table with its command, hardware and date, what was published beside it, and what choosing the
 epoch on the test set adds. Numbers come from benchmarks/results alone.

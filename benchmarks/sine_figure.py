@@ -1,4 +1,6 @@
-"""Figure 5 of the DROCC paper, README's picture: python -m benchmarks.sine_figure
+"""Figure 5 of the DROCC paper, README's picture.
+
+  python -m benchmarks.sine_figure
 
 Trains on the sine of Table 7 with seed 0, as ``benchmarks.tables --table=7`` does, and draws what
 each method takes for typical over one period of it.

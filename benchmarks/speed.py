@@ -1,4 +1,6 @@
-"""How long things take, side by side in one run: python -m benchmarks.speed --case=thyroid
+"""How long things take, side by side in one run.
+
+  python -m benchmarks.speed --case=thyroid
 
 thyroid, arrhythmia   a training of DROCC on tabular data against plain PyTorch
 cifar_lenet, lstm     an epoch of DROCC on a larger network against plain PyTorch

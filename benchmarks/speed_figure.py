@@ -1,4 +1,6 @@
-"""The chart of all speed records: python -m benchmarks.speed_figure
+"""The chart of all speed records.
+
+  python -m benchmarks.speed_figure
 
 Reads benchmarks/results/speed_*.json, one file per case, and draws speed.png beside them;
 ``benchmarks.speed --case=all`` draws what it has just measured.

@@ -1,4 +1,6 @@
-"""The papers' tables, measured: python -m benchmarks.tables --table=7 --output=table7.json
+"""The papers' tables, measured.
+
+  python -m benchmarks.tables --table=7 --output=table7.json
 
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
 the others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and

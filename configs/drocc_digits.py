@@ -1,7 +1,7 @@
-"""DROCC on scikit-learn's bundled handwritten digits, one digit typical.
+r"""DROCC on scikit-learn's bundled handwritten digits, one digit typical.
 
-  python -m launch.train --config=configs/drocc_digits.py --workdir=runs/digits
-  python -m launch.train --config=configs/drocc_digits.py --workdir=runs/three \\
+python -m launch.train --config=configs/drocc_digits.py --workdir=runs/digits
+python -m launch.train --config=configs/drocc_digits.py --workdir=runs/three \
       --config.data.typical=3 --config.drocc.radius=4
 """
 

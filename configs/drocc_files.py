@@ -1,6 +1,6 @@
-"""DROCC on your own files: .csv, .npy, .npz, .parquet or .mat.
+r"""DROCC on your own files: .csv, .npy, .npz, .parquet or .mat.
 
-  python -m launch.train --config=configs/drocc_files.py --workdir=runs/mine \\
+  python -m launch.train --config=configs/drocc_files.py --workdir=runs/mine \
       --config.data.train=a.csv --config.data.test=b.csv --config.data.label=target
 
 The test file and the label (1 = anomalous) are needed for launch.evaluate only. Rows of the

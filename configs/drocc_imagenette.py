@@ -1,4 +1,4 @@
-"""Table 5 of the DROCC paper: one class of ImageNet-10 against the others, with MobileNetV2.
+r"""Table 5 of the DROCC paper: one class of ImageNet-10 against the others, with MobileNetV2.
 
   python -m launch.train --config=configs/drocc_imagenette.py:tench --workdir=runs/tench
   python -m launch.evaluate --workdir=runs/tench
@@ -7,8 +7,8 @@ After the colon: the typical class, tench ... parachute. The images are read fro
 holds imagenette as array_record; without one the first command says how to make it. Without images,
 at a small size, on made-up patterns:
 
-  python -m launch.train --config=configs/drocc_imagenette.py:tench --workdir=runs/patterns \\
-      --config.data.name=synthetic --config.data.side=40 --config.data.resize=36 \\
+  python -m launch.train --config=configs/drocc_imagenette.py:tench --workdir=runs/patterns \
+      --config.data.name=synthetic --config.data.side=40 --config.data.resize=36 \
       --config.data.crop=32 --config.network.width=0.1 --config.epochs=2
 
 The full protocol was not run here: neither the images nor an accelerator were at hand, and no

@@ -1,6 +1,6 @@
-"""Your own files where some anomalies are known, but not all: DROCC-LF, DROCC-OE or DROCC.
+r"""Your own files where some anomalies are known, but not all: DROCC-LF, DROCC-OE or DROCC.
 
-  python -m launch.train --config=configs/negatives_files.py:lf --workdir=runs/mine \\
+  python -m launch.train --config=configs/negatives_files.py:lf --workdir=runs/mine \
       --config.data.train=a.csv --config.data.test=b.csv --config.data.label=target
 
 After the colon: lf, oe or drocc. Rows of the training file that carry the label 1 are the given

@@ -51,7 +51,7 @@ class Hyper(drocc_oe.Hyper):
 
 @dataclasses.dataclass
 class Config(drocc_oe.Config):
-  """Settings of DROCC-LF: those of DROCC-OE, whose ``radius`` is now a weighted length, and
+  """Settings of DROCC-LF: those of DROCC-OE, whose ``radius`` is now a weighted length, and more.
 
   Attributes:
     solver: of the projection, "secular" or "grid"; see ``projections.project_weighted_shell``.

@@ -42,7 +42,7 @@ class Hyper(drocc.Hyper):
 
 @dataclasses.dataclass
 class Config(drocc.Config):
-  """Settings of DROCC-OE: those of DROCC, and
+  """Settings of DROCC-OE: those of DROCC, and one more.
 
   Attributes:
     nu: >= 0, weight of the given negatives. Both classes enter as means, so that 1 gives a hundred

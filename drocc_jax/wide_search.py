@@ -1,4 +1,4 @@
-"""The adversarial search of ``search.search`` for a network that begins with a wide linear layer.
+r"""The adversarial search of ``search.search`` for a network that begins with a wide linear layer.
 
 Where ``f(x) = rest(W^T x + b)`` with more inputs than units, the ascent never needs the inputs:
 every gradient is ``W g`` for some ``g`` of as many coordinates as there are units, so that

@@ -1,0 +1,1 @@
+"""Everything with side effects: flags, files, devices, progress."""

@@ -1,4 +1,7 @@
-"""Evaluates a finished run: python -m launch.evaluate --workdir=runs/digits"""
+"""Evaluates a finished run.
+
+python -m launch.evaluate --workdir=runs/digits
+"""
 
 import pathlib
 from typing import Any

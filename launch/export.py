@@ -1,4 +1,6 @@
-"""Exports a finished run: python -m launch.export --workdir=runs/digits --output=detector/
+"""Exports a finished run.
+
+  python -m launch.export --workdir=runs/digits --output=detector/
 
 The folder holds all that scoring needs, on cpu, cuda and tpu, and none of the training code; see
 docs/detector_folder.md. With --format=onnx the output is one file for onnxruntime, which gives

@@ -1,4 +1,6 @@
-"""Scores records: python -m launch.score --workdir=runs/digits --input=new.csv --output=scores.csv
+"""Scores records.
+
+  python -m launch.score --workdir=runs/digits --input=new.csv --output=scores.csv
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
 detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a

@@ -1,6 +1,6 @@
-"""Trains every combination of some settings and keeps the best.
+r"""Trains every combination of some settings and keeps the best.
 
-  python -m launch.sweep --config=configs/drocc_digits.py --workdir=runs/sweep \\
+  python -m launch.sweep --config=configs/drocc_digits.py --workdir=runs/sweep \
       --sweep.radius=1,2,4 --sweep.seed=0:5
 
 Values are lists (1,2,4), ranges of integers (0:5 is 0, 1, 2, 3, 4) or log(0.5,8,5), evenly spaced

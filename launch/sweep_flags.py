@@ -131,7 +131,7 @@ def _untraced() -> set[str]:
 
 
 def _kind(name: str) -> type:
-  """int or float, the type of the values of an axis."""
+  """Type int or float, that of the values of an axis."""
   return int if typing.get_type_hints(drocc_lf.Config).get(name, int) is int else float
 
 

@@ -1,4 +1,6 @@
-"""Trains a detector: python -m launch.train --config=configs/drocc_digits.py --workdir=runs/digits
+"""Trains a detector.
+
+  python -m launch.train --config=configs/drocc_digits.py --workdir=runs/digits
 
 The same command again goes on where an interrupted run stopped. ``--devices`` spreads it over the
 devices of this machine, ``--coordinator_address --num_processes --process_id`` over machines.

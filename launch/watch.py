@@ -1,4 +1,6 @@
-"""Watches a stream: python -m launch.watch --detector=detector/ < records.ndjson
+"""Watches a stream.
+
+  python -m launch.watch --detector=detector/ < records.ndjson
 
 Each input line is JSON, a list of numbers or an object with the feature names; each output line
 too: score (higher = more anomalous), p_value, decision (1 = anomalous), log10_martingale, and
