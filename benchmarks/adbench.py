@@ -34,6 +34,7 @@ from benchmarks.baselines import (
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import HealthError, Standardizer, metrics
+from detector_jax.batching import num_parameters
 from drocc_jax import DROCC, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.settings import Training
@@ -71,7 +72,7 @@ def drocc(x: np.ndarray, seed: int, **change: Any) -> tuple[Score, int]:
   """``DROCC()`` on all records ``[n, d]``; ``change`` are its parameters."""
   model = DROCC(**{"calibration_size": 0.0, "random_state": seed, **change}).fit(x)
   params = model.detector_.arrays["variables"]["params"]
-  return lambda rows: -model.score_samples(rows), _size(params)
+  return lambda rows: -model.score_samples(rows), num_parameters(params)
 
 
 def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
@@ -89,11 +90,8 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
   state = prepared.init(init_key)
   state, _ = prepared.program.train_epochs(state, prepared.data, train_key, 0, prepared.epochs)
   score = jax.jit(functools.partial(recipe.NegativeLogit(prepared.network), state.average))
-  return lambda rows: np.asarray(score(prepared.preprocessing.transform(rows))), _size(state.params)
-
-
-def _size(params: Any) -> int:
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
+  size = num_parameters(state.params)
+  return lambda rows: np.asarray(score(prepared.preprocessing.transform(rows))), size
 
 
 def _baseline(make: Callable[..., Any]) -> Fit:

@@ -28,7 +28,6 @@ from benchmarks.baselines import (
   dagmm,
   dcn,
   deep_svdd,
-  fitting,
   generative,
   geom,
   goad,
@@ -37,6 +36,7 @@ from benchmarks.baselines import (
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import Standardizer, metrics
+from detector_jax.batching import num_parameters
 from drocc_jax import DROCC, networks
 from launch import data
 
@@ -74,7 +74,7 @@ class Ours:
   @property
   def parameters(self) -> int:
     """Number of the network's parameters."""
-    return fitting.size_of(self._model.detector_.arrays["variables"]["params"])
+    return num_parameters(self._model.detector_.arrays["variables"]["params"])
 
 
 class Flat:

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.records import SpeedRecord
 from configs import neuralfp_fashion_mnist, neuralfp_mnist
 from detector_jax import training
+from detector_jax.batching import num_parameters
 from fingerprint_jax import classifiers, recipe
 from launch import data
 from launch.methods import classifier
@@ -89,12 +90,11 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
     saved = pathlib.Path(folder) / "detector"
     detector.save(saved)
     sizes = {path.name: path.stat().st_size for path in saved.iterdir()}
-  count = lambda tree: sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))  # noqa: E731
   return records, {
     "images": f"{len(x):,} {source}",
     "detector_bytes": {**sizes, "total": sum(sizes.values())},
     "parameters": {
-      "network": count(state.params), "fingerprints": recipe.num_parameters(prepared)
+      "network": num_parameters(state.params), "fingerprints": num_parameters(prepared.state.params)
     },
   }  # fmt: skip
 

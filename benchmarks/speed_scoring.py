@@ -16,7 +16,6 @@ import tempfile
 import time
 from typing import Any, BinaryIO
 
-import jax
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -25,6 +24,7 @@ from pyarrow import parquet
 from benchmarks.baselines import isolation_forest
 from benchmarks.records import SpeedRecord
 from detector_jax import Detector
+from detector_jax.batching import num_parameters
 from drocc_jax import DROCC, networks
 from launch.reporting import progress
 
@@ -59,7 +59,7 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     seconds = _interleaved(sides, np.concatenate(list(_blocks(ROWS))), runs)
     advance(1, "in memory")
   mine = seconds.pop("ours")
-  size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(detector.arrays["variables"]))
+  size = num_parameters(detector.arrays["variables"])
   records = [
     SpeedRecord(
       case=f"score, {ROWS:,} records of {FEATURES} features in memory",

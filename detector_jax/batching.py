@@ -159,3 +159,8 @@ def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) 
     result = function(pad_rows(part, batch_size))
     results.append(jax.tree.map(lambda leaf, n=len(part): np.asarray(leaf)[:n], result))
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)
+
+
+def num_parameters(tree: Any) -> int:
+  """Numbers in all arrays of a pytree."""
+  return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))

@@ -23,6 +23,11 @@ MISSING = frozenset((
 ))  # fmt: skip
 
 
+def reason_of(error: Exception) -> str:
+  """What an error of another library says, for the end of a sentence: its first line."""
+  return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
 def listed(names: Sequence[str]) -> str:
   """Names for a message, the first 20 of them."""
   if not names:

@@ -10,6 +10,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from detector_jax.table import reason_of
+
 Activations = dict[str, jax.Array]
 SOWN = "intermediates"
 _CALL_NUMBER = re.compile(r":\d+$")
@@ -126,7 +128,7 @@ def _shapes(
       f"Network and variables do not match for records of shape {list(record_shape)}: {reason}."
     ) from error
   except (TypeError, ValueError, AttributeError, KeyError) as error:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+    reason = reason_of(error)
     raise ValueError(
       f"The network cannot be applied to records of shape {list(record_shape)}: {reason}."
     ) from error

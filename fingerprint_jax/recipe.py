@@ -252,8 +252,3 @@ def build_detector(
     batch_size=BATCH_SIZE,
   )
   return detector.calibrate(x_calibration, fpr, confidence)
-
-
-def num_parameters(prepared: Prepared) -> int:
-  """Parameters of all autoencoders together."""
-  return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(prepared.state.params))

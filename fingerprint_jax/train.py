@@ -13,6 +13,7 @@ import optax
 
 from detector_jax import batching, training
 from detector_jax.batching import Batch, Mean
+from detector_jax.table import reason_of
 from fingerprint_jax import autoencoders as autoencoders_lib
 from fingerprint_jax import fingerprint, views
 from fingerprint_jax.fingerprint import Fingerprint
@@ -168,7 +169,7 @@ def _check(autoencoder: nn.Module, name: str, sample: jax.ShapeDtypeStruct) -> N
   try:
     result, variables = jax.eval_shape(autoencoder.init_with_output, jax.random.key(0), sample)
   except (TypeError, ValueError) as error:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+    reason = reason_of(error)
     raise ValueError(f"The autoencoder of layer {name!r} cannot take {shape}: {reason}.") from error
   if getattr(result, "shape", None) != sample.shape:
     raise ValueError(

@@ -18,6 +18,7 @@ import numpy as np
 
 import detector_jax
 from detector_jax import artifact, atomic
+from detector_jax.table import reason_of
 
 OUTPUTS = ("score", "p_value")
 PARITY = 1e-4
@@ -53,7 +54,7 @@ def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
       input_names=["x"], output_names=list(OUTPUTS),
     )  # fmt: skip
   except Exception as error:  # whatever a converter trips over
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     raise ValueError(
       f"This detector cannot be converted to ONNX ({reason}); take --format=folder."
     ) from error

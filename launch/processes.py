@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax._src import distributed
 
+from detector_jax.table import reason_of
 from launch import stopping
 
 FAILED = "launch/failed"
@@ -79,7 +80,7 @@ def _initialize(address: str | None, count: int | None, number: int | None) -> N
       address, count, number, initialization_timeout=int(MEETING + 2 * GRACE)
     )
   except (RuntimeError, ValueError) as error:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     raise RuntimeError(f"{failed}: {reason}.") from error
   finally:
     timer.cancel()

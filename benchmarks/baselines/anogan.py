@@ -34,7 +34,7 @@ import optax
 
 from benchmarks.baselines import encoders, fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import networks, recipe
 
 ADAM = optax.scale_by_adam(b1=0.5)
@@ -262,7 +262,7 @@ class AnoGAN(fitting.Fitted):
       },
     )  # fmt: skip
     self.parameters = sum(
-      fitting.size_of(self.variables[name]["params"]) for name in ("generator", "discriminator")
+      num_parameters(self.variables[name]["params"]) for name in ("generator", "discriminator")
     )
     self._score = fitting.on_rows(
       lambda variables, rows: program.score(variables, settings.steps, rows), self.variables,

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.baselines import deep_sad, encoders, fitting
 from detector_jax import health, training
+from detector_jax.batching import num_parameters
 
 
 class Autoencoder:
@@ -59,7 +60,7 @@ class Autoencoder:
       program, training.to_device(x), self._settings, epochs, self._seed
     )
     variables = jax.tree.map(np.array, variables)
-    self.parameters = fitting.size_of(variables["params"])
+    self.parameters = num_parameters(variables["params"])
     self._reconstruct = fitting.on_rows(program.reconstruct, variables, self._shape)
     health.check_scores(self.score(fitting.examined(x)))
     return self

@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.baselines import fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import recipe
 
 JITTER = 1e-3
@@ -233,7 +233,7 @@ class Dagmm(fitting.Fitted):
     z, gamma = fitting.on_rows(program.codes, params, self._shape)(x)
     self.mixture = mixture_of(jnp.asarray(z), jnp.asarray(gamma), jnp.ones(len(x)))
     self._score = fitting.on_rows(program.energy, (params, self.mixture), self._shape)
-    self.parameters = fitting.size_of((params, self.mixture))
+    self.parameters = num_parameters((params, self.mixture))
     health.check_scores(self.score(fitting.examined(x)))
     return self
 

@@ -30,7 +30,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.baselines import deep_sad, encoders, fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import recipe
 
 FIRST_COUNT = 100.0  # of every centre, so that the first records do not throw it about
@@ -181,7 +181,7 @@ class DCN(fitting.Fitted):
     encoder = jax.tree.map(np.array, deep_sad.encoder_variables(variables))
     self.centres = np.array(state.stats["clusters"].centres)
     self._score = _nearest(fitting.on_rows(program.encode, encoder, self._shape), self.centres)
-    self.parameters = fitting.size_of(encoder["params"]) + self.centres.size
+    self.parameters = num_parameters(encoder["params"]) + self.centres.size
     health.check_scores(self.score(fitting.examined(x)))
     return self
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.baselines import deep_sad, encoders, fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import recipe
 
 OBJECTIVES = ("one-class", "soft-boundary")
@@ -150,7 +150,7 @@ class DeepSVDD(fitting.Fitted):
     deep_sad.check_not_collapsed(codes, centre, "Deep SVDD")
     health.check_scores(deep_sad.distance(codes, centre))
     self._score, self.centre = deep_sad.distances(encode, centre), centre
-    self.parameters = fitting.size_of(variables["params"])
+    self.parameters = num_parameters(variables["params"])
     return self
 
 

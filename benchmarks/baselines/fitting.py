@@ -223,11 +223,6 @@ def scores_or_guesses(
     return [np.zeros(len(part)) for part in x_tests]
 
 
-def size_of(params: Any) -> int:
-  """Number of numbers in a tree of arrays."""
-  return sum(int(leaf.size) for leaf in jax.tree.leaves(params))
-
-
 class Fitted:
   """What every baseline here can do once it is fitted: score records.
 

@@ -29,7 +29,7 @@ from scipy import special
 
 from benchmarks.baselines import encoders, fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import networks, recipe
 
 TRANSFORMATIONS = 72
@@ -235,7 +235,7 @@ class Geom:
     self._log_p = fitting.on_rows(program.log_p, variables, self._shape)
     fitted = self._log_p(x[np.linspace(0, len(x) - 1, min(len(x), FITTED)).astype(int)])
     self.alpha = np.stack([fit_dirichlet(fitted[:, i]) for i in range(TRANSFORMATIONS)])
-    self.parameters = fitting.size_of((variables["params"], self.alpha))
+    self.parameters = num_parameters((variables["params"], self.alpha))
     health.check_scores(self._scores(fitted))
     return self
 

@@ -29,7 +29,7 @@ import optax
 
 from benchmarks.baselines import fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import recipe
 
 FAR = 1e6
@@ -186,7 +186,7 @@ class Goad(fitting.Fitted):
     centres = jnp.asarray(z.mean(axis=0, dtype=np.float64), jnp.float32)
     variables = jax.tree.map(np.array, {**variables, "centres": centres})
     self._score = fitting.on_rows(program.score, variables, self._shape)
-    self.parameters = fitting.size_of(variables["params"])
+    self.parameters = num_parameters(variables["params"])
     health.check_scores(self.score(fitting.examined(x)))
     return self
 

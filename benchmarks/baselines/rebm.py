@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.baselines import fitting
 from detector_jax import health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, num_parameters
 from drocc_jax import recipe
 
 SCORES = ("energy", "reconstruction")
@@ -188,7 +188,7 @@ class REBM(fitting.Fitted):
     ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     variables = jax.tree.map(np.array, {"params": state.params, **constants})
     self._score = fitting.on_rows(program.scores[settings.score], variables, self._shape)
-    self.parameters = fitting.size_of(variables["params"])
+    self.parameters = num_parameters(variables["params"])
     health.check_scores(self.score(fitting.examined(x)))
     return self
 

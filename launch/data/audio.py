@@ -12,6 +12,7 @@ import numpy as np
 from scipy import fft, signal
 from scipy.io import wavfile
 
+from detector_jax.table import reason_of
 from launch.data.formats import DataError
 
 logger = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
       warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
       rate, samples = wavfile.read(path)
   except Exception as error:  # a damaged file makes its parser raise anything
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     raise DataError(
       f"{path} cannot be read, it is damaged or of a format other than PCM and floating point "
       f"({reason}); write it again."

@@ -19,7 +19,7 @@ from pyarrow import parquet
 import scipy.io
 
 from detector_jax import table
-from detector_jax.table import is_number, listed
+from detector_jax.table import is_number, listed, reason_of
 from launch.data import columns
 from launch.data.columns import Chosen, Columns, DataError
 
@@ -92,7 +92,7 @@ def damage_named(name: object, ending: str) -> Iterator[None]:
         f"{name} holds Python objects, which are refused since loading them can run code; save an "
         "array of numbers."
       ) from error
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     raise DataError(
       f"{name} cannot be read, it is damaged or not a {ending} file ({reason}); write it again."
     ) from error

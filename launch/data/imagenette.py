@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from detector_jax.table import reason_of
 from launch.data.formats import DataError
 from launch.data.images import TFDS_FOLDER
 
@@ -139,7 +140,7 @@ def _open(path: pathlib.Path, part: str, what: str) -> Any:
 
 
 def _damaged(what: str, error: Exception) -> DataError:
-  reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+  reason = reason_of(error)
   return DataError(
     f"{_sentence(what)} cannot be read, it is damaged ({reason}); prepare the set again."
   )

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from detector_jax.table import reason_of
 from launch.data.formats import DataError, listed
 from launch.data.real import FOLDER
 
@@ -221,8 +222,8 @@ def _read_tfds(path: pathlib.Path, name: str, split: str) -> tuple[np.ndarray, n
     return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs])
   except Exception as error:  # tfds, array_record and Pillow raise anything
     raise DataError(
-      f"{path} cannot be read by tfds ({_reason(error)}); write it again, or set {TFDS_FOLDER} to "
-      f"another folder so that {SETS[name].file} in {FOLDER} is read."
+      f"{path} cannot be read by tfds ({reason_of(error)}); write it again, or set {TFDS_FOLDER} "
+      f"to another folder so that {SETS[name].file} in {FOLDER} is read."
     ) from error
 
 
@@ -254,7 +255,8 @@ def _read_npz(path: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
       keys = list(archive)
   except Exception as error:  # a damaged file makes its parser raise anything
     raise DataError(
-      f"{path} cannot be read, it is damaged or not a .npz file ({_reason(error)}); write it again."
+      f"{path} cannot be read, it is damaged or not a .npz file ({reason_of(error)}); write it "
+      "again."
     ) from error
   raise DataError(
     f"{path} has no array {missing[0]!r}, it has {listed(keys)}: set {FOLDER} to the folder of the "
@@ -299,7 +301,3 @@ def _check_images(x: np.ndarray) -> None:
     raise ValueError(
       f"Images must be uint8 [n, h, w, 1] or [n, h, w, 3], got {x.dtype} {list(x.shape)}."
     )
-
-
-def _reason(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

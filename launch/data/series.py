@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from detector_jax.table import reason_of
 from launch.data import splits
 from launch.data.formats import DataError, listed
 from launch.data.real import FOLDER
@@ -90,7 +91,7 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   except DataError:
     raise
   except Exception as error:  # a damaged file makes its parser raise anything
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     raise DataError(f"{path} cannot be read ({reason}); write it again.") from error
   if x.ndim != 2 or x.shape[1] != SAMPLES or y.shape != (len(x),) or len(recordings) != len(x):
     raise DataError(

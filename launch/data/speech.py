@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 
+from detector_jax.table import reason_of
 from launch.data import audio, synthesis
 from launch.data.formats import DataError, listed
 from launch.data.images import TFDS_FOLDER
@@ -320,7 +321,7 @@ def _of_tfds(folder: pathlib.Path) -> _Source:
 
   def damaged(error: Exception) -> DataError:
     return DataError(
-      f"{folder} cannot be read ({_reason(error)}); write it again, or set {TFDS_FOLDER} to "
+      f"{folder} cannot be read ({reason_of(error)}); write it again, or set {TFDS_FOLDER} to "
       f"another folder so that {FOLDER} is read."
     )
 
@@ -375,7 +376,7 @@ def _of_npz(path: pathlib.Path) -> _Source:
   except Exception as error:  # a damaged file makes its parser raise anything
     raise DataError(
       f"{path} cannot be read, it is damaged or has not x, label, speaker and split "
-      f"({_reason(error)}); write it again."
+      f"({reason_of(error)}); write it again."
     ) from error
   if x.dtype != np.int16 or x.shape[1:] != (audio.RATE,) or not len(x):
     raise DataError(
@@ -392,7 +393,3 @@ def _of_npz(path: pathlib.Path) -> _Source:
   if unknown := sorted({*split.tolist()} - {*PARTS}):
     raise DataError(f"{path} has a part {unknown[0]!r}; parts are: {', '.join(PARTS)}.")
   return _Source(x.__getitem__, label, speaker, split, f"Speech Commands ({path.name})")
-
-
-def _reason(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import Detector, taps
+from detector_jax.batching import num_parameters
 from detector_jax.preprocessing import Identity
 from detector_jax.program import Program, nested
 from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, views
@@ -112,7 +113,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       "config": dataclasses.asdict(config),
       "data": splits.description,
       "classifier_test_accuracy": accuracy,
-      "fingerprint_parameters": recipe.num_parameters(prepared),
+      "fingerprint_parameters": num_parameters(prepared.state.params),
       "training_records": len(x),
       "calibration_records": len(calibration),
       "feature_names": splits.feature_names,
@@ -197,7 +198,7 @@ def _summary(
   right = "" if accuracy is None else f" (test accuracy {100 * accuracy:.2f} %)"
   return (
     f"NeuralFP of a network{right}: fingerprints of {len(prepared.fingerprint.layers)} layers, "
-    f"{recipe.num_parameters(prepared):,} parameters, trained for {prepared.config.epochs} epochs "
-    f"on {trained:,} records; {reference:,} held-out records tell how errors are distributed and "
-    f"{calibration:,} set the threshold."
+    f"{num_parameters(prepared.state.params):,} parameters, trained for {prepared.config.epochs} "
+    f"epochs on {trained:,} records; {reference:,} held-out records tell how errors are "
+    f"distributed and {calibration:,} set the threshold."
   )

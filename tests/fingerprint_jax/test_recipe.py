@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from detector_jax import HealthError
+from detector_jax.batching import num_parameters
 from fingerprint_jax import autoencoders, recipe, train
 
 
@@ -59,7 +60,7 @@ def test_autoencoders_are_chosen_or_default(prepared):
   assert chosen == autoencoders.DenseAutoencoder(4, 2)
   want = sum((a + 1) * b for a, b in [(8, 8), (8, 2), (2, 8), (8, 8)])
   want += sum((a + 1) * b for a, b in [(5, 4), (4, 2), (2, 4), (4, 5)])
-  assert recipe.num_parameters(prepared) == want
+  assert num_parameters(prepared.state.params) == want
 
 
 def test_an_autoencoder_for_no_layer_is_refused(dense_layers, weights, rows):
