@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax import features
+from detector_jax import features, metrics
 from detector_jax.features import patches, rotations
 from detector_jax.preprocessing import Identity, Standardizer
 
@@ -220,7 +220,7 @@ def test_turned_images_score_higher_than_upright_ones(rng, tmp_path):
   x = striped(rng)
   detector = TURNS.fit(x).detector(x.shape[1:])
   upright, lying = detector.score(striped(rng)), detector.score(np.rot90(striped(rng), 1, (1, 2)))
-  assert detector_jax.metrics.auroc(np.repeat([0, 1], 60), np.r_[upright, lying]) > 0.99
+  assert metrics.auroc(np.repeat([0, 1], 60), np.r_[upright, lying]) > 0.99
 
 
 def test_shifts_repeat_the_edge():
