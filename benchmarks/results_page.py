@@ -69,9 +69,9 @@ SECTIONS = (
     "All images of the class for training, all test images, no test label. A convolutional network "
     "that learns to tell an image from the same image with a perturbation becomes a meter of "
     "smoothness, which is what puts automobile and truck upside down above; features mend that. "
-    "`DROCC()` learns on patches that k-means finds (Coates, Ng and Lee, 2011), and is held against "
-    "the two nearest neighbours on the same features. Rotations know that images have an upright, "
-    "which is side information that the paper's methods do without.",
+    "`DROCC()` learns on patches that k-means finds (Coates, Ng and Lee, 2011), and is held "
+    "against the two nearest neighbours on the same features. Rotations know that images have an "
+    "upright, which is side information that the paper's methods do without.",
     ("features.png",),
     command="python -m benchmarks.tables --table=features",
   ),
