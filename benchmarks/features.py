@@ -42,6 +42,9 @@ PATCHES, NEAREST = "patches", "patches, 2 neighbours"
 SECONDS = "cpu_seconds"
 
 _SETS = flags.DEFINE_list("feature_sets", ["cifar10"], "Image sets of the table features.")
+_ROTATIONS = flags.DEFINE_bool(
+  "rotations", True, "Whether the table features measures rotations, two thirds of its time."
+)
 
 
 def rows(sets: list[str], classes: tuple[str, ...]) -> list[str]:
@@ -122,7 +125,7 @@ def measured(row: str, seed: int, size: images.Scale) -> Cell:
   patches = on_features(z, seed)
   scores["DROCC"] = patches.score(z_test)
   watch.stop("DROCC")
-  if x.shape[1] == x.shape[2]:
+  if _ROTATIONS.value:
     turns = features.Rotations().fit(x[train], seed).detector(x.shape[1:])
     scores["rotations"] = turns.score(x_test)
     watch.stop("rotations")
