@@ -1,6 +1,6 @@
 """The table of feature maps: its rows, its cells, and that they are what the estimators give."""
 
-from absl.testing import flagsaver
+from absl import flags
 import numpy as np
 import pytest
 
@@ -37,8 +37,8 @@ def test_distances_by_hand():
   np.testing.assert_allclose(features.distances(z, np.array([[0.0], [9.0]])), [0.5, 4.5])
 
 
-@flagsaver.as_parsed()
 def test_a_cell_holds_what_the_estimators_give(monkeypatch, rng):
+  flags.FLAGS.mark_as_parsed()
   x = rng.uniform(size=(120, 16, 16, 1)).astype(np.float32)
   x_test = np.r_[x[:20] + 0.1 * rng.normal(size=(20, 16, 16, 1)), rng.uniform(size=(20, 16, 16, 1))]
   x_test = np.r_[x_test[:20], np.round(x_test[20:])].astype(np.float32)
