@@ -3,13 +3,13 @@
   python -m benchmarks.tables --table=7 --output=table7.json
 
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
-the others; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives, and
-kinds asks what a few labelled negatives are worth on real sets. neuralfp, neuralfp-layers,
-neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
-for all of them; adbench-ablations says what each part of that setting is worth, adbench-sizes how
-much data it wants. references holds every baseline against a published figure under that figure's
-protocol, costs has training seconds, scoring rate and size beside quality, and precision says what
-bfloat16 in the search costs.
+the others, and features puts feature maps in front of DROCC on images; figure1, ocln-mnist and
+ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
+are worth on real sets. neuralfp, neuralfp-layers, neuralfp-peers and neuralfp-shifts are of
+NeuralFP. adbench has real sets of ADBench and one setting for all of them; adbench-ablations says
+what each part of that setting is worth, adbench-sizes how much data it wants. references holds
+every baseline against a published figure under that figure's protocol, costs has training seconds,
+scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -30,6 +30,7 @@ from absl import flags
 from benchmarks import (
   adbench,
   costs,
+  features,
   images,
   kinds,
   limited_negatives,
@@ -66,6 +67,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "3": (series.table3, series.count),
   "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
+  "features": (features.table, features.count),
   "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),

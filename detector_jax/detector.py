@@ -58,7 +58,8 @@ class Detector:
 
   Attributes:
     arrays: ``{"preprocessing", "variables", "calibration", "threshold"}``; the calibration is the
-      float32 ``[n]`` ascending scores of held-out typical records, empty when there were none.
+      float32 ``[n]`` ascending scores of held-out typical records, empty when there were none. And
+      "features", a map that stands before the preprocessing, where there is one; see ``features``.
     program: ``(arrays, x) -> {"score": [batch], "p_value": [batch], ...}``.
     fpr: stated false-positive rate of the threshold, or None.
     threshold: a record is anomalous when its score is strictly above.
@@ -146,6 +147,30 @@ class Detector:
     """The same detector with further JSON-serialisable facts."""
     told = json.dumps({**self.metadata, **facts}, sort_keys=True)
     return dataclasses.replace(self, metadata_json=told)
+
+  def behind(self, features: Any, input_shape: tuple[int, ...]) -> "Detector":
+    """A copy of a detector of features that scores the records which they are computed from.
+
+    Args:
+      features: a fitted feature map, see ``features``: a pytree of arrays that can be called, with
+        ``rows``, how many records it is best given at a time.
+      input_shape: shape of one raw record.
+
+    Raises:
+      ValueError: there are features already, or their values lie so far from 0 that the detector
+        subtracts an offset in float64, which the program cannot.
+    """
+    if "features" in self.arrays:
+      raise ValueError("The detector has a feature map already.")
+    if self.input_offset is not None:
+      raise ValueError(
+        "Features whose mean is more than 1,000 times their deviation lose their digits in float32."
+      )
+    facts = {name: fact for name, fact in self.metadata.items() if name != "constants"}
+    return dataclasses.replace(
+      self, arrays={**self.arrays, "features": features}, input_shape=tuple(input_shape),
+      metadata_json=json.dumps(facts, sort_keys=True), batch_size=features.rows, input_range=None,
+    )  # fmt: skip
 
   @property
   def feature_names(self) -> tuple[str, ...] | None:
@@ -365,19 +390,8 @@ class Detector:
       raise ValueError("There are no records to score.")
     table.check_finite(x, self.feature_names)
     if self.input_range is not None:
-      _check_range(x, *self.input_range)
+      table.check_range(x, *self.input_range)
     return shifted(x, self.input_offset)
 
 
 load = Detector.load
-
-
-def _check_range(x: np.ndarray, low: float, high: float) -> None:
-  """Refuses records ten times beyond the span of the training records."""
-  margin = 10.0 * max(high - low, 1e-12)
-  smallest, largest = float(x.min()), float(x.max())
-  if smallest < low - margin or largest > high + margin:
-    raise ValueError(
-      f"Records range from {smallest:g} to {largest:g}, training records from {low:g} to {high:g}: "
-      "give them in the units of training (divide bytes by 255)."
-    )

@@ -43,7 +43,8 @@ class Program:
 
   def __call__(self, arrays: dict[str, Any], x: jax.Array) -> dict[str, jax.Array]:
     """Scores raw ``x`` ``[batch, ...]``; ``arrays`` as in ``Detector``."""
-    variables, z = arrays["variables"], arrays["preprocessing"](x)
+    z = arrays["features"](x) if "features" in arrays else x
+    variables, z = arrays["variables"], arrays["preprocessing"](z)
     score = self.score_fn(variables, z)
     calibration = arrays["calibration"]
     above = jnp.sum(calibration[None, :] >= score[:, None], axis=1, dtype=jnp.float32)

@@ -285,3 +285,14 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
     f"Input contains {found} at {where} ({int((~finite).sum())} such values in all); impute or "
     "remove them."
   )
+
+
+def check_range(x: np.ndarray, low: float, high: float) -> None:
+  """Refuses records ten times beyond the span of the training records."""
+  margin = 10.0 * max(high - low, 1e-12)
+  smallest, largest = float(x.min()), float(x.max())
+  if smallest < low - margin or largest > high + margin:
+    raise ValueError(
+      f"Records range from {smallest:g} to {largest:g}, training records from {low:g} to {high:g}: "
+      "give them in the units of training (divide bytes by 255)."
+    )

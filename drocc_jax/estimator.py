@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from detector_jax import health
+from detector_jax.features import apply
 from detector_jax.sklearn import DetectorEstimator, plain
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, recipe
+from drocc_jax import drocc, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.registry import as_network
 from drocc_jax.settings import Training
@@ -44,6 +45,11 @@ class DROCC(DetectorEstimator, Training):
     columns: "auto" learns a schema of a table with columns of text, dates, booleans or missing
       cells, see ``detector_jax.schema``; ``{"zip": "category", "id": "drop"}`` does so and sets the
       kinds of some. None takes numbers alone.
+    features: settings of a feature map, e.g. ``detector_jax.features.Patches()``, which is fitted
+      on the training rows, or a fitted map; the network then learns on these features, see
+      ``on_features.settled``. None: on the records themselves. "auto": ``Patches()`` for images
+      where neither a network nor negatives are given, see ``on_features.automatic``; None for
+      others.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps.
@@ -96,6 +102,7 @@ class DROCC(DetectorEstimator, Training):
   noise_scale: float | str = 1.0
   network: Any = "auto"
   columns: Any = None
+  features: Any = "auto"
   epochs: Any = "auto"
   optimizer: str = drocc.Config.optimizer
   learning_rate: float = drocc.Config.learning_rate
@@ -132,13 +139,20 @@ class DROCC(DetectorEstimator, Training):
     rows, held_out = calibration_rows(
       x, self.calibration_size, seed, fpr=fpr, confidence=self.confidence, groups=groups
     )
+    network = None if self.network == "auto" else as_network(self.network)
+    input_shape = x.shape[1:]
+    features = self._features(x[rows], negatives, seed)
+    if features is not None:
+      x = apply(features, x)
+      negatives = None if negatives is None else apply(features, negatives)
+      config, network = on_features.settled(config, network, x.shape[1])
     prepared = recipe.build_training(
       x[rows],
       config,
       self._settings(),
       negatives=negatives,
-      network=None if self.network == "auto" else as_network(self.network),
-      names=names,
+      network=network,
+      names=names if features is None else None,
     )
     init_key, train_key = recipe.keys(seed)
     state, info = prepared.program.train_epochs(
@@ -155,23 +169,32 @@ class DROCC(DetectorEstimator, Training):
       "training_records": len(rows),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
-      "feature_names": names,
+      "feature_names": names if features is None else None,
       "schema": None if self.schema_ is None else self.schema_.to_json(),
     }
-    self._set_detector(
-      recipe.build_detector(
-        prepared.network,
-        state,
-        prepared.preprocessing,
-        x[rows],
-        x[held_out],
-        fpr,
-        metadata,
-        prepared.program.examine,
-        plain(self.confidence),
-      )
+    detector = recipe.build_detector(
+      prepared.network,
+      state,
+      prepared.preprocessing,
+      x[rows],
+      x[held_out],
+      fpr,
+      metadata,
+      prepared.program.examine,
+      plain(self.confidence),
     )
+    if features is not None:
+      detector = detector.behind(features, input_shape).with_metadata(feature_names=names)
+    self._set_detector(detector)
     return self
+
+  def _features(self, x: np.ndarray, negatives: np.ndarray | None, seed: int) -> Any:
+    """The feature map that stands before the network, fitted on records ``[n, ...]``, or None."""
+    settings = self.features
+    if isinstance(settings, str):
+      free = self._or_none("features") is None and self.network == "auto" and negatives is None
+      settings = on_features.automatic(x) if free else None
+    return settings.fit(x, seed) if hasattr(settings, "fit") else settings
 
   def _config(self) -> Any:
     """The settings of the algorithm: of each of its fields that is a parameter here."""

@@ -1,0 +1,170 @@
+"""One class of images against the others, with feature maps in front.
+
+patches, 2 neighbours   mean distance to the two nearest training images, on ``features.Patches``
+DROCC                   ``DROCC()`` as it is: on the same ``Patches``
+rotations               ``features.Rotations``, scored by the turns alone; knows that images have an
+                        upright, which is side information
+DROCC + rotations       ``combine`` of these two
+
+CIFAR-10, MNIST and Fashion-MNIST, all training images of the class and all test images, at every
+scale. Every tenth training image is held out from all of them, to put the two scores of a
+combination into units. Settings were chosen on Fashion-MNIST and on groups of classes of the
+CIFAR-100 sample; CIFAR-10 and MNIST were not looked at.
+
+"cpu_seconds" are of the process, over all its threads: fitting, and scoring all test images.
+"patches" alone are the features of both sets; they come on top of what stands behind them.
+"""
+
+from collections.abc import Callable
+import functools
+import time
+
+from absl import flags
+import jax
+from matplotlib.figure import Figure
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from benchmarks import images, protocol
+from benchmarks.ledger import Cell, Ledger
+from benchmarks.records import TableRecord
+from detector_jax import Detector, features, metrics
+from detector_jax.combination import combine
+from detector_jax.splits import calibration_rows
+from drocc_jax import DROCC
+from drocc_jax import on_features as settings
+from drocc_jax.drocc import Config
+
+SETS = ("cifar10", "fashion_mnist", "mnist")
+HELD_OUT = 0.1
+NEIGHBOURS = 2
+PATCHES, NEAREST = "patches", "patches, 2 neighbours"
+SECONDS = "cpu_seconds"
+
+_SETS = flags.DEFINE_list("feature_sets", ["cifar10"], "Image sets of the table features.")
+_ROTATIONS = flags.DEFINE_bool(
+  "rotations", True, "Whether the table features measures rotations, two thirds of its time."
+)
+
+
+def rows(sets: list[str], classes: tuple[str, ...]) -> list[str]:
+  """The rows of the table, "set, class".
+
+  Raises:
+    ValueError: an unknown set.
+  """
+  for name in sets:
+    if name not in SETS:
+      raise ValueError(f"--feature_sets: {name!r} is none of {', '.join(SETS)}.")
+  digits = tuple(str(digit) for digit in range(10))
+  return [f"{name}, {c}" for name in sets for c in (classes if name == "cifar10" else digits)]
+
+
+def count(seeds: int) -> int:
+  """Number of cells of the table."""
+  return seeds * len(rows(_SETS.value, images.chosen_classes()))
+
+
+def table(
+  seeds: int, advance: Callable[..., None], ledger: Ledger, size: images.Scale = images.FULL,
+  names: list[str] | None = None,
+) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
+  """AUROC and CPU seconds of every method on every class, and the means over the ten."""
+  names = rows(_SETS.value, images.chosen_classes()) if names is None else names
+  values: dict[tuple[str, str, str], list[float]] = {}
+  for seed in range(seeds):
+    for row in names:
+      cell = ledger.cell((row, seed), functools.partial(measured, row, seed, size))
+      for method, by_metric in cell.items():
+        for metric, value in by_metric.items():
+          values.setdefault((row, method, metric), []).append(value)
+      advance(1, f"{row}, seed {seed}")
+  records = []
+  for (row, method, metric), found in (values | _means(values)).items():
+    scale = 0.01 if metric == SECONDS else 1.0
+    by_column = {"last": [scale * value for value in found]}
+    records += protocol.summarise(
+      "features", row, method, metric, by_column, published(row, method, metric)
+    )
+  drawn = [record for record in records if record.metric == "auroc"]
+  return records, {"features": images.bars(drawn)}
+
+
+def published(row: str, method: str, metric: str) -> float | None:
+  """The figure in percent that a row's method is held against, or None."""
+  name, typical = row.split(", ")
+  if (name, method, metric) != ("cifar10", "DROCC", "auroc"):
+    return None
+  if typical == images.MEAN:
+    return round(float(np.mean(images.PAPER["DROCC"])), 2)
+  return images.PAPER["DROCC"][images.CLASSES.index(typical)]
+
+
+def _means(
+  values: dict[tuple[str, str, str], list[float]],
+) -> dict[tuple[str, str, str], list[float]]:
+  """Mean over the ten classes of each seed; nothing for a set of which some are missing."""
+  found: dict[tuple[str, str, str], list[list[float]]] = {}
+  for (row, method, metric), each in values.items():
+    found.setdefault((f"{row.split(', ')[0]}, {images.MEAN}", method, metric), []).append(each)
+  return {key: np.mean(each, axis=0).tolist() for key, each in found.items() if len(each) == 10}
+
+
+def measured(row: str, seed: int, size: images.Scale) -> Cell:
+  """AUROC and CPU seconds of every method on one class."""
+  name, typical = row.split(", ")
+  number = images.CLASSES.index(typical) if name == "cifar10" else int(typical)
+  x, x_test, labels = images.one_class(name, number, seed, size)
+  train, held_out = calibration_rows(x, HELD_OUT, seed)
+  watch, scores = Stopwatch(), {}
+  fitted = features.Patches().fit(x[train], seed)
+  z, z_test = features.apply(fitted, x[train]), features.apply(fitted, x_test)
+  watch.stop(PATCHES)
+  scores[NEAREST] = distances(z, z_test)
+  watch.stop(NEAREST)
+  patches = on_features(z, seed)
+  scores["DROCC"] = patches.score(z_test)
+  watch.stop("DROCC")
+  if _ROTATIONS.value:
+    turns = features.Rotations().fit(x[train], seed).detector(x.shape[1:])
+    scores["rotations"] = turns.score(x_test)
+    watch.stop("rotations")
+    parts = patches.behind(fitted, x.shape[1:]), turns
+    both = jax.device_get(combine(parts, x[held_out]).arrays["variables"])
+    each = np.stack([scores["DROCC"], scores["rotations"]], axis=1)
+    scores["DROCC + rotations"] = np.sum((each - both["center"]) / both["scale"], axis=1)
+    watch.stop("DROCC + rotations")
+  cell = {method: {"auroc": metrics.auroc(labels, each)} for method, each in scores.items()}
+  for method, spent in watch.seconds.items():
+    cell.setdefault(method, {})[SECONDS] = spent
+  return cell
+
+
+def on_features(z: np.ndarray, seed: int) -> Detector:
+  """What ``DROCC()`` trains behind its feature map, from features ``[n, features]``."""
+  config, network = settings.settled(Config(mu=None), None, z.shape[1])
+  model = DROCC(
+    radius=config.radius, mu=config.mu, network=network, features=None, calibration_size=0.0,
+    random_state=seed,
+  )  # fmt: skip
+  return model.fit(z).detector_
+
+
+def distances(z: np.ndarray, z_test: np.ndarray) -> np.ndarray:
+  """Mean distances ``[m]`` of rows ``[m, features]`` to the nearest two of ``z``."""
+  neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(z)
+  return neighbours.kneighbors(z_test)[0].mean(axis=1)
+
+
+class Stopwatch:
+  """CPU seconds of the process since the last ``stop``, added up by name."""
+
+  def __init__(self) -> None:
+    self.seconds: dict[str, float] = {}
+    self._last = time.process_time()
+
+  def stop(self, name: str) -> None:
+    """Adds what was spent since the last call to ``name``."""
+    now = time.process_time()
+    self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+    self._last = now

@@ -1,0 +1,244 @@
+"""Features of images and series that k-means learns from their patches (Coates, Ng & Lee, 2011)."""
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+
+from detector_jax import batching
+from detector_jax.features.base import in_turn, per_channel, rows_for
+from detector_jax.features.whitening import Whitening
+
+CONTRAST = 0.01  # added to a patch's variance, as a share of the mean variance of patches
+PATCH_NOISE = 0.1  # added to the eigenvalues of normalised patches; natural images: Coates et al.
+LEAST = {"centroids": 2, "window": 2, "stride": 1, "pool": 1, "components": 1, "patches": 2}
+NEGLIGIBLE = (
+  0.02  # directions that whitening shrinks below this share of their variance are left out
+)
+
+
+def windows(
+  shape: tuple[int, ...], window: int, stride: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """Sides of a patch, and how many of them go along each axis but the channels'.
+
+  Raises:
+    ValueError: a record is smaller than its window.
+  """
+  sides = (window,) * (len(shape) - 1)
+  if min(shape[:-1]) < window:
+    raise ValueError(
+      f"A window of {window} does not fit into records of {' x '.join(map(str, shape[:-1]))}."
+    )
+  return sides, tuple((size - window) // stride + 1 for size in shape[:-1])
+
+
+def extract(x: jax.Array, window: int, stride: int) -> jax.Array:
+  """All patches of records.
+
+  Args:
+    x: ``[batch, ..., channels]`` with one or two axes between.
+    window: side of a patch.
+    stride: step between patches.
+
+  Returns:
+    ``[batch, ..., window ** axes * channels]``, the axes between now those of the patches.
+  """
+  sides, counts = windows(x.shape[1:], window, stride)
+  parts = []
+  for start in itertools.product(*(range(side) for side in sides)):
+    place = tuple(
+      slice(first, first + (count - 1) * stride + 1, stride)
+      for first, count in zip(start, counts, strict=True)
+    )
+    parts.append(x[(slice(None), *place)])
+  return jnp.concatenate(parts, axis=-1)
+
+
+def pooled(x: jax.Array, pool: int) -> jax.Array:
+  """Means over ``pool`` equal parts of each axis between batch and channels.
+
+  Args:
+    x: ``[batch, ..., channels]``.
+    pool: parts along each axis, at most its length.
+
+  Returns:
+    ``[batch, pool ** axes * channels]``.
+  """
+  for axis in range(1, x.ndim - 1):
+    ends = np.linspace(0, x.shape[axis], pool + 1).round().astype(int)
+    parts = [
+      jnp.mean(jax.lax.slice_in_dim(x, first, last, axis=axis), axis=axis, keepdims=True)
+      for first, last in itertools.pairwise(ends.tolist())
+    ]
+    x = jnp.concatenate(parts, axis=axis)
+  return x.reshape(x.shape[0], -1)
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass,
+  data_fields=["filters", "shift", "centroids", "contrast", "whitening"],
+  meta_fields=["window", "stride", "pool", "rows"],
+)
+@dataclasses.dataclass(frozen=True)
+class PatchMap:
+  """``x [batch, ..., channels] -> [batch, features]``, as ``Patches`` fits it.
+
+  Of each patch p, with its mean and its variance v over the patch::
+
+      z   = whiten((p - mean(p)) / sqrt(v + contrast))
+      d_k = |z - centroid_k|_2
+      f_k = max(0, mean_k(d_k) - d_k)                       the triangle code
+
+  ``f`` is averaged over ``pool`` parts of each axis, and whitened.
+
+  Attributes:
+    filters: ``[patch, kept]``, patch whitening less each filter's mean.
+    shift: ``[kept]``, what whitening subtracts.
+    centroids: ``[centroids, kept]``.
+    contrast: scalar, added to the variance of each patch.
+    whitening: of the pooled code.
+    window: side of a patch.
+    stride: step between patches.
+    pool: parts of each axis.
+    rows: see ``FeatureMap``.
+  """
+
+  filters: jax.Array
+  shift: jax.Array
+  centroids: jax.Array
+  contrast: jax.Array
+  whitening: Whitening | None
+  window: int
+  stride: int
+  pool: int
+  rows: int
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Features ``[batch, features]`` of records ``[batch, ..., channels]``."""
+    return self.whitening(self.code(x)) if self.whitening is not None else self.code(x)
+
+  def code(self, x: jax.Array) -> jax.Array:
+    """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
+    patches = extract(x - jnp.mean(x, axis=tuple(range(1, x.ndim)), keepdims=True), *self._steps)
+    mean = jnp.mean(patches, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(patches), axis=-1, keepdims=True) - jnp.square(mean)
+    scale = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + self.contrast)
+    z = (patches @ self.filters) * scale
+    z = z - per_channel(self.shift, z)
+    squared = (
+      jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+      - 2.0 * (z @ self.centroids.T)
+      + per_channel(jnp.sum(jnp.square(self.centroids), axis=-1), z)
+    )
+    distance = jnp.sqrt(jnp.maximum(squared, 0.0))
+    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+
+  @property
+  def _steps(self) -> tuple[int, int]:
+    return self.window, self.stride
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+  """Settings of the patch features; ``fit`` makes the map.
+
+  Attributes:
+    centroids: of k-means, >= 2.
+    window: side of a patch (of ``[n, time, channels]`` its length), >= 2.
+    stride: step between patches, >= 1.
+    pool: parts of each axis over which the code is averaged, >= 1.
+    components: features that are left after whitening, >= 1.
+    noise: see ``Whitening.fit``.
+    patches: drawn to fit k-means on, and to whiten with.
+
+  References:
+    Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
+    AISTATS 2011.
+  """
+
+  centroids: int = 256
+  window: int = 6
+  stride: int = 1
+  pool: int = 2
+  components: int = 256
+  noise: float = 0.1
+  patches: int = 50_000
+
+  def fit(self, x: np.ndarray, seed: int = 0) -> PatchMap:
+    """Learns patches, centroids and whitening from typical records, a batch at a time.
+
+    Args:
+      x: ``[n, height, width, channels]`` or ``[n, time, channels]``, raw; anything with a length
+        and slices, e.g. a memory map.
+      seed: of the patches that are drawn, and of k-means.
+
+    Raises:
+      ValueError: records of another shape, smaller than a window, or that are all flat.
+    """
+    for name, least in LEAST.items():
+      batching.whole(name, getattr(self, name), least)
+    shape = tuple(x.shape[1:])
+    if len(shape) not in (2, 3):
+      raise ValueError(
+        f"Patches are of [n, height, width, channels] or [n, time, channels], got {list(x.shape)}."
+      )
+    _, counts = windows(shape, self.window, self.stride)
+    if self.pool > min(counts):
+      raise ValueError(
+        f"pool={self.pool} parts are more than the {min(counts)} places of a patch along an axis."
+      )
+    fitted = self._dictionary(x, seed)
+    codes = in_turn(lambda batch: _code(fitted, batch), x, fitted.rows)
+    whitening = Whitening.fit(codes, self.components, self.noise)
+    return dataclasses.replace(fitted, whitening=whitening)
+
+  def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
+    """Patch whitening and centroids."""
+    _, counts = windows(tuple(x.shape[1:]), self.window, self.stride)
+    rng = np.random.default_rng(seed)
+    patches = drawn_patches(x, self.window, self.patches, rng)
+    centred = patches - patches.mean(axis=1, keepdims=True)
+    variance = np.square(centred).mean(axis=1, keepdims=True)
+    if not variance.max() > 0:
+      raise ValueError("Every patch is flat; there is nothing to learn from.")
+    contrast = CONTRAST * variance.mean()
+    z = centred / np.sqrt(variance + contrast)
+    mean = z.mean(axis=0)
+    values, vectors = np.linalg.eigh((z - mean).T @ (z - mean) / len(z))
+    kept = values / (values + PATCH_NOISE) > NEGLIGIBLE
+    filters = vectors[:, kept] / np.sqrt(values[kept] + PATCH_NOISE)
+    shift = mean @ filters
+    kmeans = MiniBatchKMeans(
+      self.centroids, init="random", n_init=1, batch_size=4096, max_iter=20, random_state=seed
+    )
+    kmeans.fit((z @ filters - shift).astype(np.float32))
+    as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+    return PatchMap(
+      as_float32(filters - filters.mean(axis=0)), as_float32(shift),
+      as_float32(kmeans.cluster_centers_), as_float32(contrast), None,
+      self.window, self.stride, self.pool,
+      rows_for(math.prod(counts) * max(self.centroids, len(filters))),
+    )  # fmt: skip
+
+
+_code = jax.jit(PatchMap.code)
+
+
+def drawn_patches(x: Any, window: int, number: int, rng: np.random.Generator) -> np.ndarray:
+  """Patches of random records at random places, float64 ``[number, patch]``."""
+  shape = tuple(x.shape[1:])
+  _, counts = windows(shape, window, 1)
+  rows = np.sort(rng.integers(len(x), size=number))
+  starts = [rng.integers(count, size=number) for count in counts]
+  found = np.empty((number, window ** len(counts) * shape[-1]))
+  for i, row in enumerate(rows.tolist()):
+    place = tuple(slice(start[i], start[i] + window) for start in starts)
+    found[i] = np.asarray(x[row])[place].reshape(-1)
+  return found

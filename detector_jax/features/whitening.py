@@ -1,0 +1,62 @@
+"""PCA whitening whose statistics are gathered batch by batch."""
+
+from collections.abc import Iterable
+import dataclasses
+import functools
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass, data_fields=["mean", "projection"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Whitening:
+  """``(x - mean) projection``: uncorrelated features of unit variance.
+
+  Attributes:
+    mean: ``[features]``.
+    projection: ``[features, components]``, eigenvectors over the root of their eigenvalue.
+  """
+
+  mean: jax.Array
+  projection: jax.Array
+
+  @classmethod
+  def fit(cls, batches: Iterable[np.ndarray], components: int, noise: float = 1e-3) -> Self:
+    """Statistics of all rows, in float64.
+
+    Args:
+      batches: of rows ``[n, features]``; one at a time is held.
+      components: at most so many, and fewer than rows; those of the largest variance.
+      noise: added to every eigenvalue, as a share of the mean one; >= 0.
+
+    Raises:
+      ValueError: fewer than two rows, or none that differ.
+    """
+    count, total, products = 0, np.zeros(()), np.zeros(())
+    origin = np.zeros(())  # near the mean, so that no digits are lost in the products
+    for batch in batches:
+      rows = np.asarray(batch, np.float64)
+      origin = origin if count else rows.mean(axis=0)
+      rows = rows - origin
+      count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
+    if count < 2:
+      raise ValueError(f"Whitening needs two records or more, got {count}.")
+    mean = total / count
+    covariance = products / count - np.outer(mean, mean)
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if not values[0] > 0:
+      raise ValueError("Every feature is constant over the training rows.")
+    kept = min(components, count - 1, int(np.sum(values > 1e-7 * values[0])))
+    scale = 1.0 / np.sqrt(values[:kept] + noise * values.mean())
+    as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
+    return cls(as_float32(origin + mean), as_float32(vectors[:, :kept] * scale))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Whitens rows ``[batch, features]`` to ``[batch, components]``."""
+    return (x - self.mean[None]) @ self.projection

@@ -1,0 +1,46 @@
+"""What DROCC does on features unless told otherwise; ``recipe`` has the rest."""
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import numpy as np
+
+from detector_jax.features import Patches
+from drocc_jax import networks
+
+SMALLEST_IMAGE, FEWEST_IMAGES = 16, 100
+RADIUS, MU, UNITS = 0.5, 1.0, 512  # the radius in units of sqrt(features)
+
+
+def automatic(x: np.ndarray) -> Any:
+  """Settings of the features that DROCC takes where none are stated.
+
+  ``Patches()`` for images of ``SMALLEST_IMAGE`` pixels a side or more, where there are at least
+  ``FEWEST_IMAGES``; None for others.
+
+  A convolutional network that learns to tell an image from the same image with a perturbation
+  measures how smooth the image is; no radius mends that, features do. See docs/choosing.md.
+
+  Args:
+    x: ``[n, ...]`` raw typical training records.
+  """
+  images = x.ndim == 4 and min(x.shape[1:3]) >= SMALLEST_IMAGE
+  return Patches() if images and len(x) >= FEWEST_IMAGES else None
+
+
+def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.Module]:
+  """Settings and network for ``dim`` whitened features, where none are stated.
+
+  Chosen on Fashion-MNIST and a sample of CIFAR-100.
+
+  Args:
+    config: settings of one of the algorithms.
+    network: that was asked for, or None.
+    dim: how many features there are.
+  """
+  if config.radius is None:
+    config = dataclasses.replace(config, radius=RADIUS * float(np.sqrt(dim)))
+  if config.mu is None:
+    config = dataclasses.replace(config, mu=MU)
+  return config, networks.MLP((UNITS,)) if network is None else network
