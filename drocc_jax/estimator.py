@@ -13,8 +13,6 @@ from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from drocc_jax.algorithm import Algorithm
 
-AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
-
 
 @dataclasses.dataclass(eq=False, repr=False)
 class DROCC(DetectorEstimator):
@@ -28,11 +26,10 @@ class DROCC(DetectorEstimator):
       the sum over coordinates), > 0; "auto": about 0.9 sqrt(d) for ``[n, features]``, sqrt(d) for
       others, see ``recipe.auto_radius``.
     gamma: >= 1.
-    mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and for grey images of at
-      most 64 x 64, 1 for others, see
-      ``recipe.uses_dense_defaults``.
-    step_size: of the ascent, > 0; "auto": a tenth of the radius.
-    num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
+    mu: weight of the negatives, >= 0; "auto": 10 for grey images of at most 64 x 64, 1 for others,
+      see ``recipe.uses_dense_defaults``.
+    step_size: of the ascent, > 0; "auto": a tenth of the radius, a fifth for ``[n, features]``.
+    num_steps: ascent steps, >= 0; 0 is DROCC-Rand. "auto": 5 for ``[n, features]``, 10 for others.
     project_every: project after every so many ascent steps.
     noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
       the radius.
@@ -44,10 +41,10 @@ class DROCC(DetectorEstimator):
     epochs: "auto": as many as make about 1,500 steps.
     batch_size: examples per step.
     optimizer: "adam" or "sgd".
-    learning_rate: > 0.
+    learning_rate: > 0; "auto": 0.003 for ``[n, features]``, 0.001 for others.
     momentum: of SGD, in [0, 1).
     schedule: "constant", "cosine", "released", "released_images" or "released_series"; see
-      ``drocc.Config``.
+      ``drocc.Config``. "auto": "cosine" for ``[n, features]``, "constant" for others.
     weight_decay: the lambda term of the objective, >= 0.
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.
@@ -57,6 +54,9 @@ class DROCC(DetectorEstimator):
       "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
+    trim: in [0, 0.5), largest share of the training rows that may be left out because they are far
+      from all others, see ``isolation.connected_rows``; "auto": 0.1 for ``[n, features]``, 0 for
+      others. They are neither shown as typical nor held out.
     fpr: false-positive rate of the threshold, from held-out rows, in expectation over draws of
       these; "auto": 5 %, or the smallest that the held-out rows can defend. A rate that cannot be
       defended is refused before training.
@@ -86,7 +86,7 @@ class DROCC(DetectorEstimator):
   mu: float | str = "auto"
   _: dataclasses.KW_ONLY
   step_size: float | str = "auto"
-  num_steps: int = drocc.Config.num_steps
+  num_steps: int | str = "auto"
   project_every: int = drocc.Config.project_every
   noise_scale: float | str = 1.0
   network: nn.Module | str = "auto"
@@ -94,15 +94,16 @@ class DROCC(DetectorEstimator):
   epochs: int | str = "auto"
   batch_size: int = 64
   optimizer: str = drocc.Config.optimizer
-  learning_rate: float = drocc.Config.learning_rate
+  learning_rate: float | str = "auto"
   momentum: float = drocc.Config.momentum
-  schedule: str = drocc.Config.schedule
+  schedule: str = "auto"
   weight_decay: float = drocc.Config.weight_decay
   average_decay: float = drocc.Config.average_decay
   precision: str = drocc.Config.precision
   scaling: str = "standard"
   constant: str = "drop"
   clip: float = 20.0
+  trim: float | str = "auto"
   fpr: float | str = "auto"
   confidence: float | None = None
   calibration_size: float = 0.2
@@ -144,6 +145,7 @@ class DROCC(DetectorEstimator):
       scaling=self.scaling,
       constant=self.constant,
       clip=plain(self.clip),
+      trim=self._or_none("trim"),
       names=names,
     )
     init_key, train_key = recipe.keys(seed)
@@ -158,7 +160,7 @@ class DROCC(DetectorEstimator):
       "method": self._algorithm.name,
       "estimator": self._facts(),
       "radius": self.radius_,
-      "training_records": len(rows),
+      "training_records": len(prepared.rows),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
       "feature_names": names,
@@ -184,7 +186,7 @@ class DROCC(DetectorEstimator):
     named = fields & self.get_params(deep=False).keys()
     return self._algorithm.config(
       **{
-        name: self._or_none(name) if name in AUTOMATIC else plain(getattr(self, name))
+        name: self._or_none(name) if name in drocc.AUTOMATIC else plain(getattr(self, name))
         for name in named
       }
     )
@@ -192,6 +194,8 @@ class DROCC(DetectorEstimator):
   def _or_none(self, name: str) -> Any:
     """The parameter called ``name``, None where it is "auto"."""
     value = getattr(self, name)
+    if isinstance(value, str) and name == "schedule":
+      return None if value == "auto" else value
     if isinstance(value, str):
       if value != "auto":
         raise ValueError(f'{name} must be "auto" or no string, got {value!r}.')

@@ -132,7 +132,9 @@ def _untraced() -> set[str]:
 
 def _kind(name: str) -> type:
   """int or float, the type of the values of an axis."""
-  return int if typing.get_type_hints(drocc_lf.Config).get(name, int) is int else float
+  return (
+    int if typing.get_type_hints(drocc_lf.Config).get(name, int) in (int, int | None) else float
+  )
 
 
 def _values(part: str, kind: type) -> list[float]:

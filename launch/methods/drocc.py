@@ -33,6 +33,7 @@ class NetworkConfig:
     input_gain: factor on the initial weights of the MLP's first layer.
     bias_range: its first biases start uniform in [-bias_range, bias_range].
     squares: whether the MLP's first layer sees squares, too; see ``networks.MLP``.
+    activation: of the MLP, "relu" or "silu".
   """
 
   name: str = "auto"
@@ -40,6 +41,7 @@ class NetworkConfig:
   input_gain: float = 1.0
   bias_range: float = 0.0
   squares: bool = False
+  activation: str = "relu"
 
   def make(self) -> Any:
     """The Linen module, or None for "auto".
@@ -57,7 +59,7 @@ class NetworkConfig:
 
 NETWORKS: dict[str, Callable[[NetworkConfig], nn.Module]] = {
   "mlp": lambda config: networks.MLP(
-    tuple(config.hidden), config.input_gain, config.bias_range, config.squares
+    tuple(config.hidden), config.input_gain, config.bias_range, config.squares, config.activation
   ),
   "lstm": lambda config: networks.LSTM(),
   "mnist_lenet": lambda config: networks.mnist_lenet(),
@@ -76,13 +78,16 @@ class Config:
     members: networks to train from different seeds, whose mean logit scores; see
       ``drocc_jax.ensemble``.
     epochs: None takes as many as make about 1,500 steps.
-    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
+    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``, and a
+      ``trim`` of None is 0 then.
     batch_size: examples per step.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
     scaling: "standard", "moments", "contrast" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
     clip: of standardised features, in standard deviations.
+    trim: largest share of isolated training rows to leave out; None takes 0.1 for DROCC on
+      ``[features]``, else 0. See ``drocc_jax.isolation``.
     calibration_size: share of the different training rows held out for the threshold, at most
       1,000 rows, and more (up to half) where ``fpr`` needs them.
     fpr: false-positive rate of the threshold, in expectation over draws of the held-out rows; None
@@ -96,7 +101,7 @@ class Config:
 
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
-  drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
+  drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig.automatic)
   members: int = 1
   epochs: int | None = None
   warmup_epochs: int = 0
@@ -106,6 +111,7 @@ class Config:
   scaling: str = "standard"
   constant: str = "drop"
   clip: float = 20.0
+  trim: float | None = None
   calibration_size: float = 0.2
   fpr: float | None = None
   confidence: float | None = None
@@ -167,12 +173,12 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x), len(x_held_out)),
+    "summary": _summary(config, prepared, len(x_held_out)),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
     "epochs": prepared.epochs,
-    "training_records": len(x),
+    "training_records": len(prepared.rows),
     "calibration_records": len(x_held_out),
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names,
@@ -237,8 +243,9 @@ def prepare(
   names: tuple[str, ...] | None = None,
 ) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
-  chosen = config.drocc
+  chosen, trim = config.drocc, config.trim
   if config.warmup_epochs:
+    trim = 0.0 if trim is None else trim
     per_epoch = epoch_loop.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
@@ -246,7 +253,7 @@ def prepare(
   prepared = recipe.build_training(
     x, chosen, negatives=negatives, network=config.network.make(), members=config.members,
     batch_size=config.batch_size, epochs=config.epochs, scaling=config.scaling,
-    constant=config.constant, clip=config.clip, names=names,
+    constant=config.constant, clip=config.clip, trim=trim, names=names,
   )  # fmt: skip
   if devices.selected():
     train_epochs = _spread(
@@ -307,7 +314,7 @@ def _stage(
   return stages.Stage("training", prepared.epochs, advance, steps)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: int) -> str:
+def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
@@ -317,5 +324,5 @@ def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: 
   others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
   return (
     f"{config.title} with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} "
-    f"epochs on {trained:,} typical records{others}; {threshold}."
+    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}."
   )
