@@ -33,7 +33,7 @@ _METHODS = flags.DEFINE_enum(
   "methods",
   "simple",
   ("simple", "all"),
-  "Baselines of tables 1, 2, 3 and mnist: those that train no network, or all.",
+  "Baselines of tables 1, 2, 3, mnist and adbench: those that train no network, or all.",
 )
 
 Metric = Callable[[np.ndarray], float]

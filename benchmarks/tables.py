@@ -7,9 +7,11 @@ the others, and features puts feature maps in front of DROCC on images; figure1,
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
 are worth on real sets. neuralfp, neuralfp-layers, neuralfp-peers and neuralfp-shifts are of
 NeuralFP. adbench has real sets of ADBench and one setting for all of them; adbench-ablations says
-what each part of that setting is worth, adbench-sizes how much data it wants. references holds
-every baseline against a published figure under that figure's protocol, costs has training seconds,
-scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
+what each part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how
+AUROC goes along a training, and adbench-chaos how far it moves where nothing of substance does.
+references holds every baseline against a published figure under that figure's protocol, costs has
+training seconds, scoring rate and size beside quality, and precision says what bfloat16 in the
+search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -29,7 +31,9 @@ from absl import flags
 
 from benchmarks import (
   adbench,
+  chaos,
   costs,
+  epochs,
   features,
   images,
   kinds,
@@ -76,6 +80,8 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "costs": (costs.table, costs.count),
   "precision": (precision.table, precision.count),
   "adbench": (adbench.table, adbench.count),
+  "adbench-chaos": (chaos.table, chaos.count),
+  "adbench-epochs": (epochs.table, epochs.count),
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
   "adbench-sizes": (adbench.table_sizes, adbench.count_sizes),
 }

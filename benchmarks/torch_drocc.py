@@ -84,7 +84,7 @@ def search(network: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
     raise ValueError("radius and step_size must be numbers here; recipe.resolve sets them.")
   h = noise.flatten(1)
   _search_mode(network, True)
-  for step in range(1, config.num_steps + 1):
+  for step in range(1, (config.num_steps or 0) + 1):
     h.requires_grad_()
     # A sum over the batch: each row's gradient is its own. The loss grows with the logit, so both
     # have the same direction.

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import chex
 from flax import linen as nn
@@ -26,6 +26,9 @@ from drocc_jax.update import Term
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", *update.DROPS)
+AUTOMATIC = (
+  "radius", "mu", "step_size", "num_steps", "noise_scale", "learning_rate", "schedule"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +68,10 @@ class Config:
     radius: ``r`` > 0, distance of the negatives from the data, in units of the standardised
       inputs. None takes the rule of ``recipe.auto_radius``.
     gamma: >= 1; negatives lie between ``r`` and ``gamma r``. The paper has 2, and 1 for images.
-    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1. None takes the rule of
-      ``recipe.uses_dense_defaults``.
-    step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it.
+    mu: >= 0, weight of the negatives; the paper takes 0.5 or 1. None takes ``recipe.resolve``'s
+      for the shape of a record, as do ``num_steps``, ``learning_rate`` and ``schedule``.
+    step_size: ascent step ``eta`` > 0, in the units of ``radius``. None takes a tenth of it, and
+      where ``num_steps`` is None, too, the share of it that goes with that number.
     num_steps: ascent steps ``m`` >= 0; 0 is DROCC-Rand (Table 8).
     project_every: project after every so many ascent steps (and after the last).
     noise_scale: > 0; the search starts at ``h ~ Normal(0, noise_scale^2 I)``. The paper has 1,
@@ -99,18 +103,23 @@ class Config:
   gamma: float = 2.0
   mu: float | None = 1.0
   step_size: float | None = None
-  num_steps: int = 10
+  num_steps: int | None = 10
   project_every: int = 1
   noise_scale: float | None = 1.0
   warmup_steps: int = 0
   optimizer: str = "adam"
   momentum: float = 0.9
-  learning_rate: float = 1e-3
-  schedule: str = "constant"
+  learning_rate: float | None = 1e-3
+  schedule: str | None = "constant"
   total_steps: int = 0
   weight_decay: float = 0.0
   average_decay: float = 0.998
   precision: str = "float32"
+
+  @classmethod
+  def automatic(cls, **given: Any) -> Self:
+    """Settings that go by the shape of a record, but for those given: what ``DROCC()`` trains."""
+    return cls(**{"mu": None, "num_steps": None, "learning_rate": None, "schedule": None, **given})
 
   def validate(self) -> None:
     """Raises a ValueError that names the first field out of its range."""
@@ -121,7 +130,8 @@ class Config:
       require(self.mu >= 0, "mu", ">= 0", self.mu)
     if self.step_size is not None:
       require(self.step_size > 0, "step_size", "> 0", self.step_size)
-    whole("num_steps", self.num_steps, 0)
+    if self.num_steps is not None:
+      whole("num_steps", self.num_steps, 0)
     whole("project_every", self.project_every)
     whole("warmup_steps", self.warmup_steps, 0)
     whole("total_steps", self.total_steps, 0)
@@ -129,8 +139,10 @@ class Config:
       require(self.noise_scale > 0, "noise_scale", "> 0", self.noise_scale)
     require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {OPTIMIZERS}", self.optimizer)
     require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-    require(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
-    require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
+    if self.learning_rate is not None:
+      require(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate)
+    if self.schedule is not None:
+      require(self.schedule in SCHEDULES, "schedule", f"one of {SCHEDULES}", self.schedule)
     require(self.weight_decay >= 0, "weight_decay", ">= 0", self.weight_decay)
     require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
     known = tuple(networks.PRECISIONS)
@@ -153,10 +165,8 @@ class Config:
       ValueError: a setting is out of its range, or one that ``recipe.resolve`` sets is None.
     """
     self.validate()
-    if None in (self.radius, self.mu, self.step_size, self.noise_scale):
-      raise ValueError(
-        "radius, mu, step_size and noise_scale must be numbers here; recipe.resolve sets them."
-      )
+    if None in (getattr(self, name) for name in AUTOMATIC):
+      raise ValueError(f"{', '.join(AUTOMATIC)} must be set here; recipe.resolve sets them.")
     return self.hyper_class(
       **{
         field.name: jnp.asarray(

@@ -15,8 +15,6 @@ from drocc_jax.algorithm import Algorithm
 from drocc_jax.registry import as_network
 from drocc_jax.settings import Training
 
-AUTOMATIC = ("radius", "mu", "step_size", "noise_scale")
-
 
 @dataclasses.dataclass(eq=False, repr=False)
 class DROCC(DetectorEstimator, Training):
@@ -30,11 +28,10 @@ class DROCC(DetectorEstimator, Training):
       the sum over coordinates), > 0; "auto": about 0.9 sqrt(d) for ``[n, features]``, sqrt(d) for
       others, see ``recipe.auto_radius``.
     gamma: >= 1.
-    mu: weight of the negatives, >= 0; "auto": 10 for ``[n, features]`` and for grey images of at
-      most 64 x 64, 1 for others, see
-      ``recipe.uses_dense_defaults``.
-    step_size: of the ascent, > 0; "auto": a tenth of the radius.
-    num_steps: ascent steps, >= 0; 0 is DROCC-Rand.
+    mu: weight of the negatives, >= 0; "auto": 10 for grey images of at most 64 x 64, 1 for others,
+      see ``recipe.uses_dense_defaults``.
+    step_size: of the ascent, > 0; "auto": a tenth of the radius, a fifth for ``[n, features]``.
+    num_steps: ascent steps, >= 0; 0 is DROCC-Rand. "auto": 5 for ``[n, features]``, 10 for others.
     project_every: project after every so many ascent steps.
     noise_scale: standard deviation of the start of the search, > 0; "auto": a start of a tenth of
       the radius.
@@ -55,10 +52,10 @@ class DROCC(DetectorEstimator, Training):
     epochs: "auto": as many as make about 1,500 steps.
     batch_size: examples per step.
     optimizer: "adam" or "sgd".
-    learning_rate: > 0.
+    learning_rate: > 0; "auto": 0.003 for ``[n, features]``, 0.001 for others.
     momentum: of SGD, in [0, 1).
     schedule: "constant", "cosine", "released", "released_images" or "released_series"; see
-      ``drocc.Config``.
+      ``drocc.Config``. "auto": "cosine" for ``[n, features]``, "constant" for others.
     weight_decay: the lambda term of the objective, >= 0.
     average_decay: in [0, 1), of the moving average of the network that scores; 0 scores with the
       trained one.
@@ -68,6 +65,9 @@ class DROCC(DetectorEstimator, Training):
       "none" (raw values).
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
+    trim: in [0, 0.5), largest share of the training rows that may be left out because they are far
+      from all others, see ``isolation.connected_rows``; "auto": 0.1 for ``[n, features]``, 0 for
+      others. They are neither shown as typical nor held out.
     fpr: false-positive rate of the threshold, from held-out rows, in expectation over draws of
       these; "auto": 5 %, or the smallest that the held-out rows can defend. A rate that cannot be
       defended is refused before training.
@@ -97,7 +97,7 @@ class DROCC(DetectorEstimator, Training):
   mu: float | str = "auto"
   _: dataclasses.KW_ONLY
   step_size: float | str = "auto"
-  num_steps: int = drocc.Config.num_steps
+  num_steps: int | str = "auto"
   project_every: int = drocc.Config.project_every
   noise_scale: float | str = 1.0
   network: Any = "auto"
@@ -105,12 +105,13 @@ class DROCC(DetectorEstimator, Training):
   features: Any = "auto"
   epochs: Any = "auto"
   optimizer: str = drocc.Config.optimizer
-  learning_rate: float = drocc.Config.learning_rate
+  learning_rate: float | str = "auto"
   momentum: float = drocc.Config.momentum
-  schedule: str = drocc.Config.schedule
+  schedule: str = "auto"
   weight_decay: float = drocc.Config.weight_decay
   average_decay: float = drocc.Config.average_decay
   precision: str = drocc.Config.precision
+  trim: Any = "auto"
   fpr: Any = "auto"
   random_state: Any = None
 
@@ -141,15 +142,16 @@ class DROCC(DetectorEstimator, Training):
     )
     network = None if self.network == "auto" else as_network(self.network)
     input_shape = x.shape[1:]
-    features = self._features(x[rows], negatives, seed)
+    features, settings = self._features(x[rows], negatives, seed), self._settings()
     if features is not None:
+      settings.trim = settings.trim or 0.0
       x = apply(features, x)
       negatives = None if negatives is None else apply(features, negatives)
       config, network = on_features.settled(config, network, x.shape[1])
     prepared = recipe.build_training(
       x[rows],
       config,
-      self._settings(),
+      settings,
       negatives=negatives,
       network=network,
       names=names if features is None else None,
@@ -166,7 +168,7 @@ class DROCC(DetectorEstimator, Training):
       "method": self._algorithm.name,
       "estimator": self._facts(),
       "radius": self.radius_,
-      "training_records": len(rows),
+      "training_records": len(prepared.rows),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
       "feature_names": names if features is None else None,
@@ -202,7 +204,7 @@ class DROCC(DetectorEstimator, Training):
     named = fields & self.get_params(deep=False).keys()
     return self._algorithm.config(
       **{
-        name: self._or_none(name) if name in AUTOMATIC else plain(getattr(self, name))
+        name: self._or_none(name) if name in drocc.AUTOMATIC else plain(getattr(self, name))
         for name in named
       }
     )
@@ -211,11 +213,13 @@ class DROCC(DetectorEstimator, Training):
     """The settings of the run."""
     names = [field.name for field in dataclasses.fields(Training)]
     values = {name: plain(getattr(self, name)) for name in names}
-    return Training(**values | {name: self._or_none(name) for name in ("epochs", "fpr")})
+    return Training(**values | {name: self._or_none(name) for name in ("epochs", "fpr", "trim")})
 
   def _or_none(self, name: str) -> Any:
     """The parameter called ``name``, None where it is "auto"."""
     value = getattr(self, name)
+    if isinstance(value, str) and name == "schedule":
+      return None if value == "auto" else value
     if isinstance(value, str):
       if value != "auto":
         raise ValueError(f'{name} must be "auto" or no string, got {value!r}.')

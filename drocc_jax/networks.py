@@ -178,6 +178,9 @@ def _uniform(limit: float) -> nn.initializers.Initializer:
   return initialise
 
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": nn.relu, "silu": nn.silu}
+
+
 class MLP(nn.Module):
   """Multilayer perceptron on the flattened input.
 
@@ -187,6 +190,8 @@ class MLP(nn.Module):
     bias_range: the first layer's biases start uniform in [-bias_range, bias_range]. With a
       gain above 1 and a range of a few input deviations the kinks of the first layer cover the
       data, and a boundary can close round it within few steps.
+    activation: "relu" or "silu", ``x / (1 + exp(-x))``, which has no kinks: the boundary, and what
+      the ascent finds on it, then moves little where inputs or rounding do.
     squares: whether the first layer also sees ``x^2 / sqrt(1 + x^2 / 9)`` of every coordinate:
       ``x^2`` within the data and ``3 |x|`` far from it. A unit can then fall off on both sides of
       the data and not on one, and with it the logit far away, where no negative was seen.
@@ -196,6 +201,7 @@ class MLP(nn.Module):
   input_gain: float = 1.0
   bias_range: float = 0.0
   squares: bool = False
+  activation: str = "relu"
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -206,7 +212,7 @@ class MLP(nn.Module):
     gain, bias = self.input_gain**2, _uniform(self.bias_range)
     for width in self.hidden:
       kernel = nn.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
-      x = nn.relu(nn.Dense(width, kernel_init=kernel, bias_init=bias)(x))
+      x = ACTIVATIONS[self.activation](nn.Dense(width, kernel_init=kernel, bias_init=bias)(x))
       gain, bias = 1.0, nn.initializers.zeros_init()
     return nn.Dense(1)(x)[..., 0]
 

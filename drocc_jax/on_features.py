@@ -7,10 +7,10 @@ from flax import linen as nn
 import numpy as np
 
 from detector_jax.features import Patches
-from drocc_jax import networks
+from drocc_jax import networks, recipe
 
 SMALLEST_IMAGE, FEWEST_IMAGES = 16, 100
-RADIUS, MU, UNITS = 0.5, 1.0, 512  # the radius in units of sqrt(features)
+RADIUS, UNITS = 0.5, 512  # the radius in units of sqrt(features)
 
 
 def automatic(x: np.ndarray) -> Any:
@@ -41,6 +41,6 @@ def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.M
   """
   if config.radius is None:
     config = dataclasses.replace(config, radius=RADIUS * float(np.sqrt(dim)))
-  if config.mu is None:
-    config = dataclasses.replace(config, mu=MU)
+  unset = {name: value for name, value in recipe.USUAL.items() if getattr(config, name) is None}
+  config = dataclasses.replace(config, **unset)
   return config, networks.MLP((UNITS,)) if network is None else network

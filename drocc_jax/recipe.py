@@ -16,13 +16,17 @@ from scipy import stats
 from detector_jax import batching, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer, extreme_values
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, networks
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, isolation, networks
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.settings import Training
 
 TRAIN_STEPS = 1500
 ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
-DENSE_MU, VECTOR_RADIUS = 10.0, 0.8
+DENSE_MU, VECTOR_RADIUS, TRIM = 10.0, 0.8, 0.1
+# What resolve puts where the settings have None; the step size is a share of the radius.
+USUAL = {"mu": 1.0, "num_steps": 10, "learning_rate": 1e-3, "schedule": "constant"}
+IMAGES = {**USUAL, "mu": DENSE_MU}
+TABLES = {"mu": 1.0, "num_steps": 5, "learning_rate": 3e-3, "schedule": "cosine"}
 DENSE_PIXELS = 64 * 64
 
 
@@ -45,11 +49,11 @@ def auto_radius(x: np.ndarray) -> float:
 def uses_dense_defaults(config: Any, shape: tuple[int, ...]) -> bool:
   """Whether this is DROCC on ``[features]`` or on small grey images, which has its own defaults.
 
-  They are ``network_of`` and mu 10, and on ``[features]`` 0.8 times ``auto_radius``. Where records
-  fill their space, part of the negatives lie among the data; at the paper's weight of 0.5 or 1 the
-  network gives these up, and the boundary with them. Chosen together on ADBench sets, at one seed,
-  and for images on MNIST: docs/choosing.md. With given negatives (DROCC-OE, DROCC-LF), on series
-  and on other images mu is 1.
+  They are ``network_of`` and, on images, mu 10, chosen on MNIST: docs/choosing.md. On
+  ``[features]`` they are ``TABLES``, 0.8 times ``auto_radius`` and a ``trim`` of 0.1, chosen on
+  ``benchmarks.adbench.DEVELOPMENT``: a training whose end is the good place, since its rate falls
+  to 0, its network has no kinks and no isolated record is there to be learned by heart. With given
+  negatives (DROCC-OE, DROCC-LF), on series and on other images the defaults are ``USUAL``.
 
   Args:
     config: settings of one of the algorithms.
@@ -63,7 +67,7 @@ def uses_dense_defaults(config: Any, shape: tuple[int, ...]) -> bool:
 
 
 def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:
-  """Fills in what is not set: radius, mu, step size, noise, length of the schedule, age of sigma.
+  """Fills in what is None, by the shape of a record, and the length of schedule and sigma.
 
   Args:
     config: settings of one of the algorithms.
@@ -72,16 +76,19 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
     epoch_steps: number of steps of an epoch.
   """
   dense = uses_dense_defaults(config, x.shape[1:])
+  usual = (TABLES if x.ndim == 2 else IMAGES) if dense else USUAL
   radius = config.radius
   if radius is None:
     radius = auto_radius(x) * (VECTOR_RADIUS if dense and x.ndim == 2 else 1.0)
-  step_size = radius / 10.0 if config.step_size is None else config.step_size
+  step_size = config.step_size
+  if step_size is None:
+    step_size = radius / (10.0 if config.num_steps is not None else usual["num_steps"])
   noise_scale = config.noise_scale
   if noise_scale is None:
     noise_scale = radius / (10.0 * float(np.sqrt(np.prod(x.shape[1:]))))
   config = dataclasses.replace(
     config, radius=radius, step_size=step_size, noise_scale=noise_scale,
-    mu=(DENSE_MU if dense else 1.0) if config.mu is None else config.mu,
+    **{name: value for name, value in usual.items() if getattr(config, name) is None},
   )  # fmt: skip
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=total_steps)
@@ -125,13 +132,14 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
 def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
-  DROCC on ``[features]`` and on small grey images takes an MLP of two layers of 256 which sees
-  squares, too (see ``uses_dense_defaults`` and ``networks.MLP``); everything else takes
-  ``default_network``.
+  DROCC on ``[features]`` takes an MLP of two layers of 128 without kinks, on small grey images one
+  of two layers of 256; both see squares, too (see ``uses_dense_defaults`` and ``networks.MLP``).
+  Everything else takes ``default_network``.
   """
-  if uses_dense_defaults(config, shape):
-    return networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
-  return default_network(shape)
+  if not uses_dense_defaults(config, shape):
+    return default_network(shape)
+  dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
+  return dense.clone(hidden=(128, 128), activation="silu") if len(shape) == 1 else dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +226,7 @@ class Prepared:
     config: settings, radius and step size filled in.
     preprocessing: statistics of the training rows.
     data: training rows on the device.
+    rows: ``[n]`` numbers of these among the records that were given.
     batch_size: examples per step, at most the number of rows.
     epochs: number of epochs.
     program: compiled functions.
@@ -227,6 +236,7 @@ class Prepared:
   config: Any
   preprocessing: Standardizer
   data: training.Data
+  rows: np.ndarray
   batch_size: int
   epochs: int
   program: fit.Program
@@ -274,16 +284,21 @@ def build_training(
     known, scaling=settings.scaling, constant=settings.constant, clip=settings.clip, names=names
   )
   z = preprocessing.transform(x)
+  trim = settings.trim
+  if trim is None:
+    trim = TRIM if z.ndim == 2 and uses_dense_defaults(config, z.shape[1:]) else 0.0
+  kept = isolation.connected_rows(z, trim)
+  z = z[kept]
   given = None if negatives is None else preprocessing.transform(negatives)
   rows = training.to_device(z, negatives=given)
-  batch_size = min(batch_size, len(x))
-  per_epoch = training.steps_per_epoch(len(x), batch_size)
+  batch_size = min(batch_size, len(z))
+  per_epoch = training.steps_per_epoch(len(z), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
   trained = ensemble.of_members(member, settings.members)
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)
-  return Prepared(trained, config, preprocessing, rows, batch_size, epochs, program)
+  return Prepared(trained, config, preprocessing, rows, kept, batch_size, epochs, program)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

@@ -34,6 +34,7 @@ class NetworkConfig:
     input_gain: factor on the initial weights of the MLP's first layer.
     bias_range: its first biases start uniform in [-bias_range, bias_range].
     squares: whether the MLP's first layer sees squares, too; see ``networks.MLP``.
+    activation: of the MLP, "relu" or "silu".
     width: multiplier of MobileNetV2's channels, > 0.
   """
 
@@ -42,6 +43,7 @@ class NetworkConfig:
   input_gain: float = 1.0
   bias_range: float = 0.0
   squares: bool = False
+  activation: str = "relu"
   width: float = 1.0
 
   def make(self) -> nn.Module | None:
@@ -59,7 +61,8 @@ class NetworkConfig:
       raise ValueError(f"network.name must be one of {names}; got {self.name!r}.")
     accepted = inspect.signature(NETWORKS[self.name]).parameters
     settings = {"hidden": tuple(self.hidden), "width": self.width}
-    settings |= {name: getattr(self, name) for name in ("input_gain", "bias_range", "squares")}
+    own = ("input_gain", "bias_range", "squares", "activation")
+    settings |= {name: getattr(self, name) for name in own}
     if self.name == "lstm":  # its one hidden size is another setting
       del settings["hidden"]
     return NETWORKS[self.name](**{k: v for k, v in settings.items() if k in accepted})

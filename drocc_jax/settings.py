@@ -37,6 +37,9 @@ class Training(Calibration):
       "none" (raw values); see ``Standardizer.fit``.
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
+    trim: largest share of isolated training records to leave out of the training (not of the
+      statistics), see ``isolation.connected_rows``; None takes 0.1 for DROCC on ``[n, features]``,
+      else 0.
   """
 
   members: int = 1
@@ -45,3 +48,4 @@ class Training(Calibration):
   scaling: str = "standard"
   constant: str = "drop"
   clip: float = 20.0
+  trim: float | None = None

@@ -87,7 +87,7 @@ def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   step = networks.in_training_form(step)
 
   def steps_with(key: jax.Array) -> Steps:
-    return steps_of(step, prepared.data, key, prepared.batch_size, rows)
+    return steps_of(step, prepared.data, key, prepared.batch_size, rows[prepared.rows])
 
   if not isinstance(network, ensemble.Ensemble):
     return steps_with(key)

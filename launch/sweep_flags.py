@@ -132,7 +132,8 @@ def _untraced() -> set[str]:
 
 def _kind(name: str) -> type:
   """Type int or float, that of the values of an axis."""
-  return int if typing.get_type_hints(drocc_lf.Config).get(name, int) is int else float
+  kind = typing.get_type_hints(drocc_lf.Config).get(name, int)
+  return int if kind in (int, int | None) else float
 
 
 def _values(part: str, kind: type) -> list[float]:

@@ -32,7 +32,8 @@ class Config(Training):
     data: what to train and test on.
     network: the network.
     drocc: the algorithm.
-    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``.
+    warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``, and a
+      ``trim`` of None is 0 then.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
@@ -43,7 +44,7 @@ class Config(Training):
 
   data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
-  drocc: DroccConfig = dataclasses.field(default_factory=lambda: DroccConfig(mu=None))
+  drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig.automatic)
   warmup_epochs: int = 0
   precision: str | None = None
   seed: int = 0
@@ -105,12 +106,12 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x), len(x_held_out)),
+    "summary": _summary(config, prepared, len(x_held_out)),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
     "epochs": prepared.epochs,
-    "training_records": len(x),
+    "training_records": len(prepared.rows),
     "calibration_records": len(x_held_out),
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names,
@@ -176,14 +177,20 @@ def prepare(
   names: tuple[str, ...] | None = None,
 ) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``."""
-  chosen = config.drocc
+  chosen, trim = config.drocc, config.trim
   if config.warmup_epochs:
+    trim = 0.0 if trim is None else trim
     per_epoch = training.steps_per_epoch(len(x), min(config.batch_size, len(x)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)
   prepared = recipe.build_training(
-    x, chosen, config, negatives=negatives, network=config.network.make(), names=names
+    x,
+    chosen,
+    dataclasses.replace(config, trim=trim),
+    negatives=negatives,
+    network=config.network.make(),
+    names=names,
   )
   if devices.selected():
     train_epochs = _spread(
@@ -244,7 +251,7 @@ def _stage(
   return stages.Stage("training", prepared.epochs, advance, steps)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: int) -> str:
+def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
@@ -254,5 +261,5 @@ def _summary(config: Config, prepared: recipe.Prepared, trained: int, held_out: 
   others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
   return (
     f"{config.title} with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} "
-    f"epochs on {trained:,} typical records{others}; {threshold}."
+    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}."
   )

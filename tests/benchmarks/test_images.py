@@ -218,7 +218,7 @@ def test_series_are_epilepsy_or_a_word(monkeypatch):
   assert found["released", "nearest neighbour"].mean > 95.0
 
 
-def test_on_pixels_has_the_settings_of_tables():
+def test_on_pixels_has_the_settings_of_small_grey_images():
   config = images.on_pixels(np.zeros((3, 28, 28, 1)), 4)
-  assert config.network.make() == recipe.network_of(config.drocc, (784,))
+  assert config.network.make() == recipe.network_of(config.drocc, (28, 28, 1))
   assert (config.drocc.mu, config.drocc.radius, config.seed) == (10.0, 14.0, 4)

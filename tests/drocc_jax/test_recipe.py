@@ -35,25 +35,39 @@ GIVEN = drocc_lf.Config(mu=None)
 
 def test_defaults_of_tables_are_for_vectors_and_drocc_alone():
   vectors, series = np.zeros((7, 4)), np.zeros((7, 5, 4))
-  automatic = drocc.Config(mu=None)
-  assert recipe.resolve(automatic, vectors, 10, 5).mu == 10.0
-  assert recipe.resolve(automatic, series, 10, 5).mu == 1.0
+  automatic = drocc.Config.automatic()
+  found = recipe.resolve(automatic, vectors, 10, 5)
+  assert (found.mu, found.num_steps, found.learning_rate) == (1.0, 5, 3e-3)
+  assert (found.schedule, found.total_steps) == ("cosine", 10)
+  assert found.step_size == pytest.approx(found.radius / 5.0)
+  found = recipe.resolve(automatic, series, 10, 5)
+  assert (found.mu, found.num_steps, found.learning_rate) == (1.0, 10, 1e-3)
+  assert (found.schedule, found.total_steps) == ("constant", 0)
+  assert found.step_size == pytest.approx(found.radius / 10.0)
   whole = [recipe.resolve(c, x, 10, 5).radius for c, x in ((automatic, series), (GIVEN, vectors))]
   assert whole == [recipe.auto_radius(series), recipe.auto_radius(vectors)]
   assert recipe.resolve(GIVEN, vectors, 10, 5).mu == 1.0
   assert recipe.resolve(drocc.Config(mu=0.5), vectors, 10, 5).mu == 0.5
-  with pytest.raises(ValueError, match="radius, mu, step_size and noise_scale must be numbers"):
+  with pytest.raises(ValueError, match=r"radius, mu, .* learning_rate, schedule must be set here"):
     drocc.Config(mu=None, radius=1.0, step_size=0.1).hyper()
 
 
+def test_settings_that_are_given_stay_where_the_others_are_automatic():
+  given = drocc.Config(mu=None, num_steps=7, learning_rate=1e-4)
+  found = recipe.resolve(given, np.zeros((7, 4)), 10, 5)
+  assert (found.num_steps, found.learning_rate, found.schedule) == (7, 1e-4, "constant")
+  assert found.step_size == pytest.approx(found.radius / 10.0)
+
+
 def test_small_grey_images_have_the_dense_network_and_the_whole_radius():
-  automatic = drocc.Config(mu=None)
+  automatic = drocc.Config.automatic()
   vectors, grey = (recipe.network_of(automatic, shape) for shape in ((784,), (28, 28, 1)))
-  assert grey == vectors
-  assert grey.squares
+  assert (grey.hidden, grey.activation, grey.squares) == ((256, 256), "relu", True)
+  assert (vectors.hidden, vectors.activation, vectors.squares) == ((128, 128), "silu", True)
   small, large = np.zeros((2, 64, 64, 1)), np.zeros((2, 65, 64, 1))
   found = recipe.resolve(automatic, small, 10, 5)
   assert (found.mu, found.radius) == (10.0, recipe.auto_radius(small))
+  assert (found.num_steps, found.learning_rate, found.schedule) == (10, 1e-3, "constant")
   assert recipe.resolve(automatic, large, 10, 5).mu == 1.0
   assert recipe.network_of(automatic, (65, 64, 1)) == networks.mnist_lenet()
   assert recipe.network_of(automatic, (28, 28, 3)) == networks.cifar_lenet()

@@ -1,0 +1,59 @@
+"""Which records are isolated: hand-made distances, the cap, copies, and who is trained on."""
+
+import numpy as np
+import pytest
+
+from drocc_jax import DROCC, isolation
+
+
+@pytest.fixture
+def line():
+  """Records at 0, 1, ..., 299 on a line, and six far from each other and from these."""
+  return np.concatenate([np.arange(300.0), 1000.0 * np.arange(2.0, 8.0)])[:, None]
+
+
+def test_records_far_from_all_others_are_isolated_and_no_others(line):
+  # Inside the line the five nearest are 1, 1, 2, 2 and 3 away: 1.8 in the mean; at its ends 3.
+  np.testing.assert_array_equal(isolation.connected_rows(line, 0.1), np.arange(300))
+
+
+def test_the_far_end_of_a_plain_sample_is_not_isolated(rng):
+  z = rng.normal(size=(1000, 30))
+  np.testing.assert_array_equal(isolation.connected_rows(z, 0.1), np.arange(1000))
+
+
+def test_no_more_than_the_share_are_left_out(rng):
+  z = np.concatenate([rng.normal(size=(300, 2)), rng.uniform(50.0, 5000.0, size=(100, 2))])
+  kept = isolation.connected_rows(z, 0.1)
+  assert len(kept) == 360
+  assert set(range(300)) <= set(kept.tolist())
+
+
+def test_few_records_are_all_kept(line):
+  np.testing.assert_array_equal(isolation.connected_rows(line[110:], 0.1), np.arange(196))
+  assert len(isolation.connected_rows(line[110:], 0.2)) == 190
+
+
+def test_copies_have_no_distance_to_compare_with(line):
+  z = np.concatenate([np.zeros((400, 1)), line])
+  assert len(isolation.connected_rows(z, 0.1)) == len(z)
+
+
+def test_of_many_records_some_are_the_neighbours(line, monkeypatch):
+  monkeypatch.setattr(isolation, "REFERENCE", 160)
+  z = np.concatenate([line[:300], line[300:], line[:300] + 0.5])
+  kept = isolation.connected_rows(z, 0.1)
+  np.testing.assert_array_equal(kept, np.delete(np.arange(606), range(300, 306)))
+
+
+@pytest.mark.parametrize("trim", [-0.1, 0.5, float("nan")])
+def test_a_share_out_of_its_range_is_named(line, trim):
+  with pytest.raises(ValueError, match=r"trim must be in \[0, 0.5\)"):
+    isolation.connected_rows(line, trim)
+
+
+def test_isolated_records_are_not_trained_on(rng):
+  x = np.concatenate([rng.uniform(size=(300, 2)), [[60.0, 0.0], [0.0, 90.0], [-80.0, 80.0]]])
+  settings = {"calibration_size": 0.0, "epochs": 2, "random_state": 0}
+  assert DROCC(**settings).fit(x).detector_.metadata["training_records"] == 300
+  assert DROCC(trim=0.0, **settings).fit(x).detector_.metadata["training_records"] == 303
