@@ -28,6 +28,7 @@ USUAL = {"mu": 1.0, "num_steps": 10, "learning_rate": 1e-3, "schedule": "constan
 IMAGES = {**USUAL, "mu": DENSE_MU}
 TABLES = {"mu": 1.0, "num_steps": 5, "learning_rate": 3e-3, "schedule": "cosine"}
 DENSE_PIXELS = 64 * 64
+DENSE = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
 
 
 def auto_radius(x: np.ndarray) -> float:
@@ -138,8 +139,7 @@ def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
   """
   if not uses_dense_defaults(config, shape):
     return default_network(shape)
-  dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
-  return dense.clone(hidden=(128, 128), activation="silu") if len(shape) == 1 else dense
+  return DENSE.clone(hidden=(128, 128), activation="silu") if len(shape) == 1 else DENSE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,7 +140,7 @@ def test_prepare_settles_what_is_not_set(rng):
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
   assert prepared.config.radius == pytest.approx(0.8 * RADIUS_OF_FOUR, rel=1e-6)  # four are left
-  assert prepared.network == networks.MLP((256, 256), 2.0, 2.0, squares=True)
+  assert prepared.network == networks.MLP((128, 128), 2.0, 2.0, squares=True, activation="silu")
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
   assert recipe.build_training(x, drocc.Config(), Training(batch_size=100)).batch_size == 40
