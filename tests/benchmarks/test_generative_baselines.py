@@ -18,6 +18,8 @@ from drocc_jax.registry import NetworkConfig
 from launch.data import Splits
 from launch.methods.drocc import Config
 
+pytestmark = pytest.mark.slow  # trains each method on each network
+
 MLP = networks.MLP((32, 16))
 METHODS = {
   "DCN": functools.partial(

@@ -13,6 +13,8 @@ from detector_jax import HealthError, metrics, training
 from detector_jax.batching import Batch
 from drocc_jax import networks
 
+pytestmark = pytest.mark.slow  # trains each method on each network
+
 METHODS = {"cross-entropy": binary_cross_entropy, "DeepSAD": deep_sad}
 NETWORKS = {
   "MLP": (networks.MLP((8, 8)), (6,)),

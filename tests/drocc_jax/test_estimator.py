@@ -18,6 +18,7 @@ def make(**settings) -> DROCC:
   return DROCC(**{"random_state": 0, **cheap, **settings})
 
 
+@pytest.mark.slow
 @parametrize_with_checks([make()])
 def test_scikit_learn_conformance(estimator, check):
   check(estimator)
@@ -150,6 +151,7 @@ def test_a_bad_value_is_named_by_row_and_column(fitted, x):
       method(bad)
 
 
+@pytest.mark.slow
 def test_series_are_fitted():
   x = np.random.default_rng(0).normal(size=(40, 4, 2))
   model = make(network=networks.LSTM(8)).fit(x)
