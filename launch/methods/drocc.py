@@ -86,8 +86,8 @@ class Config:
     scaling: "standard", "moments", "contrast" or "none"; see ``Standardizer.fit``.
     constant: "drop" or "clip" features that are constant over the training rows.
     clip: of standardised features, in standard deviations.
-    trim: largest share of isolated training rows to leave out; None takes 0.1 for DROCC on
-      ``[features]``, else 0. See ``drocc_jax.isolation``.
+    trim: largest share of isolated training rows to leave out, see ``drocc_jax.isolation``; None
+      takes 0.1 where ``recipe.uses_table_defaults``, else 0.
     calibration_size: share of the different training rows held out for the threshold, at most
       1,000 rows, and more (up to half) where ``fpr`` needs them.
     fpr: false-positive rate of the threshold, in expectation over draws of the held-out rows; None
