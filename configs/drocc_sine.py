@@ -22,6 +22,5 @@ def get_config() -> Config:
     drocc=DroccConfig(radius=0.2, gamma=2.0),
     epochs=400,
     scaling="none",
-    trim=0.0,
     calibration_size=0.1,
   )

@@ -20,6 +20,5 @@ def get_config() -> Config:
     network=NetworkConfig(name="mlp"),
     drocc=DroccConfig(radius=1.0, gamma=1.0),
     scaling="none",
-    trim=0.0,
     calibration_size=0.1,
   )

@@ -50,6 +50,5 @@ def get_config(name: str = "thyroid") -> Config:
     warmup_epochs=50,
     batch_size=256,
     scaling="moments",
-    trim=0.0,
     calibration_size=0.1,
   )

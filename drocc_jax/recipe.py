@@ -25,10 +25,9 @@ ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
 DENSE_MU, VECTOR_RADIUS, TRIM = 10.0, 0.8, 0.1
 # What resolve puts where the settings have None; the step size is a share of the radius.
 USUAL = {"mu": 1.0, "num_steps": 10, "learning_rate": 1e-3, "schedule": "constant"}
-IMAGES = {**USUAL, "mu": DENSE_MU}
+DENSE = {**USUAL, "mu": DENSE_MU}
 TABLES = {"mu": 1.0, "num_steps": 5, "learning_rate": 3e-3, "schedule": "cosine"}
 DENSE_PIXELS = 64 * 64
-DENSE = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
 
 
 def auto_radius(x: np.ndarray) -> float:
@@ -50,11 +49,9 @@ def auto_radius(x: np.ndarray) -> float:
 def uses_dense_defaults(config: Any, shape: tuple[int, ...]) -> bool:
   """Whether this is DROCC on ``[features]`` or on small grey images, which has its own defaults.
 
-  They are ``network_of`` and, on images, mu 10, chosen on MNIST: docs/choosing.md. On
-  ``[features]`` they are ``TABLES``, 0.8 times ``auto_radius`` and a ``trim`` of 0.1, chosen on
-  ``benchmarks.adbench.DEVELOPMENT``: a training whose end is the good place, since its rate falls
-  to 0, its network has no kinks and no isolated record is there to be learned by heart. With given
-  negatives (DROCC-OE, DROCC-LF), on series and on other images the defaults are ``USUAL``.
+  They are ``network_of`` and ``DENSE``, and on ``[features]`` 0.8 times ``auto_radius``; see
+  ``uses_table_defaults`` for what else. With given negatives (DROCC-OE, DROCC-LF), on series and on
+  other images the defaults are ``USUAL``.
 
   Args:
     config: settings of one of the algorithms.
@@ -67,6 +64,24 @@ def uses_dense_defaults(config: Any, shape: tuple[int, ...]) -> bool:
   )
 
 
+def uses_table_defaults(config: Any, shape: tuple[int, ...]) -> bool:
+  """Whether this is DROCC on ``[features]`` as ``DROCC()`` trains it.
+
+  Then mu, ascent steps and learning rate are those of ``TABLES``, the network of ``network_of`` has
+  no kinks, and a tenth of the records may be left out as isolated (``isolation``): a training whose
+  end is the good place, since its rate falls to 0 and there is nothing to learn by heart. Chosen on
+  ``benchmarks.adbench.DEVELOPMENT``. The settings belong together: where ascent steps, learning
+  rate and schedule are all given, as in configurations from before, it is False, and what is None
+  is as it was then.
+
+  Args:
+    config: settings of one of the algorithms, as given, not resolved.
+    shape: of a record.
+  """
+  given = (config.num_steps, config.learning_rate, config.schedule)
+  return len(shape) == 1 and None in given and uses_dense_defaults(config, shape)
+
+
 def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:
   """Fills in what is None, by the shape of a record, and the length of schedule and sigma.
 
@@ -77,7 +92,9 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
     epoch_steps: number of steps of an epoch.
   """
   dense = uses_dense_defaults(config, x.shape[1:])
-  usual = (TABLES if x.ndim == 2 else IMAGES) if dense else USUAL
+  usual = DENSE if dense else USUAL
+  if uses_table_defaults(config, x.shape[1:]):
+    usual = TABLES
   radius = config.radius
   if radius is None:
     radius = auto_radius(x) * (VECTOR_RADIUS if dense and x.ndim == 2 else 1.0)
@@ -133,13 +150,16 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
 def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
-  DROCC on ``[features]`` takes an MLP of two layers of 128 without kinks, on small grey images one
-  of two layers of 256; both see squares, too (see ``uses_dense_defaults`` and ``networks.MLP``).
-  Everything else takes ``default_network``.
+  DROCC on small grey images takes an MLP of two layers of 256, and on ``[features]``, see
+  ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``).
+  Everything else takes ``default_network``. The settings are those given, not resolved.
   """
   if not uses_dense_defaults(config, shape):
     return default_network(shape)
-  return DENSE.clone(hidden=(128, 128), activation="silu") if len(shape) == 1 else DENSE
+  dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
+  if uses_table_defaults(config, shape):
+    return dense.clone(hidden=(128, 128), activation="silu")
+  return dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +306,7 @@ def build_training(
   z = preprocessing.transform(x)
   trim = settings.trim
   if trim is None:
-    trim = TRIM if z.ndim == 2 and uses_dense_defaults(config, z.shape[1:]) else 0.0
+    trim = TRIM if uses_table_defaults(config, z.shape[1:]) else 0.0
   kept = isolation.connected_rows(z, trim)
   z = z[kept]
   given = None if negatives is None else preprocessing.transform(negatives)
@@ -294,8 +314,8 @@ def build_training(
   batch_size = min(batch_size, len(z))
   per_epoch = training.steps_per_epoch(len(z), batch_size)
   epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
-  config = resolve(config, z, epochs * per_epoch, per_epoch)
   member = network_of(config, z.shape[1:]) if network is None else network
+  config = resolve(config, z, epochs * per_epoch, per_epoch)
   trained = ensemble.of_members(member, settings.members)
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)
   return Prepared(trained, config, preprocessing, rows, kept, batch_size, epochs, program)

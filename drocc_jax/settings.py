@@ -38,8 +38,8 @@ class Training(Calibration):
     constant: "drop" or "clip", what becomes of features that are constant over the training rows.
     clip: standardised features are clipped there, in standard deviations.
     trim: largest share of isolated training records to leave out of the training (not of the
-      statistics), see ``isolation.connected_rows``; None takes 0.1 for DROCC on ``[n, features]``,
-      else 0.
+      statistics), see ``isolation.connected_rows``; None takes 0.1 where
+      ``recipe.uses_table_defaults``, else 0.
   """
 
   members: int = 1

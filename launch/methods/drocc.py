@@ -135,16 +135,12 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
 
 def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Program, Any, Any]:
   """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
-  # Runs of 0.1, which had no trim, took the network of small images for tables as well.
-  former = "trim" not in workdirs.read(workdir)[1]
+  del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   kept = loaded.arrays.get("preprocessing/kept")
   clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
-  dense = former and recipe.uses_dense_defaults(config.drocc, shape)
-  member = config.network.make() or (
-    recipe.DENSE if dense else recipe.network_of(config.drocc, shape)
-  )
+  member = config.network.make() or recipe.network_of(config.drocc, shape)
   network = ensemble.of_members(member, config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   contrast = config.scaling == "contrast"

@@ -46,6 +46,7 @@ def test_defaults_of_tables_are_for_vectors_and_drocc_alone():
   assert found.step_size == pytest.approx(found.radius / 10.0)
   whole = [recipe.resolve(c, x, 10, 5).radius for c, x in ((automatic, series), (GIVEN, vectors))]
   assert whole == [recipe.auto_radius(series), recipe.auto_radius(vectors)]
+  assert recipe.resolve(drocc.Config(mu=None), vectors, 10, 5).mu == 10.0
   assert recipe.resolve(GIVEN, vectors, 10, 5).mu == 1.0
   assert recipe.resolve(drocc.Config(mu=0.5), vectors, 10, 5).mu == 0.5
   with pytest.raises(ValueError, match=r"radius, mu, .* learning_rate, schedule must be set here"):
@@ -53,10 +54,23 @@ def test_defaults_of_tables_are_for_vectors_and_drocc_alone():
 
 
 def test_settings_that_are_given_stay_where_the_others_are_automatic():
-  given = drocc.Config(mu=None, num_steps=7, learning_rate=1e-4)
+  given = drocc.Config.automatic(num_steps=7, learning_rate=1e-4)
   found = recipe.resolve(given, np.zeros((7, 4)), 10, 5)
-  assert (found.num_steps, found.learning_rate, found.schedule) == (7, 1e-4, "constant")
-  assert found.step_size == pytest.approx(found.radius / 10.0)
+  assert (found.num_steps, found.learning_rate, found.schedule) == (7, 1e-4, "cosine")
+  assert (found.mu, found.step_size) == (1.0, pytest.approx(found.radius / 10.0))
+
+
+def test_a_configuration_from_before_is_what_it_was(rng):
+  before = drocc.Config(mu=None)
+  network = recipe.network_of(before, (4,))
+  assert (network.hidden, network.activation, network.squares) == ((256, 256), "relu", True)
+  x = np.concatenate([rng.uniform(size=(300, 4)), [[60.0, 0.0, 9.0, 0.0]]])
+  prepared = recipe.build_training(x, before, Training(), network=networks.MLP((4,)))
+  assert len(prepared.rows) == 301
+  assert prepared.config.mu == 10.0
+  automatic = drocc.Config.automatic()
+  prepared = recipe.build_training(x, automatic, Training(), network=networks.MLP((4,)))
+  np.testing.assert_array_equal(prepared.rows, np.arange(300))
 
 
 def test_small_grey_images_have_the_dense_network_and_the_whole_radius():
@@ -140,7 +154,7 @@ def test_prepare_settles_what_is_not_set(rng):
   assert prepared.epochs == 500  # three steps each, 1,500 in all
   assert prepared.config.total_steps == 1500
   assert prepared.config.radius == pytest.approx(0.8 * RADIUS_OF_FOUR, rel=1e-6)  # four are left
-  assert prepared.network == networks.MLP((128, 128), 2.0, 2.0, squares=True, activation="silu")
+  assert prepared.network == networks.MLP((256, 256), 2.0, 2.0, squares=True)
   assert prepared.data.inputs.shape == (40, 4)
   np.testing.assert_allclose(np.mean(prepared.data.inputs, axis=0), np.zeros(4), atol=1e-5)
   assert recipe.build_training(x, drocc.Config(), Training(batch_size=100)).batch_size == 40
