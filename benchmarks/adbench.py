@@ -57,12 +57,28 @@ OURS, NEIGHBOURS = "DROCC", "5 nearest neighbours"
 # (annthyroid and thyroid, breastw and wbc, satellite and satimage_2) count as one. annthyroid is
 # the first, and thyroid, which had been looked at, is so among the first.
 DEVELOPMENT = (
-  "annthyroid", "cardio", "glass", "letter", "musk", "pendigits", "satellite", "satimage_2",
-  "thyroid", "vowels",
-)  # fmt: skip
+  "annthyroid",
+  "cardio",
+  "glass",
+  "letter",
+  "musk",
+  "pendigits",
+  "satellite",
+  "satimage_2",
+  "thyroid",
+  "vowels",
+)
 REPORT = (
-  "breastw", "fault", "ionosphere", "mammography", "optdigits", "pima", "shuttle", "wbc", "wine",
-)  # fmt: skip
+  "breastw",
+  "fault",
+  "ionosphere",
+  "mammography",
+  "optdigits",
+  "pima",
+  "shuttle",
+  "wbc",
+  "wine",
+)
 Score = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, int], tuple[Score, int]]
 
@@ -99,13 +115,20 @@ def released(x: np.ndarray, seed: int) -> tuple[Score, int]:
   kept = int(np.sum(np.ptp(x, axis=0) > 0))
   per_epoch = -(-len(x) // min(256, len(x)))
   config = DroccConfig(
-    radius=float(np.sqrt(kept)) / 2.0, step_size=0.01, num_steps=50, project_every=10,
-    warmup_steps=50 * per_epoch, schedule="released", average_decay=0.0,
-  )  # fmt: skip
+    radius=float(np.sqrt(kept)) / 2.0,
+    step_size=0.01,
+    num_steps=50,
+    project_every=10,
+    warmup_steps=50 * per_epoch,
+    schedule="released",
+    average_decay=0.0,
+  )
   prepared = recipe.build_training(
-    x, config, Training(batch_size=256, epochs=100, scaling="moments", trim=0.0),
+    x,
+    config,
+    Training(batch_size=256, epochs=100, scaling="moments", trim=0.0),
     network=networks.MLP(),
-  )  # fmt: skip
+  )
   init_key, train_key = recipe.keys(seed)
   state = prepared.init(init_key)
   state, _ = prepared.program.train_epochs(state, prepared.data, train_key, 0, prepared.epochs)
@@ -131,9 +154,13 @@ def _simple(make: Callable[..., Any], **settings: Any) -> Fit:
 
 
 FORMER: dict[str, Any] = {
-  "mu": 10.0, "num_steps": 10, "learning_rate": 1e-3, "schedule": "constant", "trim": 0.0,
+  "mu": 10.0,
+  "num_steps": 10,
+  "learning_rate": 1e-3,
+  "schedule": "constant",
+  "trim": 0.0,
   "network": networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True),
-}  # fmt: skip
+}
 METHODS: dict[str, Fit] = {
   OURS: drocc,
   NEIGHBOURS: _simple(nearest_neighbour.make, neighbours=5),
@@ -147,9 +174,7 @@ SLOW: dict[str, Fit] = {
   "Deep SVDD": _baseline(deep_svdd.make),
 }
 
-SMOOTH = networks.MLP(
-  (128, 128), input_gain=2.0, bias_range=2.0, squares=True, activation="silu"
-)  # fmt: skip
+SMOOTH = networks.MLP((128, 128), input_gain=2.0, bias_range=2.0, squares=True, activation="silu")
 ABLATIONS: dict[str, Fit] = {
   OURS: drocc,
   "former default": functools.partial(drocc, **FORMER),
@@ -284,10 +309,16 @@ def _margins(
     for column, value in (("last", margin.mean()), ("worst", margin.min())):
       records.append(
         TableRecord(
-          title, row, OURS, column, "margin over 5 nearest neighbours", round(float(value), 2),
-          round(float(margin.std()), 2), len(margin),
+          title,
+          row,
+          OURS,
+          column,
+          "margin over 5 nearest neighbours",
+          round(float(value), 2),
+          round(float(margin.std()), 2),
+          len(margin),
         )
-      )  # fmt: skip
+      )
   return records
 
 
@@ -310,9 +341,15 @@ def _cell(
 def _record(table: str, row: str, method: str, metric: str, values: list[float]) -> TableRecord:
   factor = 100.0 if metric == "auroc" else 1.0
   return TableRecord(
-    table, row, method, "last", metric, round(factor * float(np.mean(values)), 2),
-    round(factor * float(np.std(values)), 2), len(values),
-  )  # fmt: skip
+    table,
+    row,
+    method,
+    "last",
+    metric,
+    round(factor * float(np.mean(values)), 2),
+    round(factor * float(np.std(values)), 2),
+    len(values),
+  )
 
 
 def _figure(records: Sequence[TableRecord]) -> Figure:

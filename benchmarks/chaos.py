@@ -51,8 +51,10 @@ def auroc(name: str, seed: int, repeat: str = PLAIN) -> float:
   x, x_test, labels = adbench.parts_of(*real.load(f"adbench/{name}"), seed)
   if repeat == MOVED:
     rng = np.random.default_rng(seed)
-    x, x_test = (part * (1.0 + RELATIVE * rng.uniform(-1.0, 1.0, part.shape)) for part in
-                 (x.astype(np.float64), x_test.astype(np.float64)))  # fmt: skip
+    x, x_test = (
+      part * (1.0 + RELATIVE * rng.uniform(-1.0, 1.0, part.shape))
+      for part in (x.astype(np.float64), x_test.astype(np.float64))
+    )
   if repeat != ORDER:
     return metrics.auroc(labels, adbench.drocc(x, seed)[0](x_test))
   return metrics.auroc(labels, scores_of(x, x_test, seed, seed + 1000))
@@ -108,13 +110,19 @@ def table(
     moved.setdefault(adbench.MEAN, {})[repeat] = values.tolist()
   records = [
     TableRecord(
-      "adbench-chaos", name, repeat, column, "movement of AUROC", round(float(value), 3),
-      round(float(np.std(values)), 3), seeds,
+      "adbench-chaos",
+      name,
+      repeat,
+      column,
+      "movement of AUROC",
+      round(float(value), 3),
+      round(float(np.std(values)), 3),
+      seeds,
     )
     for name, by in moved.items()
     for repeat, values in by.items()
     for column, value in (("last", np.mean(values)), ("worst", np.max(values)))
-  ]  # fmt: skip
+  ]
   series = {r: [float(np.mean(by[r])) for by in moved.values()] for r in REPEATS}
   figure = figures.dots([*moved], series, "movement of AUROC, points")
   figure.axes[0].axvline(0.5, color="#bbbbbb", lw=0.8, ls="--")

@@ -116,9 +116,10 @@ def methods(shape: tuple[int, ...], size: images.Scale) -> dict[str, Make]:
   """
   simple = {name: _flat(make) for name, make in BASELINES.items()}
   trained: dict[str, Callable[..., Any]] = {
-    "autoencoder": autoencoder.make, "Deep SVDD": deep_svdd.make,
+    "autoencoder": autoencoder.make,
+    "Deep SVDD": deep_svdd.make,
     "Deep SVDD, soft boundary": SOFT,
-  }  # fmt: skip
+  }
   if len(shape) == 1:
     trained |= {"GOAD": goad.make, "DAGMM": dagmm.make, "DCN": dcn.make, "REBM": rebm.make}
     found: dict[str, Make] = {"DROCC": Ours}
@@ -158,10 +159,12 @@ def measured(model: Any, x: np.ndarray, x_test: np.ndarray, labels: np.ndarray) 
     model.score(rows)
     rates.append(len(rows) / max(time.perf_counter() - began, 1e-9))
   return {
-    "auroc": 100.0 * metrics.auroc(labels, scores), "train_seconds": seconds,
-    "first_train_seconds": seconds, "rows_per_second": float(np.median(rates)),
+    "auroc": 100.0 * metrics.auroc(labels, scores),
+    "train_seconds": seconds,
+    "first_train_seconds": seconds,
+    "rows_per_second": float(np.median(rates)),
     "parameters": float(model.parameters),
-  }  # fmt: skip
+  }
 
 
 def cell(row: str, seed: int, size: images.Scale) -> Cell:
@@ -181,9 +184,12 @@ def cell(row: str, seed: int, size: images.Scale) -> Cell:
 
 
 def table(
-  seeds: int, advance: Callable[..., None], ledger: Ledger, size: images.Scale | None = None,
+  seeds: int,
+  advance: Callable[..., None],
+  ledger: Ledger,
+  size: images.Scale | None = None,
   rows: list[str] | None = None,
-) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
+) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Medians over seeds of every metric; the spread is the standard deviation."""
   size = images.scale() if size is None else size
   values: dict[tuple[str, str, str], list[float]] = {}
@@ -198,10 +204,16 @@ def table(
     found = found[:1] if metric == "first_train_seconds" else found
     records.append(
       TableRecord(
-        "costs", row, method, "last", metric, round(float(np.median(found)), 3),
-        round(float(np.std(found)), 3), len(found),
+        "costs",
+        row,
+        method,
+        "last",
+        metric,
+        round(float(np.median(found)), 3),
+        round(float(np.std(found)), 3),
+        len(found),
       )
-    )  # fmt: skip
+    )
   return records, {"costs": quality_and_seconds(records)}
 
 
@@ -225,9 +237,13 @@ def quality_and_seconds(records: list[TableRecord]) -> Figure:
       colour = "#c8452f" if method == "DROCC" else "#2a6fb0"
       axes.plot([x], [y], "o", color=colour, ms=5)
       axes.annotate(
-        method, (x, y), (1.6 * x, height), fontsize=7, va="center",
+        method,
+        (x, y),
+        (1.6 * x, height),
+        fontsize=7,
+        va="center",
         arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6},
-      )  # fmt: skip
+      )
     axes.set(xscale="log", xlabel="seconds of training", ylabel="AUROC, %", title=row)
     axes.margins(x=0.3, y=0.2)
   return figure

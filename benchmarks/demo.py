@@ -68,10 +68,12 @@ def drocc(output: pathlib.Path, digits: list[int], num_seeds: int) -> pathlib.Pa
         advance(1, f"typical digit {digit}, seed {seed}")
   seconds = time.perf_counter() - start
   methods = ["DROCC", *BASELINES]
-  auroc = np.array([
-    [[_auroc(results[digit, seed], method) for method in methods] for seed in range(num_seeds)]
-    for digit in digits
-  ])  # fmt: skip
+  auroc = np.array(
+    [
+      [[_auroc(results[digit, seed], method) for method in methods] for seed in range(num_seeds)]
+      for digit in digits
+    ]
+  )
   rows = [
     (f"digit {d}", *map("{:.4f}".format, a)) for d, a in zip(digits, auroc.mean(1), strict=True)
   ]
@@ -88,8 +90,9 @@ def drocc(output: pathlib.Path, digits: list[int], num_seeds: int) -> pathlib.Pa
   page.table(("typical", *methods), rows, total=True)
   page.text(
     "Standard deviation of the mean over seeds: "
-    + ", ".join(f"{name} {value:.4f}" for name, value in zip(methods, spread, strict=True)) + "."
-  )  # fmt: skip
+    + ", ".join(f"{name} {value:.4f}" for name, value in zip(methods, spread, strict=True))
+    + "."
+  )
   _draw(page, digits, results, methods)
   return page.write()
 
@@ -134,11 +137,12 @@ def _draw(
     rows.append((f"typical: {digit}", images, captions))
   sheet = figures.contact_sheet(rows)
   page.figure(
-    "contact_sheet", sheet,
+    "contact_sheet",
+    sheet,
     "Seed 0. Left half of each row: least anomalous; right half: most anomalous. Captions give the "
     "true label.",
     least=report.PIXELS_PER_INCH,
-  )  # fmt: skip
+  )
 
 
 def _print(methods: list[str], rows: list[tuple[str, ...]], num_seeds: int) -> None:

@@ -91,9 +91,12 @@ def run(seed: int) -> Run:
     _, unturned = monitor.update(monitor.init(shuffled[:CALIBRATION]), shuffled[CALIBRATION:])
     false_alarms += bool(unturned.alarm[-1])
   return Run(
-    scores, reading.log10_martingale, detector.threshold,
-    int(raised[0]) if len(raised) else None, false_alarms,
-  )  # fmt: skip
+    scores,
+    reading.log10_martingale,
+    detector.threshold,
+    int(raised[0]) if len(raised) else None,
+    false_alarms,
+  )
 
 
 def summary(runs: list[Run]) -> tuple[list[records.TableRecord], dict[str, Any]]:
@@ -108,19 +111,25 @@ def summary(runs: list[Run]) -> tuple[list[records.TableRecord], dict[str, Any]]
   }
   table = [
     records.TableRecord(
-      table="drift", row=row, method=f"DROCC, monitor at {100 * RATE:g} %", column="last",
-      metric=metric, mean=round(float(np.mean(values)), 2), std=round(float(np.std(values)), 2),
+      table="drift",
+      row=row,
+      method=f"DROCC, monitor at {100 * RATE:g} %",
+      column="last",
+      metric=metric,
+      mean=round(float(np.mean(values)), 2),
+      std=round(float(np.std(values)), 2),
       seeds=len(runs),
     )
     for (row, metric), values in rows.items()
-  ]  # fmt: skip
+  ]
   facts: dict[str, Any] = {
     "false_alarm_rate": RATE,
     "unchanged_streams": {
-      "streams": ORDERS * len(runs), "with_alarm": sum(each.false_alarms for each in runs)
+      "streams": ORDERS * len(runs),
+      "with_alarm": sum(each.false_alarms for each in runs),
     },
     "delay_in_records": delays,
-  }  # fmt: skip
+  }
   if delays:
     ends = {"median": statistics.median(delays), "lowest": min(delays), "highest": max(delays)}
     facts["delay"] = {
@@ -134,9 +143,14 @@ def figure_of(one: Run) -> Figure:
   """The stream of one run."""
   note = f"digits start to turn,\n{DEGREES_PER_RECORD:g}° more every record"
   return drift.drift(
-    one.scores, one.log10_martingale, threshold=one.threshold, false_alarm_rate=RATE,
-    change=QUIET, alarm=one.alarm, note=note,
-  )  # fmt: skip
+    one.scores,
+    one.log10_martingale,
+    threshold=one.threshold,
+    false_alarm_rate=RATE,
+    change=QUIET,
+    alarm=one.alarm,
+    note=note,
+  )
 
 
 def main() -> None:

@@ -84,11 +84,17 @@ def table(
         found = ledger.cell((name, seed, method), measure)[method]
         records += [
           TableRecord(
-            "adbench-epochs", f"{name}, seed {seed}, {share} %", method, "last", "auroc",
-            round(100.0 * value, 2), 0.0, 1,
+            "adbench-epochs",
+            f"{name}, seed {seed}, {share} %",
+            method,
+            "last",
+            "auroc",
+            round(100.0 * value, 2),
+            0.0,
+            1,
           )
           for share, value in found.items()
-        ]  # fmt: skip
+        ]
         advance(1, f"{name}, seed {seed}, {method}")
   return records, {"adbench-epochs": figure_of(records)}
 
@@ -114,9 +120,12 @@ def figure_of(records: Sequence[TableRecord]) -> Figure:
       label = None if method in named else method
       named.add(method)
       axes.plot(
-        *zip(*points, strict=True), color=figures.COLOURS[place], lw=2.2 if place == 4 else 1.1,
-        label=label, alpha=0.9,
-      )  # fmt: skip
+        *zip(*points, strict=True),
+        color=figures.COLOURS[place],
+        lw=2.2 if place == 4 else 1.1,
+        label=label,
+        alpha=0.9,
+      )
     lowest = min(value for points in by.values() for _, value in points)
     axes.set(title=name, xlabel="share of the training, %", ylabel="AUROC, %")
     axes.set_ylim(max(60.0, lowest - 1.0), 100.3)

@@ -66,9 +66,12 @@ def count(seeds: int) -> int:
 
 
 def table(
-  seeds: int, advance: Callable[..., None], ledger: Ledger, size: images.Scale = images.FULL,
+  seeds: int,
+  advance: Callable[..., None],
+  ledger: Ledger,
+  size: images.Scale = images.FULL,
   names: list[str] | None = None,
-) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
+) -> tuple[list[TableRecord], dict[str, Figure]]:
   """AUROC and CPU seconds of every method on every class, and the means over the ten."""
   names = rows(_SETS.value, images.chosen_classes()) if names is None else names
   values: dict[tuple[str, str, str], list[float]] = {}
@@ -144,9 +147,13 @@ def on_features(z: np.ndarray, seed: int) -> Detector:
   """What ``DROCC()`` trains behind its feature map, from features ``[n, features]``."""
   config, network = settings.settled(Config(mu=None), None, z.shape[1])
   model = DROCC(
-    radius=config.radius, mu=config.mu, network=network, features=None, calibration_size=0.0,
+    radius=config.radius,
+    mu=config.mu,
+    network=network,
+    features=None,
+    calibration_size=0.0,
     random_state=seed,
-  )  # fmt: skip
+  )
   return model.fit(z).detector_
 
 

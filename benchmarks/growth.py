@@ -98,9 +98,13 @@ def fingerprinting(sizes: Sizes) -> Callable[[], None]:
   variables = network.init(jax.random.key(0), x[:1])
   config = fingerprint_train.Config(epochs=1, batch_size=64)
   prepared = fingerprint_recipe.build_training(
-    network, variables, x, config, jax.random.key(0),
+    network,
+    variables,
+    x,
+    config,
+    jax.random.key(0),
     layers=[f"Dense_{place}" for place in range(sizes.taps)],
-  )  # fmt: skip
+  )
 
   def work() -> None:
     state = jax.tree.map(lambda leaf: leaf.copy(), prepared.state)  # it is donated
@@ -156,8 +160,12 @@ def figure_of(rows: dict[str, dict[str, Any]]) -> Figure:
     axes.plot(x / x[0], y / y[0], "o-", ms=4, lw=1.4, color=colour, label=label)
   far = max(row["values"][-1] / row["values"][0] for row in rows.values())
   axes.plot([1, far], [1, far], "--", color="#bbbbbb", lw=0.8)
-  axes.set(xscale="log", yscale="log", xlabel="size, relative to the smallest",
-           ylabel="time, relative to that of the smallest")  # fmt: skip
+  axes.set(
+    xscale="log",
+    yscale="log",
+    xlabel="size, relative to the smallest",
+    ylabel="time, relative to that of the smallest",
+  )
   axes.legend(frameon=False, fontsize=8, title="exponent", title_fontsize=8)
   return figure
 

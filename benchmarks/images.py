@@ -134,9 +134,12 @@ def count_sweep(seeds: int) -> int:
 def ours(x: np.ndarray, seed: int, size: Scale, **change: Any) -> Config:
   """Our settings for images ``[n, h, w, c]``; ``change`` are fields of ``drocc.Config``."""
   settings: dict[str, Any] = {
-    "radius": float(np.sqrt(np.prod(x.shape[1:]))) / 2.0, "gamma": 1.0, "noise_scale": None,
-    "num_steps": size.ascent, "average_decay": size.average_decay,
-  }  # fmt: skip
+    "radius": float(np.sqrt(np.prod(x.shape[1:]))) / 2.0,
+    "gamma": 1.0,
+    "noise_scale": None,
+    "num_steps": size.ascent,
+    "average_decay": size.average_decay,
+  }
   return Config(
     network=NetworkConfig("mnist_lenet" if x.ndim == 4 and x.shape[-1] == 1 else "auto"),
     drocc=DroccConfig(**{**settings, **change}),
@@ -155,12 +158,14 @@ def on_pixels(x: np.ndarray, seed: int) -> Config:
   return Config(
     network=NetworkConfig("mlp", (256, 256), 2.0, 2.0, True),
     drocc=DroccConfig(
-      radius=float(np.sqrt(np.prod(x.shape[1:]))) / 2.0, gamma=1.0, noise_scale=None,
+      radius=float(np.sqrt(np.prod(x.shape[1:]))) / 2.0,
+      gamma=1.0,
+      noise_scale=None,
       mu=recipe.DENSE_MU,
     ),
     seed=seed,
     calibration_size=0.1,
-  )  # fmt: skip
+  )
 
 
 def released(name: str, seed: int, size: Scale) -> Config:
@@ -186,9 +191,14 @@ def one_class(
 
 
 def measured(
-  configs: dict[str, Config], x: np.ndarray, x_test: np.ndarray, labels: np.ndarray, size: Scale,
-  seed: int, baselines: bool = True,
-) -> Cell:  # fmt: skip
+  configs: dict[str, Config],
+  x: np.ndarray,
+  x_test: np.ndarray,
+  labels: np.ndarray,
+  size: Scale,
+  seed: int,
+  baselines: bool = True,
+) -> Cell:
   """AUROC of every method on one class, in each column."""
   auroc = functools.partial(metrics.auroc, labels)
   cell = {
@@ -207,10 +217,15 @@ def measured(
 
 
 def table1(
-  seeds: int, advance: Advance, ledger: Ledger, methods: Sequence[str] = OURS,
-  baselines: bool = True, size: Scale | None = None, table: str = "1",
+  seeds: int,
+  advance: Advance,
+  ledger: Ledger,
+  methods: Sequence[str] = OURS,
+  baselines: bool = True,
+  size: Scale | None = None,
+  table: str = "1",
   names: Sequence[str] | None = None,
-) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
+) -> tuple[list[TableRecord], dict[str, Figure]]:
   """CIFAR-10: AUROC of every class and their mean, in each column."""
   size = scale() if size is None else size
   names = chosen_classes() if names is None else names
@@ -355,10 +370,14 @@ def classes(
     record
     for (row, method), by_column in found.items()
     for record in protocol.summarise(
-      table, row, method, "auroc", by_column,
+      table,
+      row,
+      method,
+      "auroc",
+      by_column,
       None if row == MEAN and len(rows) < 10 else published(row, method),
     )
-  ]  # fmt: skip
+  ]
 
 
 def bars(records: Sequence[TableRecord]) -> Figure:

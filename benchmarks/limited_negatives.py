@@ -41,8 +41,11 @@ BASELINES: dict[str, Any] = {
 RATES = (0.03, 0.05)
 # Recall in percent at 3 % false positives, section 5.2.2.
 PAPER_MNIST = {
-  "binary cross-entropy": 54.0, "DeepSAD": 90.91, "DROCC-OE": 98.16, "DROCC-LF": 99.4,
-}  # fmt: skip
+  "binary cross-entropy": 54.0,
+  "DeepSAD": 90.91,
+  "DROCC-OE": 98.16,
+  "DROCC-LF": 99.4,
+}
 MASKED = (0.4, 0.5)
 DISPLACEMENTS = (0.2, 0.4, 0.6, 0.8, 1.0, 2.0)
 POINTS = 10
@@ -105,9 +108,11 @@ def _baseline(
   x, negatives = splits.x_train[rows], splits.negatives
   assert negatives is not None
   preprocessing = Standardizer.fit(
-    np.concatenate([x, negatives]), scaling=config.scaling, constant=config.constant,
+    np.concatenate([x, negatives]),
+    scaling=config.scaling,
+    constant=config.constant,
     clip=config.clip,
-  )  # fmt: skip
+  )
   z, z_negatives = (preprocessing.transform(each) for each in (x, negatives))
   settings = {"epochs": config.epochs, "batch_size": config.batch_size}
   model = make(config.seed, z.shape[1:], network=config.network.make(), **settings)
@@ -165,8 +170,9 @@ def figure1(
   )
   boundary = figures.decision_boundary(
     {name: (_looked_up(grid, plane), threshold) for name, (plane, threshold) in panels.items()},
-    points, LIMITS,
-  )  # fmt: skip
+    points,
+    LIMITS,
+  )
   return records, {"figure1-auroc": lines, "figure1": boundary}
 
 
@@ -304,10 +310,14 @@ def table_speech(
       config = negatives_speech.get_config("lf", keyword).data
       splits = dataclasses.replace(config, seed=seed).load()
       _recalls(
-        keyword, {keyword: splits},
+        keyword,
+        {keyword: splits},
         functools.partial(negatives_speech.get_config, keyword=keyword),
-        seed, found, advance, change,
-      )  # fmt: skip
+        seed,
+        found,
+        advance,
+        change,
+      )
   records = _summarised("ocln-speech", found, lambda *_: None)
   return records, {"figure3": _bars(records, "last")}
 

@@ -100,9 +100,11 @@ def train(
     scores.append(_score(score_fn, state, z_test))
     epoch = int(end)
   return Trajectory(
-    ends, np.array(objective), np.array(scores),
+    ends,
+    np.array(objective),
+    np.array(scores),
     lambda x: _score(score_fn, state, _standardised(prepared, x)),
-  )  # fmt: skip
+  )
 
 
 def _standardised(prepared: recipe.Prepared, x: np.ndarray) -> np.ndarray:
@@ -165,15 +167,25 @@ def all_methods() -> bool:
 
 
 def summarise(
-  table: str, row: str, method: str, metric: str, by_column: dict[str, list[float]],
+  table: str,
+  row: str,
+  method: str,
+  metric: str,
+  by_column: dict[str, list[float]],
   paper: float | None = None,
-) -> list[TableRecord]:  # fmt: skip
+) -> list[TableRecord]:
   """One record per column, in percent, from the values of each seed."""
   return [
     TableRecord(
-      table=table, row=row, method=method, column=column, metric=metric,
-      mean=round(100 * float(np.mean(values)), 2), std=round(100 * float(np.std(values)), 2),
-      seeds=len(values), paper=paper,
+      table=table,
+      row=row,
+      method=method,
+      column=column,
+      metric=metric,
+      mean=round(100 * float(np.mean(values)), 2),
+      std=round(100 * float(np.std(values)), 2),
+      seeds=len(values),
+      paper=paper,
     )
     for column, values in by_column.items()
-  ]  # fmt: skip
+  ]

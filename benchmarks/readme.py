@@ -97,7 +97,12 @@ TABLES = {
     "adbench",
     {"DROCC()": {"method": "DROCC"}}
     | _named(
-      "method", "5 nearest neighbours", "LOF", "Deep SVDD", "isolation forest", "OC-SVM",
+      "method",
+      "5 nearest neighbours",
+      "LOF",
+      "Deep SVDD",
+      "isolation forest",
+      "OC-SVM",
       "DROCC, released settings",
     ),
     {
@@ -122,7 +127,7 @@ TABLES = {
       "found at a stated FPR of 1 %": {"metric": "recall_at_stated_1%_fpr"},
     },
   ),
-}  # fmt: skip
+}
 
 
 def resolve(key: str, content: Any) -> Any:

@@ -46,8 +46,12 @@ from launch import data
 PARTS = ("tables", "mnist", "cifar10", "geom")
 SETS = ("thyroid", "arrhythmia")
 # F1 in percent, of SETS.
-PAPER_F1 = {"GOAD": (74.5, 52.0), "DAGMM": (47.82, 49.83), "DCN": (32.51, 38.15),
-            "REBM": (4.04, 46.01)}  # fmt: skip
+PAPER_F1 = {
+  "GOAD": (74.5, 52.0),
+  "DAGMM": (47.82, 49.83),
+  "DCN": (32.51, 38.15),
+  "REBM": (4.04, 46.01),
+}
 # AUROC in percent, of the digits 0 to 9, in Deep SVDD's paper.
 PAPER_MNIST = {
   "Deep SVDD": (98.0, 99.7, 91.7, 91.9, 94.9, 88.5, 98.3, 94.6, 93.9, 96.5),
@@ -113,9 +117,12 @@ def published(row: str, method: str) -> float | None:
 
 
 def table(
-  seeds: int, advance: Advance, ledger: Ledger, size: images.Scale | None = None,
+  seeds: int,
+  advance: Advance,
+  ledger: Ledger,
+  size: images.Scale | None = None,
   names: Sequence[str] | None = None,
-) -> tuple[list[TableRecord], dict[str, Figure]]:  # fmt: skip
+) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Every baseline beside its published figure; no figure is drawn."""
   size = images.scale() if size is None else size
   names = _asked() if names is None else names
@@ -174,11 +181,16 @@ def one_class(row: str, seed: int, size: images.Scale) -> Cell:
   z, z_test = contrast_normalised(x, x_test)
   short = bool(size.train)
   model = deep_svdd.make(
-    seed, z.shape[1:], network=BODIES[part], weight_decay=5e-7,
-    epochs=20 if short else 150, pretrain_epochs=20 if short else PRETRAINED[part],
-    learning_rate=1e-3 if short else 1e-4, pretrain_learning_rate=1e-3 if short else 1e-4,
+    seed,
+    z.shape[1:],
+    network=BODIES[part],
+    weight_decay=5e-7,
+    epochs=20 if short else 150,
+    pretrain_epochs=20 if short else PRETRAINED[part],
+    learning_rate=1e-3 if short else 1e-4,
+    pretrain_learning_rate=1e-3 if short else 1e-4,
     batch_size=100 if short else 200,
-  )  # fmt: skip
+  )
   (found,) = fitting.scores_or_guesses("Deep SVDD", model, z, [z_test])
   scores = {"Deep SVDD": found}
   if part == "mnist":

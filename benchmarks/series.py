@@ -43,9 +43,10 @@ FULL = images.Scale(epochs=200, points=50)
 CPU = images.Scale(1000, 2000, 30, 32, ascent=5, average_decay=0.99, points=10)
 
 _SERIES = flags.DEFINE_list(
-  "series", [*drocc_epilepsy.SPLITS, "marvin"],
+  "series",
+  [*drocc_epilepsy.SPLITS, "marvin"],
   "What table 3 measures: released and recording (the splits of epilepsy), or wake words.",
-)  # fmt: skip
+)
 
 
 def count(seeds: int) -> int:

@@ -57,8 +57,11 @@ def figure(score: Callable[[np.ndarray], np.ndarray], x_train: np.ndarray) -> Fi
       Line2D([], [], color=BOUNDARY, lw=1.0, label="boundary"),
       Patch(facecolor=ANOMALOUS, label="taken for anomalous"),
     ],
-    loc="outside lower center", ncols=4, frameon=False, fontsize=10,
-  )  # fmt: skip
+    loc="outside lower center",
+    ncols=4,
+    frameon=False,
+    fontsize=10,
+  )
   return drawn
 
 

@@ -67,9 +67,14 @@ def run(codes: list[str]) -> list[str]:
   with tempfile.TemporaryDirectory() as folder:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-      [sys.executable, "-W", "ignore", "-c", RUNNER], cwd=folder, env=environment,
-      input=json.dumps(codes), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+      [sys.executable, "-W", "ignore", "-c", RUNNER],
+      cwd=folder,
+      env=environment,
+      input=json.dumps(codes),
+      capture_output=True,
+      text=True,
+      check=False,
+    )
   if done.returncode:
     raise RuntimeError(done.stderr[-2000:])
   return list(json.loads(done.stdout))

@@ -41,7 +41,7 @@ from benchmarks import (
   speed_startup,
   speed_timing,
   torch_drocc,
-)  # fmt: skip
+)
 from detector_jax import Standardizer, training
 from drocc_jax import drocc, fit, networks, recipe
 from launch import data
@@ -75,8 +75,13 @@ CASES = {
 HIDDEN, BATCH_SIZE, NUM_STEPS = 128, 256, 50
 
 MODULES: tuple[Any, ...] = (
-  speed_networks, speed_scoring, speed_fingerprint, speed_search, speed_startup, speed_neighbours,
-)  # fmt: skip
+  speed_networks,
+  speed_scoring,
+  speed_fingerprint,
+  speed_search,
+  speed_startup,
+  speed_neighbours,
+)
 ALL_CASES = sorted(
   [*CASES, *speed_projection.CASES, *(name for module in MODULES for name in module.CASES)]
 )
@@ -102,9 +107,13 @@ def measure(name: str, runs: int, rate: float) -> tuple[records.SpeedRecord, dic
   case = CASES[name]
   x, source = rows_of(name, case)
   config = drocc.Config(
-    radius=case.radius, step_size=0.01, num_steps=NUM_STEPS, project_every=10,
-    learning_rate=case.learning_rate, average_decay=0.0,
-  )  # fmt: skip
+    radius=case.radius,
+    step_size=0.01,
+    num_steps=NUM_STEPS,
+    project_every=10,
+    learning_rate=case.learning_rate,
+    average_decay=0.0,
+  )
   program = fit.compile_program(networks.MLP((HIDDEN,)), config.static(), BATCH_SIZE)
   rows = training.to_device(x)
   init_key, train_key = recipe.keys(0)

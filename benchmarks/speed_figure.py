@@ -43,8 +43,9 @@ def figure_of(found: Sequence[SpeedRecord]) -> Figure:
     label = "ours" if record is found[0] else None
     axes.barh(place, record.ratio - 1.0, left=1.0, height=0.36, color=OURS, label=label)
     x = max(record.ratio, 1.0)
-    axes.annotate(f"{record.ratio:.3g}", (x, place), (3, 0), textcoords="offset points",
-                  va="center", fontsize=8)  # fmt: skip
+    axes.annotate(
+      f"{record.ratio:.3g}", (x, place), (3, 0), textcoords="offset points", va="center", fontsize=8
+    )
   axes.axvline(1.0, color="#555555", lw=0.8)
   axes.set(xscale="log", xlabel="times as fast as the peer (seconds of the peer / ours)")
   axes.set_yticks(places, [f"{record.case}\nagainst {record.peer}" for record in found])

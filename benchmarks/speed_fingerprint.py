@@ -74,8 +74,10 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
     prepared, trained, x[parts[0]], x[parts[1]], x[parts[2]], 0.01, {}
   )
   fit_seconds = time.perf_counter() - start
-  records = [_record(f"{name}, batch {n}", detector, network, state.params, x[:n], runs, rate)
-             for n in BATCHES]  # fmt: skip
+  records = [
+    _record(f"{name}, batch {n}", detector, network, state.params, x[:n], runs, rate)
+    for n in BATCHES
+  ]
   records.append(
     SpeedRecord(
       case=f"{name}, fit of the fingerprints, {config.fingerprint.epochs} epochs and calibration",
@@ -94,9 +96,10 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
     "images": f"{len(x):,} {source}",
     "detector_bytes": {**sizes, "total": sum(sizes.values())},
     "parameters": {
-      "network": num_parameters(state.params), "fingerprints": num_parameters(prepared.state.params)
+      "network": num_parameters(state.params),
+      "fingerprints": num_parameters(prepared.state.params),
     },
-  }  # fmt: skip
+  }
 
 
 def _record(

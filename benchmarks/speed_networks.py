@@ -60,14 +60,24 @@ def _lenet_channels_last() -> Any:
 
 CASES = {
   "cifar_lenet": Case(
-    networks.cifar_lenet(), {"channels first": _lenet, "channels last": _lenet_channels_last},
-    (32, 32, 3), rows=256, batch_size=128, num_steps=5, radius=27.7,
+    networks.cifar_lenet(),
+    {"channels first": _lenet, "channels last": _lenet_channels_last},
+    (32, 32, 3),
+    rows=256,
+    batch_size=128,
+    num_steps=5,
+    radius=27.7,
   ),
   "lstm": Case(
-    networks.LSTM(128), {"batch first": lambda: torch_networks.lstm(1, 128)},
-    (178, 1), rows=512, batch_size=256, num_steps=5, radius=10.0,
+    networks.LSTM(128),
+    {"batch first": lambda: torch_networks.lstm(1, 128)},
+    (178, 1),
+    rows=512,
+    batch_size=256,
+    num_steps=5,
+    radius=10.0,
   ),
-}  # fmt: skip
+}
 TRIAL_ROWS = 16
 DEVICES = 2
 SPREAD = f"--devices={DEVICES}"
@@ -93,9 +103,12 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
   case = CASES[name]
   x = np.random.default_rng(0).normal(size=(case.rows, *case.shape)).astype(np.float32)
   config = drocc.Config(
-    radius=case.radius, gamma=2.0, step_size=case.radius / 10.0, num_steps=case.num_steps,
+    radius=case.radius,
+    gamma=2.0,
+    step_size=case.radius / 10.0,
+    num_steps=case.num_steps,
     average_decay=0.0,
-  )  # fmt: skip
+  )
   rows = training.to_device(x)
   program = fit.compile_program(case.network, config.static(), case.batch_size)
   init_key, train_key = recipe.keys(0)
@@ -121,11 +134,14 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
   title = f"{name}, {case.rows // case.batch_size} steps"
   records = [
     speed_timing.record(
-      title if side == "ours" else f"{title}, {side}", "PyTorch eager", seconds[side],
-      seconds["PyTorch"], operations(case) / rate,
+      title if side == "ours" else f"{title}, {side}",
+      "PyTorch eager",
+      seconds[side],
+      seconds["PyTorch"],
+      operations(case) / rate,
     )
     for side in sides
-  ]  # fmt: skip
+  ]
   return records, {
     "batch_size": case.batch_size,
     "ascent_steps": case.num_steps,

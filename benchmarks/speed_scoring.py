@@ -147,10 +147,19 @@ def score_file(detector: Detector, ending: str, rows: int) -> dict[str, Any]:
     source = folder / f"x{ending}"
     write_file(source, rows)
     with subprocess.Popen(
-      [sys.executable, "-m", "launch.score", f"--detector={folder / 'detector'}",
-       f"--input={source}", f"--output={folder / 'scores.csv'}"],
-      cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+      [
+        sys.executable,
+        "-m",
+        "launch.score",
+        f"--detector={folder / 'detector'}",
+        f"--input={source}",
+        f"--output={folder / 'scores.csv'}",
+      ],
+      cwd=ROOT,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+    ) as process:
       assert process.stderr is not None
       said = process.stderr.read()
       _, status, usage = os.wait4(process.pid, 0)

@@ -87,9 +87,13 @@ def score_command(folder: pathlib.Path) -> list[str]:
   names = ",".join(f"c{place}" for place in range(FEATURES))
   np.savetxt(folder / "x.csv", x, delimiter=",", header=names, comments="")
   return [
-    sys.executable, "-m", "launch.score", f"--detector={folder / 'detector'}",
-    f"--input={folder / 'x.csv'}", f"--output={folder / 'scores.csv'}",
-  ]  # fmt: skip
+    sys.executable,
+    "-m",
+    "launch.score",
+    f"--detector={folder / 'detector'}",
+    f"--input={folder / 'x.csv'}",
+    f"--output={folder / 'scores.csv'}",
+  ]
 
 
 def import_seconds(told: str) -> dict[str, float]:

@@ -61,9 +61,14 @@ def _with(config: Config, field: str, value: float, seed: int) -> Config:
 
 
 def _measure(
-  table: str, field: str, values: Sequence[float], make: Callable[[float, int], Config],
-  paper: Mapping[str, tuple[float, ...]], seeds: int, advance: Advance,
-) -> tuple[list[TableRecord], Any]:  # fmt: skip
+  table: str,
+  field: str,
+  values: Sequence[float],
+  make: Callable[[float, int], Config],
+  paper: Mapping[str, tuple[float, ...]],
+  seeds: int,
+  advance: Advance,
+) -> tuple[list[TableRecord], Any]:
   results: dict[tuple[float, str], dict[str, list[float]]] = {}
   trained = None
   for seed in range(seeds):

@@ -79,9 +79,12 @@ def geom_scores(x: np.ndarray, x_test: np.ndarray, seed: int, size: images.Scale
   z, z_test = (preprocessing.transform(part) for part in (x, x_test))
   short = bool(size.train)
   model = geom.make(
-    seed, z.shape[1:], network=networks.cifar_lenet() if short else None,
-    epochs=SHORT_VISITS if short else VISITS, batch_size=128,
-  )  # fmt: skip
+    seed,
+    z.shape[1:],
+    network=networks.cifar_lenet() if short else None,
+    epochs=SHORT_VISITS if short else VISITS,
+    batch_size=128,
+  )
   return model.fit(z).score(z_test)
 
 

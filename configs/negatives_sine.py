@@ -29,6 +29,10 @@ def get_config(name: str = "lf") -> Config:
   data = NoisySine(displacement=0.4)
   network = NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=8.0)
   return experiment(
-    data, network, algorithm(**SETTINGS[name], weight_decay=1e-4), epochs=400, scaling="none",
+    data,
+    network,
+    algorithm(**SETTINGS[name], weight_decay=1e-4),
+    epochs=400,
+    scaling="none",
     calibration_size=0.1,
-  )  # fmt: skip
+  )

@@ -17,8 +17,13 @@ from launch.methods.drocc import Config, kind
 
 # keyword -> radius; those of the paper, then two that have more clips in the small subset.
 RADIUS = {
-  "marvin": 32.0, "seven": 36.0, "forward": 40.0, "follow": 20.0, "go": 32.0, "zero": 32.0,
-}  # fmt: skip
+  "marvin": 32.0,
+  "seven": 36.0,
+  "forward": 40.0,
+  "follow": 20.0,
+  "go": 32.0,
+  "zero": 32.0,
+}
 KEYWORDS = tuple(RADIUS)
 
 

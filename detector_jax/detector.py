@@ -167,10 +167,9 @@ class Detector:
         "Features whose mean is more than 1,000 times their deviation lose their digits in float32."
       )
     facts = {name: fact for name, fact in self.metadata.items() if name != "constants"}
-    return dataclasses.replace(
-      self, arrays={**self.arrays, "features": features}, input_shape=tuple(input_shape),
-      metadata_json=json.dumps(facts, sort_keys=True), batch_size=features.rows, input_range=None,
-    )  # fmt: skip
+    arrays, described = {**self.arrays, "features": features}, json.dumps(facts, sort_keys=True)
+    found = dataclasses.replace(self, arrays=arrays, metadata_json=described, input_range=None)
+    return dataclasses.replace(found, input_shape=tuple(input_shape), batch_size=features.rows)
 
   @property
   def feature_names(self) -> tuple[str, ...] | None:
@@ -269,11 +268,13 @@ class Detector:
     ]
     more = f", and {len(told) - 5} more columns" if len(told) > 5 else ""
     return health.Finding.from_check(
-      "share of records that differ in columns dropped as constant", changed / total, not changed,
+      "share of records that differ in columns dropped as constant",
+      changed / total,
+      not changed,
       f"Of {total:,} records {changed:,} differ in a column that was constant in training and that "
       f"the detector does not look at: {', '.join(told[:5])}{more}. Train again with records in "
       "which it varies.",
-    )  # fmt: skip
+    )
 
   def report(self, x: Any) -> dict[str, np.ndarray]:
     """All that the detector's program says of records ``[n, ...]``.
@@ -364,10 +365,8 @@ class Detector:
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}
     if "threshold" in arrays:  # not in a folder that an earlier release wrote
       arrays["threshold"] = jnp.asarray(calibration.threshold, jnp.float32)
-    return dataclasses.replace(
-      self, arrays=arrays, fpr=calibration.fpr, threshold=calibration.threshold,
-      confidence=calibration.confidence,
-    )  # fmt: skip
+    rate = {name: getattr(calibration, name) for name in ("fpr", "threshold", "confidence")}
+    return dataclasses.replace(self, arrays=arrays, **rate)
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the detector as one folder, see ``artifact``; replaces a detector that is there."""

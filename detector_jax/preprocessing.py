@@ -96,8 +96,9 @@ def _warn_of_lost_digits(x: np.ndarray, scaling: str, names: Sequence[str] | Non
     logger.warning(
       "Columns %s lie so far from 0 that float32 loses what tells their values apart, and "
       "scaling=%r subtracts nothing: take 'standard', or subtract an offset.",
-      listed(np.flatnonzero(lost), names), scaling,
-    )  # fmt: skip
+      listed(np.flatnonzero(lost), names),
+      scaling,
+    )
 
 
 def listed(columns: np.ndarray, names: Sequence[str] | None, most: int = 10) -> str:
@@ -294,10 +295,12 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     told.append(f"{name} holds {worst:g}, nearly all others lie in [{low[i]:g}, {high[i]:g}]")
   more = f"; and {len(found) - 5} more columns" if len(found) > 5 else ""
   return health.Finding.from_check(
-    "columns with values far from all others", len(found), not len(found),
+    "columns with values far from all others",
+    len(found),
+    not len(found),
     f"Column {'; column '.join(told)}{more}. Is it an error, or a code for a missing value? Remove "
     "such records, or write what is meant.",
-  )  # fmt: skip
+  )
 
 
 @jax.tree_util.register_static

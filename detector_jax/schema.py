@@ -27,12 +27,9 @@ from detector_jax import table
 logger = logging.getLogger(__name__)
 
 KINDS = ("number", "category", "boolean", "time", "elapsed", "drop")
-MOST_CATEGORIES = 100
-ONE_HOT = 20
-BOOLEANS = {
-  "true": 1.0, "yes": 1.0, "y": 1.0, "t": 1.0, "on": 1.0,
-  "false": 0.0, "no": 0.0, "n": 0.0, "f": 0.0, "off": 0.0,
-}  # fmt: skip
+MOST_CATEGORIES, ONE_HOT = 100, 20
+TRUE, FALSE = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")
+BOOLEANS = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
 DAY = 86_400.0
 _WHOLE = re.compile(r"-?\d+\.0+")
 
@@ -47,11 +44,10 @@ class Column:
       earliest training record, beside what "time" gives: every later record then lies beyond all
       training records.
     missing: share of the training cells that are missing.
-    fill: what stands for a missing number, boolean or time: the median, the more frequent one, the
-      median second.
+    fill: stands for a missing number, boolean or time: the median, or the more frequent one.
     low: smallest training value (of a time: seconds since 1970).
     high: largest training value.
-    categories: of a category, those with a coordinate of their own, most frequent first.
+    categories: those with a coordinate of their own, most frequent first.
     counts: how many training records have each.
     others: training records of categories beyond the ``ONE_HOT`` most frequent.
     reason: of "drop": why.
@@ -268,9 +264,13 @@ def _learned(name: str, values: np.ndarray, kind: str) -> Column:
       order = np.append(order, len(texts) - 1)
     kept = order[:ONE_HOT]
     return Column(
-      name, "category", share, categories=tuple(texts[kept].tolist()),
-      counts=tuple(counts[kept].tolist()), others=int(counts[order[ONE_HOT:]].sum()),
-    )  # fmt: skip
+      name,
+      "category",
+      share,
+      categories=tuple(texts[kept].tolist()),
+      counts=tuple(counts[kept].tolist()),
+      others=int(counts[order[ONE_HOT:]].sum()),
+    )
   numbers = _numbers(name, guessed, values)
   known = numbers[~missing]
   fill = float(np.median(known))

@@ -17,10 +17,27 @@ logger = logging.getLogger(__name__)
 LISTED = 20
 HEADERS = ("auto", "yes", "no")
 # What stands for a missing number in a CSV, as pyarrow has it.
-MISSING = frozenset((
-  "", "#N/A N/A", "#N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A",
-  "NA", "NULL", "NaN", "n/a", "nan", "null",
-))  # fmt: skip
+MISSING = frozenset(
+  (
+    "",
+    "#N/A N/A",
+    "#N/A",
+    "#NA",
+    "-1.#IND",
+    "-1.#QNAN",
+    "-NaN",
+    "-nan",
+    "1.#IND",
+    "1.#QNAN",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "n/a",
+    "nan",
+    "null",
+  )
+)
 
 
 def reason_of(error: Exception) -> str:
@@ -218,8 +235,11 @@ def header(
       logger.warning(
         "The first line of %s, %s, holds numbers alone and is taken for a %s; set the header to "
         "%s if that is wrong.",
-        name, shown, "header" if named else "record", "no" if named else "yes",
-      )  # fmt: skip
+        name,
+        shown,
+        "header" if named else "record",
+        "no" if named else "yes",
+      )
   names = fields if named else [str(i) for i in range(len(fields))]
   if "" in names:
     raise ValueError(

@@ -163,9 +163,13 @@ def make_train_epochs_by_step(step: Callable[..., Any], batch_size: int) -> Trai
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def one_step(
-    state: Any, info: Any, data: Data, orders: tuple[jax.Array, ...], position: jax.Array,
+    state: Any,
+    info: Any,
+    data: Data,
+    orders: tuple[jax.Array, ...],
+    position: jax.Array,
     key: jax.Array,
-  ) -> Any:  # fmt: skip
+  ) -> Any:
     batch = batch_at(data, orders, position, batch_size)
     state, new_info = step(state, batch, jax.random.fold_in(key, state.step))
     return state, jax.tree.map(jnp.add, info, new_info)

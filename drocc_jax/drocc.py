@@ -26,9 +26,7 @@ from drocc_jax.update import Term
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", *update.DROPS)
-AUTOMATIC = (
-  "radius", "mu", "step_size", "num_steps", "noise_scale", "learning_rate", "schedule"
-)  # fmt: skip
+AUTOMATIC = ("radius", "mu", "step_size", "num_steps", "noise_scale", "learning_rate", "schedule")
 
 
 @dataclasses.dataclass(frozen=True)

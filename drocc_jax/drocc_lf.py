@@ -76,8 +76,10 @@ class Config(drocc_oe.Config):
     """Raises a ValueError that names the first field out of its range."""
     super().validate()
     for name, known in (
-      ("solver", projections.SOLVERS), ("sigma_from", SIGMA_FROM), ("sigma_scale", SIGMA_SCALES),
-    ):  # fmt: skip
+      ("solver", projections.SOLVERS),
+      ("sigma_from", SIGMA_FROM),
+      ("sigma_scale", SIGMA_SCALES),
+    ):
       drocc.require(getattr(self, name) in known, name, f"one of {known}", getattr(self, name))
     drocc.require(self.sigma_steps >= 0, "sigma_steps", ">= 0", self.sigma_steps)
 
@@ -232,6 +234,13 @@ def settle(config: Config, epoch_steps: int) -> Config:
 
 
 ALGORITHM = algorithm.Algorithm(
-  "DROCC-LF", Config, make_init, make_train_step, find_negatives, needs_negatives=True,
-  euclidean=False, averaged=averaged, settle=settle,
-)  # fmt: skip
+  "DROCC-LF",
+  Config,
+  make_init,
+  make_train_step,
+  find_negatives,
+  needs_negatives=True,
+  euclidean=False,
+  averaged=averaged,
+  settle=settle,
+)

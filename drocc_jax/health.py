@@ -76,11 +76,13 @@ def search_moved(travel: np.ndarray, radius: float) -> Finding:
   """
   mean = float(np.mean(travel))
   return Finding.from_check(
-    "search travel, in units of the radius", mean / radius, mean > 1e-4 * radius,
+    "search travel, in units of the radius",
+    mean / radius,
+    mean > 1e-4 * radius,
     f"The search did not move: its negatives end {mean:.2g} from where they start, at a radius of "
     f"{radius:.3g}. The network is flat there, or step_size is too small: raise step_size or lower "
     "weight_decay.",
-  )  # fmt: skip
+  )
 
 
 def on_shell(distance: np.ndarray, radius: float, gamma: float) -> Finding:
@@ -94,11 +96,13 @@ def on_shell(distance: np.ndarray, radius: float, gamma: float) -> Finding:
   low, high = radius * (1.0 - 1e-3), gamma * radius * (1.0 + 1e-3)
   off = float(np.mean(~((distance >= low) & (distance <= high))))
   return Finding.from_check(
-    "share of negatives off their shell", off, off == 0.0,
+    "share of negatives off their shell",
+    off,
+    off == 0.0,
     f"{100 * off:.3g} % of the negatives are off their shell, {radius:.3g} to {gamma * radius:.3g} "
     f"from their records ({np.min(distance):.3g} to {np.max(distance):.3g}): the projection is "
     "wrong, or the radius is too small for the scale of the inputs. Standardise them.",
-  )  # fmt: skip
+  )
 
 
 def separated(typical: np.ndarray, negatives: np.ndarray) -> Finding:
@@ -110,20 +114,24 @@ def separated(typical: np.ndarray, negatives: np.ndarray) -> Finding:
   """
   value = _auroc(typical, negatives)
   return Finding.from_check(
-    "AUROC of typical records against their own negatives", value, value >= LEAST_SEPARATION,
+    "AUROC of typical records against their own negatives",
+    value,
+    value >= LEAST_SEPARATION,
     f"The network cannot tell its own negatives from the data (AUROC {value:.2f}): the boundary is "
     "not learned, or the negatives lie among the records, which fill their space. Raise radius, "
     "train longer, take a larger network, and hold the result against nearest neighbours.",
-  )  # fmt: skip
+  )
 
 
 def enough_steps(steps: int) -> Finding:
   """Whether training took at least ``LEAST_STEPS`` steps."""
   return Finding.from_check(
-    "steps of training", steps, steps >= LEAST_STEPS,
+    "steps of training",
+    steps,
+    steps >= LEAST_STEPS,
     f"Training took {steps} steps, fewer than {LEAST_STEPS}: scores are next to those of an "
     "untrained network. Raise epochs or lower batch_size.",
-  )  # fmt: skip
+  )
 
 
 def check_not_inverted(typical: np.ndarray, far: np.ndarray) -> Finding:
@@ -146,10 +154,12 @@ def check_not_inverted(typical: np.ndarray, far: np.ndarray) -> Finding:
       f"(AUROC {right:.2f}). Train longer, drop the warm-up (warmup_steps=0) or raise mu."
     )
   return Finding.from_check(
-    "AUROC of typical records against far points", right, right >= 0.9,
+    "AUROC of typical records against far points",
+    right,
+    right >= 0.9,
     f"Some points far from the data rank as typical (AUROC {right:.2f}): the score does not fall "
     "off everywhere. Train longer, raise mu or gamma, or give calibration records from the field.",
-  )  # fmt: skip
+  )
 
 
 def _far_points(z: np.ndarray) -> np.ndarray:

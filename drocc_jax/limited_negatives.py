@@ -142,5 +142,7 @@ def _check_apart(typical: np.ndarray, negatives: np.ndarray) -> None:
   if same:
     logger.warning(
       "%d of %d negatives are equal to typical records; the first is negative number %d.",
-      len(same), len(negatives), same[0],
-    )  # fmt: skip
+      len(same),
+      len(negatives),
+      same[0],
+    )

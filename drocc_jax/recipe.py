@@ -105,9 +105,12 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
   if noise_scale is None:
     noise_scale = radius / (10.0 * float(np.sqrt(np.prod(x.shape[1:]))))
   config = dataclasses.replace(
-    config, radius=radius, step_size=step_size, noise_scale=noise_scale,
+    config,
+    radius=radius,
+    step_size=step_size,
+    noise_scale=noise_scale,
     **{name: value for name, value in usual.items() if getattr(config, name) is None},
-  )  # fmt: skip
+  )
   if config.schedule != "constant" and not config.total_steps:
     config = dataclasses.replace(config, total_steps=total_steps)
   return algorithm_of(config).settle(config, epoch_steps)

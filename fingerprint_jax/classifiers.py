@@ -141,9 +141,11 @@ def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransforma
 
 
 def init(
-  network: nn.Module, optimizer: optax.GradientTransformation, shape: tuple[int, ...],
+  network: nn.Module,
+  optimizer: optax.GradientTransformation,
+  shape: tuple[int, ...],
   key: jax.Array,
-) -> State:  # fmt: skip
+) -> State:
   """Initial state for records of ``shape``."""
   params = _parameters(network, shape, key)
   return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))

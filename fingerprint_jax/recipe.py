@@ -221,8 +221,9 @@ def build_detector(
     logger.warning(
       "The autoencoder of layer %r did not learn: its loss is %.2f of the activations' variance. "
       "Train longer, give it a larger code, or leave the layer out with layers=.",
-      name, last_losses[name],
-    )  # fmt: skip
+      name,
+      last_losses[name],
+    )
   variables = {
     **state.frozen,
     "params": state.params,

@@ -136,9 +136,11 @@ def _masked(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def init(
-  prints: Fingerprint, frozen: dict[str, Any], optimizer: optax.GradientTransformation,
+  prints: Fingerprint,
+  frozen: dict[str, Any],
+  optimizer: optax.GradientTransformation,
   key: jax.Array,
-) -> State:  # fmt: skip
+) -> State:
   """Initial state.
 
   Raises:

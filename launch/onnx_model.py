@@ -50,9 +50,12 @@ def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
   try:
     simple = simplified(program, x)
     model = jax2onnx.to_onnx(
-      jax.extend.core.jaxpr_as_fun(simple), inputs=[x], model_name="detector",
-      input_names=["x"], output_names=list(OUTPUTS),
-    )  # fmt: skip
+      jax.extend.core.jaxpr_as_fun(simple),
+      inputs=[x],
+      model_name="detector",
+      input_names=["x"],
+      output_names=list(OUTPUTS),
+    )
   except Exception as error:  # whatever a converter trips over
     reason = reason_of(error)
     raise ValueError(

@@ -68,8 +68,9 @@ def _initialize(address: str | None, count: int | None, number: int | None) -> N
     print(
       f"error: {failed} within {MEETING:g} seconds: start all of them with the same "
       "--coordinator_address and --num_processes, and see that process 0 can be reached there.",
-      file=sys.stderr, flush=True,
-    )  # fmt: skip
+      file=sys.stderr,
+      flush=True,
+    )
     os._exit(1)
 
   timer = threading.Timer(MEETING, give_up)

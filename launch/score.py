@@ -28,9 +28,12 @@ _INPUT = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string("output", "", "Where the scores go: .csv or .parquet.")
 _LABEL = flags.DEFINE_string("label", None, "A column of the input to leave out.")
 _ON_BAD_ROW = flags.DEFINE_enum(
-  "on_bad_row", "fail", scoring.ON_BAD_ROW, "A row that cannot be scored: stop, leave it out "
+  "on_bad_row",
+  "fail",
+  scoring.ON_BAD_ROW,
+  "A row that cannot be scored: stop, leave it out "
   "(the output then numbers its rows), or leave its scores empty.",
-)  # fmt: skip
+)
 _CHUNK_SIZE = flags.DEFINE_integer(
   "chunk_size", 0, "Rows scored at a time; 0: by their size. Changes no score.", lower_bound=0
 )
@@ -53,10 +56,14 @@ def main() -> None:
   else:
     detector = detector_jax.load(_DETECTOR.value)
   tally = scoring.score_input(
-    detector, _INPUT.value, _OUTPUT.value,
-    label=_LABEL.value, on_bad_row=_ON_BAD_ROW.value, chunk_size=_CHUNK_SIZE.value,
+    detector,
+    _INPUT.value,
+    _OUTPUT.value,
+    label=_LABEL.value,
+    on_bad_row=_ON_BAD_ROW.value,
+    chunk_size=_CHUNK_SIZE.value,
     header=_HEADER.value,
-  )  # fmt: skip
+  )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 
 

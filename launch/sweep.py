@@ -20,9 +20,12 @@ from launch.reporting import sweeps
 _CONFIG = common.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the sweep; made where it is missing.")
 _GROUP_SIZE = flags.DEFINE_integer(
-  "group_size", 0, "Models trained at a time; 0: one on a CPU, up to 32 elsewhere. A group that "
-  "does not fit into memory is halved.", lower_bound=0
-)  # fmt: skip
+  "group_size",
+  0,
+  "Models trained at a time; 0: one on a CPU, up to 32 elsewhere. A group that "
+  "does not fit into memory is halved.",
+  lower_bound=0,
+)
 
 
 def main() -> None:

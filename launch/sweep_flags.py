@@ -45,9 +45,13 @@ def define(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> 
   asked = (flag.split("=", 1)[0].removeprefix("sweep.") for flag in given)
   for name in dict.fromkeys((*names(), *asked)):
     flags.DEFINE_multi(
-      Values(name), flags.ArgumentSerializer(), f"sweep.{name}", None, f"{name}: {HELP}.",
+      Values(name),
+      flags.ArgumentSerializer(),
+      f"sweep.{name}",
+      None,
+      f"{name}: {HELP}.",
       flag_values=flag_values,
-    )  # fmt: skip
+    )
     flags.register_validator(
       f"sweep.{name}",
       lambda value: value is None or len(value) == 1,

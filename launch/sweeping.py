@@ -132,9 +132,13 @@ def _experiment(config: method.Config) -> Experiment:
   splits = config.data.load()
   labelled = sweep_ranking.labelled(splits)
   rows, held_out = calibration_rows(
-    splits.x_train, config.calibration_size, config.seed,
-    fpr=config.fpr if labelled else None, confidence=config.confidence, groups=splits.groups,
-  )  # fmt: skip
+    splits.x_train,
+    config.calibration_size,
+    config.seed,
+    fpr=config.fpr if labelled else None,
+    confidence=config.confidence,
+    groups=splits.groups,
+  )
   given = method.negatives_for(config, splits)
   x = splits.x_train[rows]
   prepared = method.prepare(config, x, given, splits.feature_names)
@@ -259,9 +263,15 @@ def _finite(value: float | None) -> float | None:
 def _finish(experiment: Experiment, state: Any, metadata: dict[str, Any]) -> Any:
   prepared = experiment.prepared
   return recipe.build_detector(
-    prepared.network, state, prepared.preprocessing, experiment.x, experiment.x_calibration,
-    experiment.config.fpr, metadata, confidence=experiment.config.confidence,
-  )  # fmt: skip
+    prepared.network,
+    state,
+    prepared.preprocessing,
+    experiment.x,
+    experiment.x_calibration,
+    experiment.config.fpr,
+    metadata,
+    confidence=experiment.config.confidence,
+  )
 
 
 def ranked(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

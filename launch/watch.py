@@ -25,9 +25,11 @@ _FALSE_ALARM_RATE = flags.DEFINE_float(
 )
 _STATE = flags.DEFINE_string("state", "", "JSON file: a stream goes on where it was left.")
 _ON_BAD_ROW = flags.DEFINE_enum(
-  "on_bad_row", "fail", watching.ON_BAD_ROW, "A line that cannot be scored: stop, leave it out, or "
-  "write null.",
-)  # fmt: skip
+  "on_bad_row",
+  "fail",
+  watching.ON_BAD_ROW,
+  "A line that cannot be scored: stop, leave it out, or write null.",
+)
 
 
 def main() -> None:
@@ -42,9 +44,11 @@ def main() -> None:
   else:
     detector = detector_jax.load(_DETECTOR.value)
   watcher = watching.Watcher(
-    detector, fpr=_FPR.value, false_alarm_rate=_FALSE_ALARM_RATE.value,
+    detector,
+    fpr=_FPR.value,
+    false_alarm_rate=_FALSE_ALARM_RATE.value,
     state=pathlib.Path(_STATE.value).expanduser() if _STATE.value else None,
-  )  # fmt: skip
+  )
   lines = sys.stdin.buffer
   tally = watching.watch(watcher, lines, watching.write_line, _ON_BAD_ROW.value)
   watching.print_summary(watcher, tally)

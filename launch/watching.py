@@ -110,9 +110,12 @@ class Watcher:
     """What is said of a record that cannot be scored: nothing new."""
     capital = np.logaddexp.reduce(self.state.log_capital) - math.log(len(self.state.log_capital))
     return {
-      "score": None, "p_value": None, "decision": None,
-      "log10_martingale": float(capital) / math.log(10.0), "alarm": self.alarm,
-    }  # fmt: skip
+      "score": None,
+      "p_value": None,
+      "decision": None,
+      "log10_martingale": float(capital) / math.log(10.0),
+      "alarm": self.alarm,
+    }
 
   @property
   def alarm(self) -> bool:
@@ -145,9 +148,12 @@ class Watcher:
     p_value = float(self._detector.calibration.p_value(score)[0])
     self.state, reading = self.monitor.update(self.state, score)
     return {
-      "score": float(score[0]), "p_value": p_value, "decision": int(score[0] > self._threshold),
-      "log10_martingale": float(reading.log10_martingale[0]), "alarm": bool(reading.alarm[0]),
-    }  # fmt: skip
+      "score": float(score[0]),
+      "p_value": p_value,
+      "decision": int(score[0] > self._threshold),
+      "log10_martingale": float(reading.log10_martingale[0]),
+      "alarm": bool(reading.alarm[0]),
+    }
 
   def save(self) -> None:
     """Writes the state, whole or not at all, where there is a file for it.

@@ -117,9 +117,12 @@ def player(variables: dict[str, Any]) -> Player:
 
 
 def anomaly(
-  x: jax.Array, made: jax.Array, features: jax.Array, made_features: jax.Array,
+  x: jax.Array,
+  made: jax.Array,
+  features: jax.Array,
+  made_features: jax.Array,
   discrimination: float | jax.Array,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
   """``A`` ``[batch]`` of images, what the generator made of them, and the features of both."""
   residual = jnp.sum(jnp.abs(x - made), axis=tuple(range(1, x.ndim)))
   apart = jnp.sum(jnp.abs(features - made_features), axis=1)
@@ -256,18 +259,21 @@ class AnoGAN(fitting.Fitted):
     self.variables = jax.tree.map(
       np.array,
       {
-        "generator": state.generator.variables, "discriminator": state.discriminator.variables,
-        "start": drawn, "discrimination": np.float32(settings.discrimination),
+        "generator": state.generator.variables,
+        "discriminator": state.discriminator.variables,
+        "start": drawn,
+        "discrimination": np.float32(settings.discrimination),
         "rate": np.float32(settings.search_rate),
       },
-    )  # fmt: skip
+    )
     self.parameters = sum(
       num_parameters(self.variables[name]["params"]) for name in ("generator", "discriminator")
     )
     self._score = fitting.on_rows(
-      lambda variables, rows: program.score(variables, settings.steps, rows), self.variables,
+      lambda variables, rows: program.score(variables, settings.steps, rows),
+      self.variables,
       self._shape,
-    )  # fmt: skip
+    )
     health.check_scores(self.score(fitting.examined(x)[: fitting.SCORED]))
     return self
 

@@ -99,9 +99,13 @@ def make_objective(autoencoder: nn.Module) -> fitting.Objective:
     del key
     clusters, network = stats["clusters"], stats["network"]
     (codes, back), network = autoencoder.apply(
-      {"params": params, **network}, batch.inputs, True, batch.mask, mutable=list(network),
+      {"params": params, **network},
+      batch.inputs,
+      True,
+      batch.mask,
+      mutable=list(network),
       method=_both,
-    )  # fmt: skip
+    )
     squares = jnp.square(back - batch.inputs)
     apart = jnp.min(distances(codes, clusters.centres), axis=1)
     info = {
@@ -170,9 +174,10 @@ class DCN(fitting.Fitted):
     start = fitting.start(
       pretrained["params"],
       {"clusters": Clusters(centres, jnp.full(len(centres), FIRST_COUNT)), "network": network},
-      settings.learning_rate, settings.weight_decay,
+      settings.learning_rate,
+      settings.weight_decay,
       {"weight": jnp.asarray(settings.cluster_weight, jnp.float32)},
-    )  # fmt: skip
+    )
     epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
     key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
     train_epochs = _train_epochs(self._network, self._shape, batch_size)

@@ -60,9 +60,11 @@ class Settings(fitting.Settings):
     if self.pretrain_epochs is not None:
       fitting.require(self.pretrain_epochs >= 1, "pretrain_epochs", ">= 1", self.pretrain_epochs)
     fitting.require(
-      0 < self.pretrain_learning_rate < np.inf, "pretrain_learning_rate", "> 0",
+      0 < self.pretrain_learning_rate < np.inf,
+      "pretrain_learning_rate",
+      "> 0",
       self.pretrain_learning_rate,
-    )  # fmt: skip
+    )
 
 
 def make_pretrain_objective(autoencoder: nn.Module) -> fitting.Objective:
@@ -248,9 +250,12 @@ class DeepSAD(fitting.TrainedBaseline):
     initial = encoder_variables(pretrained)
     centre = centre_of(fitting.on_rows(program.encode, initial, self._shape)(x))
     start = fitting.start(
-      initial["params"], initial["stats"], settings.learning_rate, settings.weight_decay,
+      initial["params"],
+      initial["stats"],
+      settings.learning_rate,
+      settings.weight_decay,
       {"centre": jnp.asarray(centre), "eta": jnp.asarray(settings.eta, jnp.float32)},
-    )  # fmt: skip
+    )
     key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
     epochs = fitting.epochs_of(settings.epochs, rows, batch_size)
     some = fitting.examined(x, negatives)

@@ -135,13 +135,18 @@ class DeepSVDD(fitting.Fitted):
     phases.insert(0, (program.train_epochs, hard))
     key = recipe.keys(self._seed)[1]
     constants = {
-      "centre": jnp.asarray(centre), "eta": jnp.asarray(1.0), "nu": jnp.asarray(settings.nu)
-    }  # fmt: skip
+      "centre": jnp.asarray(centre),
+      "eta": jnp.asarray(1.0),
+      "nu": jnp.asarray(settings.nu),
+    }
     for number, (train_epochs, count) in enumerate(phases, 1):
       start = fitting.start(
-        variables["params"], variables["stats"], settings.learning_rate, settings.weight_decay,
+        variables["params"],
+        variables["stats"],
+        settings.learning_rate,
+        settings.weight_decay,
         constants,
-      )  # fmt: skip
+      )
       run = fitting.train(train_epochs, start, data, jax.random.fold_in(key, number), count)
       for _, state in run if count else ():
         variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})

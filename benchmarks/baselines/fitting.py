@@ -157,9 +157,13 @@ def make_train_step(objective: Objective) -> Callable[..., tuple[State, dict[str
 
 
 def train(
-  train_epochs: training.TrainEpochs, state: State, data: training.Data, key: jax.Array,
-  epochs: int, points: int = 1,
-) -> Iterator[tuple[int, State]]:  # fmt: skip
+  train_epochs: training.TrainEpochs,
+  state: State,
+  data: training.Data,
+  key: jax.Array,
+  epochs: int,
+  points: int = 1,
+) -> Iterator[tuple[int, State]]:
   """Trains, and stops at ``points`` evenly spread epochs, of which the last is the last epoch.
 
   However many stops there are, training ends with the same bits.

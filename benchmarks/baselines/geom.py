@@ -123,9 +123,12 @@ def make_objective(network: nn.Module) -> fitting.Objective:
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch.index)
     numbers = jax.vmap(lambda key: jax.random.randint(key, (), 0, TRANSFORMATIONS))(keys)
     logits, stats = network.apply(
-      {"params": params, **stats}, jax.vmap(transform)(batch.inputs, numbers), True, batch.mask,
+      {"params": params, **stats},
+      jax.vmap(transform)(batch.inputs, numbers),
+      True,
+      batch.mask,
       mutable=list(stats),
-    )  # fmt: skip
+    )
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, numbers)
     info = {"loss": Mean.from_values(losses, batch.mask)}
     return info["loss"].value, (stats, info)

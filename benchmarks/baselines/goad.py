@@ -171,13 +171,17 @@ class Goad(fitting.Fitted):
     )
     sample = jnp.zeros((1, settings.maps, settings.outputs))
     constants = {
-      "matrices": matrices, "margin": jnp.asarray(settings.margin),
+      "matrices": matrices,
+      "margin": jnp.asarray(settings.margin),
       "weight": jnp.asarray(settings.weight),
-    }  # fmt: skip
+    }
     start = fitting.start(
-      program.init(init_key, sample)["params"], {}, settings.learning_rate, settings.weight_decay,
+      program.init(init_key, sample)["params"],
+      {},
+      settings.learning_rate,
+      settings.weight_decay,
       constants,
-    )  # fmt: skip
+    )
     epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
     data = training.to_device(x)
     ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)

@@ -148,9 +148,10 @@ def _compiled(network: nn.Module, batch_size: int) -> _Program:
   step = fitting.make_train_step(make_objective(energy))
   scores = {"energy": lambda variables, x: energy(variables["params"], x), "reconstruction": error}
   return _Program(
-    jax.jit(network.init), training.compile_train_epochs(step, batch_size),
+    jax.jit(network.init),
+    training.compile_train_epochs(step, batch_size),
     {name: jax.jit(function) for name, function in scores.items()},
-  )  # fmt: skip
+  )
 
 
 class REBM(fitting.Fitted):

@@ -221,11 +221,16 @@ class Patches:
     kmeans.fit((z @ filters - shift).astype(np.float32))
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
     return PatchMap(
-      as_float32(filters - filters.mean(axis=0)), as_float32(shift),
-      as_float32(kmeans.cluster_centers_), as_float32(contrast), None,
-      self.window, self.stride, self.pool,
+      as_float32(filters - filters.mean(axis=0)),
+      as_float32(shift),
+      as_float32(kmeans.cluster_centers_),
+      as_float32(contrast),
+      None,
+      self.window,
+      self.stride,
+      self.pool,
       rows_for(math.prod(counts) * max(self.centroids, len(filters))),
-    )  # fmt: skip
+    )
 
 
 _code = jax.jit(PatchMap.code)

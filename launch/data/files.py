@@ -73,9 +73,12 @@ class Files(Source):
     if self.columns:
       return load_mixed(self.train, self.test, self.label, self.group, self.columns)
     return load_files(
-      self.train, self.test or None, self.label or None,
-      group=self.group or None, header=self.header,
-    )  # fmt: skip
+      self.train,
+      self.test or None,
+      self.label or None,
+      group=self.group or None,
+      header=self.header,
+    )
 
 
 def read_table(

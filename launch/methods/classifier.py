@@ -103,9 +103,15 @@ def classified(splits: data.Splits, rows: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def fit(
-  network: nn.Module, config: TrainingConfig, x: np.ndarray, classes: np.ndarray, seed: int,
-  workdir: pathlib.Path, checkpoints: int, numbers: np.ndarray | None = None,
-) -> Any:  # fmt: skip
+  network: nn.Module,
+  config: TrainingConfig,
+  x: np.ndarray,
+  classes: np.ndarray,
+  seed: int,
+  workdir: pathlib.Path,
+  checkpoints: int,
+  numbers: np.ndarray | None = None,
+) -> Any:
   """Runs the stage "classifier" on records of these numbers; returns the trained parameters."""
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), 0))
   batch_size = min(config.batch_size, len(x))

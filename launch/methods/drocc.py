@@ -94,9 +94,13 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   stages.check_checkpoints(config.checkpoints)
   splits = config.data.load()
   rows, held_out = calibration_rows(
-    splits.x_train, config.calibration_size, config.seed,
-    fpr=config.fpr, confidence=config.confidence, groups=splits.groups,
-  )  # fmt: skip
+    splits.x_train,
+    config.calibration_size,
+    config.seed,
+    fpr=config.fpr,
+    confidence=config.confidence,
+    groups=splits.groups,
+  )
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
   negatives = negatives_for(config, splits)
   prepared = prepare(config, x, negatives, splits.feature_names)
@@ -158,8 +162,9 @@ def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
     if splits.negatives is not None:
       logger.warning(
         "%d training records labelled 1 (anomalous) are left aside: DROCC learns from typical "
-        "records alone; DROCC-OE and DROCC-LF learn from both.", len(splits.negatives)
-      )  # fmt: skip
+        "records alone; DROCC-OE and DROCC-LF learn from both.",
+        len(splits.negatives),
+      )
     return None
   if splits.negatives is None or not len(splits.negatives):
     raise ValueError(
@@ -194,9 +199,12 @@ def prepare(
   )
   if devices.selected():
     train_epochs = _spread(
-      prepared.network, prepared.config.static(), prepared.batch_size,
-      recipe.algorithm_of(prepared.config), devices.selected(),
-    )  # fmt: skip
+      prepared.network,
+      prepared.config.static(),
+      prepared.batch_size,
+      recipe.algorithm_of(prepared.config),
+      devices.selected(),
+    )
     prepared.program = prepared.program._replace(train_epochs=train_epochs)
   return prepared
 

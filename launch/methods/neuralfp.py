@@ -78,9 +78,13 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   config.classifier.training.validate()
   splits = config.data.load()
   rows = recipe.split_rows(
-    splits.x_train, config.held_out, config.fpr, config.seed,
-    confidence=config.confidence, groups=splits.groups,
-  )  # fmt: skip
+    splits.x_train,
+    config.held_out,
+    config.fpr,
+    config.seed,
+    confidence=config.confidence,
+    groups=splits.groups,
+  )
   x, classes = classifier_method.classified(splits, rows.train)
   network, params = _given(config) if config.classifier.workdir else (_named(config), None)
   _check_layers(config, network, x.shape[1:])
@@ -98,16 +102,26 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     )
   init_key, train_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
   prepared = recipe.build_training(
-    network, {"params": params}, x, config.fingerprint, init_key, layers=config.layers or None,
+    network,
+    {"params": params},
+    x,
+    config.fingerprint,
+    init_key,
+    layers=config.layers or None,
     two_sided=config.two_sided,
     make_train_epochs=devices.make_train_epochs,
-  )  # fmt: skip
+  )
   stage = _stage(prepared, train_key, rows.train)
   state = stages.run(stage, prepared.state, workdir, config.checkpoints)
   reference, calibration = splits.x_train[rows.reference], splits.x_train[rows.calibration]
   accuracy = classifier_method.accuracy(network, params, splits)
   detector = recipe.build_detector(
-    prepared, state, x, reference, calibration, config.fpr,
+    prepared,
+    state,
+    x,
+    reference,
+    calibration,
+    config.fpr,
     {
       "summary": _summary(prepared, accuracy, len(x), len(reference), len(calibration)),
       "config": dataclasses.asdict(config),
@@ -119,7 +133,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       "feature_names": splits.feature_names,
     },
     config.confidence,
-  )  # fmt: skip
+  )
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"
@@ -191,9 +205,7 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
   return stages.Stage("fingerprints", prepared.config.epochs, advance, steps)
 
 
-def _summary(
-  prepared: recipe.Prepared, accuracy: float | None, *counts: int
-) -> str:  # fmt: skip
+def _summary(prepared: recipe.Prepared, accuracy: float | None, *counts: int) -> str:
   trained, reference, calibration = counts
   right = "" if accuracy is None else f" (test accuracy {100 * accuracy:.2f} %)"
   return (

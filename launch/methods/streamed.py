@@ -153,9 +153,12 @@ def prepare(config: Config) -> Prepared:
   splits = config.data.load()
   images: Any = splits.x_train
   rows, held_out = calibration_rows(
-    np.arange(len(images)), config.calibration_size, config.seed,
-    fpr=config.fpr, confidence=config.confidence,
-  )  # fmt: skip
+    np.arange(len(images)),
+    config.calibration_size,
+    config.seed,
+    fpr=config.fpr,
+    confidence=config.confidence,
+  )
   training = images.subset(rows)
   batch_size = min(config.batch_size, len(rows))
   stream = streaming.Stream(images.source, training.rows, batch_size, config.seed, config.data)
@@ -168,9 +171,15 @@ def prepare(config: Config) -> Prepared:
     chosen, np.zeros((1, *training.shape[1:])), config.epochs * per_epoch, per_epoch
   )
   return Prepared(
-    network, settled, preprocessing, stream, training, images.subset(held_out),
-    splits.description, compile_program(network, settled.static()),
-  )  # fmt: skip
+    network,
+    settled,
+    preprocessing,
+    stream,
+    training,
+    images.subset(held_out),
+    splits.description,
+    compile_program(network, settled.static()),
+  )
 
 
 def train_epochs(

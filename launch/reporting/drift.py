@@ -46,16 +46,28 @@ def drift(
       axes.axvline(change + 1, color=NEUTRAL, lw=1.0, ls=":")
   if change is not None:
     top.annotate(
-      note, (change + 1, 0.6), (-6, 0), xycoords=("data", "axes fraction"), ha="right",
-      textcoords="offset points", fontsize=8, color=NEUTRAL, va="center",
-    )  # fmt: skip
+      note,
+      (change + 1, 0.6),
+      (-6, 0),
+      xycoords=("data", "axes fraction"),
+      ha="right",
+      textcoords="offset points",
+      fontsize=8,
+      color=NEUTRAL,
+      va="center",
+    )
   if alarm is not None:
     height = float(log10_martingale[alarm])
     bottom.plot([alarm + 1], [height], marker="o", ms=6, color=ANOMALOUS, ls="")
     bottom.annotate(
-      f"alarm at record {alarm + 1:,}", (alarm + 1, height), (7, -4), va="top",
-      textcoords="offset points", fontsize=8, color=ANOMALOUS,
-    )  # fmt: skip
+      f"alarm at record {alarm + 1:,}",
+      (alarm + 1, height),
+      (7, -4),
+      va="top",
+      textcoords="offset points",
+      fontsize=8,
+      color=ANOMALOUS,
+    )
   lowest, highest = float(log10_martingale.min()), float(log10_martingale.max())
   bottom.set_ylim(min(lowest, 0.0) - 0.25 * limit, min(max(highest, limit), 4.0 * limit) + 0.1)
   top.set_ylabel("score", fontsize=9)

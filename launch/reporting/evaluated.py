@@ -81,10 +81,11 @@ def _ranking(page: report.Report, evaluated: Evaluated, labels: np.ndarray) -> N
   page.figure("roc", roc, f"ROC curve, AUROC {auroc:.4f}.")
   curve = figures.precision_recall_curve(labels, scores, detector.threshold)
   page.figure(
-    "precision_recall", curve,
+    "precision_recall",
+    curve,
     f"Precision-recall curve of the anomalies, average precision {precision:.4f}; the dashed line "
     "is their share of the test set.",
-  )  # fmt: skip
+  )
 
 
 def _facts(page: report.Report, evaluated: Evaluated) -> None:
@@ -95,11 +96,17 @@ def _facts(page: report.Report, evaluated: Evaluated) -> None:
   )
   page.heading("What was trained on what")
   rows = [
-    (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-     if isinstance(value, float) else value)
+    (
+      name.replace("_", " "),
+      f"{value:,}"
+      if isinstance(value, int)
+      else f"{value:.4g}"
+      if isinstance(value, float)
+      else value,
+    )
     for name, value in facts.items()
     if isinstance(value, int | float | str) and name not in ("summary", "method", "data")
-  ]  # fmt: skip
+  ]
   shape = " x ".join(map(str, evaluated.detector.input_shape))
   versions = evaluated.result["versions"]
   page.table(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import itertools
+from typing import Any
 
 from matplotlib import ticker
 from matplotlib.axes import Axes
@@ -68,9 +69,14 @@ def precision_recall_curve(labels: np.ndarray, scores: np.ndarray, threshold: fl
   flagged = scores > np.float32(threshold)
   if flagged.any():
     axes.plot(
-      [flagged[labels == 1].mean()], [np.mean(labels[flagged])], "o", color="black", ms=6,
-      label=f"threshold {threshold:.3g}", clip_on=False,
-    )  # fmt: skip
+      [flagged[labels == 1].mean()],
+      [np.mean(labels[flagged])],
+      "o",
+      color="black",
+      ms=6,
+      label=f"threshold {threshold:.3g}",
+      clip_on=False,
+    )
     axes.legend(frameon=False, loc="lower left", fontsize=9)
   axes.set(
     xlabel="recall (anomalies found)",
@@ -132,10 +138,8 @@ def _anomalous_histograms(
   for place, source in enumerate(dict.fromkeys(sources[labels == 1].tolist()), 1):
     part = scores[(labels == 1) & (sources == source)]
     colour, dash = COLOURS[place % len(COLOURS)], ("-", ":")[place // len(COLOURS) % 2]
-    axes.hist(
-      part, bins, histtype="step", color=colour, ls=dash, lw=1.4, density=True,
-      label=f"{source} ({len(part):,})",
-    )  # fmt: skip
+    style: Any = {"histtype": "step", "color": colour, "ls": dash, "lw": 1.4}
+    axes.hist(part, bins, density=True, label=f"{source} ({len(part):,})", **style)
 
 
 def layer_histograms(
@@ -281,9 +285,14 @@ def error_maps(
         strength = np.clip(maps[layer][row] / scales[layer], 0.0, 1.0)
         red = np.ones_like(strength)
         axes.imshow(
-          red, cmap="Reds_r", vmin=1.0, vmax=3.0, alpha=0.85 * strength, extent=extent,
+          red,
+          cmap="Reds_r",
+          vmin=1.0,
+          vmax=3.0,
+          alpha=0.85 * strength,
+          extent=extent,
           interpolation="nearest",
-        )  # fmt: skip
+        )
         axes.set_xlabel(captions[layer][row], fontsize=8, labelpad=1)
     line[0].set_ylabel(names[row], fontsize=8, rotation=0, ha="right", va="center")
   return figure
@@ -333,10 +342,8 @@ def lines_with_spread(
   for place, (name, (x, mean, std)) in enumerate(series.items()):
     width, colour = max(4.0 - 0.7 * place, 1.2), COLOURS[place % len(COLOURS)]
     dash = ("-", ":")[place // len(COLOURS) % 2]
-    axes.errorbar(
-      x, mean, std, label=name, color=colour, marker="o", ms=2.0 + 1.5 * width, lw=width, ls=dash,
-      capsize=2, elinewidth=1.0,
-    )  # fmt: skip
+    style: Any = {"color": colour, "marker": "o", "ms": 2.0 + 1.5 * width, "lw": width, "ls": dash}
+    axes.errorbar(x, mean, std, label=name, capsize=2, elinewidth=1.0, **style)
   axes.set(xlabel=xlabel, ylabel=ylabel)
   axes.legend(frameon=False, fontsize=9)
   return figure
@@ -355,10 +362,8 @@ def grouped_bars(
     x = np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width
     colour = COLOURS[place % len(COLOURS)]
     hatch = "///" if place >= len(COLOURS) else None
-    axes.bar(
-      x, mean, width * 0.92, yerr=std, label=name, color=colour, hatch=hatch, edgecolor="white",
-      linewidth=0, error_kw={"lw": 0.8},
-    )  # fmt: skip
+    style: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    axes.bar(x, mean, width * 0.92, yerr=std, label=name, error_kw={"lw": 0.8}, **style)
   axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, None))
   axes.set_xticklabels(groups)
   figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")

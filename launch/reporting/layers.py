@@ -81,13 +81,15 @@ def _table(
   for place, name in enumerate(layers):
     error = errors[:, place]
     beyond = (error < low[place]) | (error > high[place])
-    rows.append((
-      name,
-      f"{low[place]:.3g} to {high[place]:.3g}",
-      *(f"{100 * beyond[of].mean():.1f} %" for of in groups.values()),
-      f"{100 * (error < low[place])[anomalous].mean():.1f} %",
-      f"{metrics.auroc(anomalous.astype(int), error):.4f}",
-    ))  # fmt: skip
+    rows.append(
+      (
+        name,
+        f"{low[place]:.3g} to {high[place]:.3g}",
+        *(f"{100 * beyond[of].mean():.1f} %" for of in groups.values()),
+        f"{100 * (error < low[place])[anomalous].mean():.1f} %",
+        f"{metrics.auroc(anomalous.astype(int), error):.4f}",
+      )
+    )
   shares = (f"{100 * flagged[of].mean():.1f} %" for of in groups.values())
   rows.append(("any layer", "", *shares, "", ""))
   head = ("layer", "typical errors", *groups, "too small", "AUROC of the error")

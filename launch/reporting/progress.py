@@ -32,9 +32,13 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Any]:
     yield _lines(description, total, done)
     return
   columns = (
-    TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-  )  # fmt: skip
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[note]}"),
+  )
   with Progress(*columns, console=console) as progress:
     task = progress.add_task(description, total=total, completed=done, note="")
 

@@ -79,17 +79,28 @@ def figure(result: Mapping[str, Any]) -> Figure:
     _panel(axes, result, name, others)
     if best["criterion"] is not None:
       axes.plot(
-        [best["settings"][name]], [best["criterion"]], "o", ms=10, mfc="none", mec="black",
+        [best["settings"][name]],
+        [best["criterion"]],
+        "o",
+        ms=10,
+        mfc="none",
+        mec="black",
         label="best",
-      )  # fmt: skip
+      )
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(name, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.legend(
-      frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2,
-      borderaxespad=0.2, title=_mean_label(result) if others else None, title_fontsize=8,
+      frameon=False,
+      fontsize=8,
+      loc="lower left",
+      bbox_to_anchor=(0.0, 1.0),
+      ncols=2,
+      borderaxespad=0.2,
+      title=_mean_label(result) if others else None,
+      title_fontsize=8,
       alignment="left",
-    )  # fmt: skip
+    )
   row[0].set_ylabel("criterion (higher = better)", fontsize=9)
   return figure
 
@@ -109,11 +120,18 @@ def _panel(axes: Axes, result: Mapping[str, Any], name: str, others: Sequence[st
     high = np.array([max(group) for _, group in found])
     label = ", ".join(f"{other} {value:g}" for other, value in fixed.items())
     axes.errorbar(
-      [value for value, _ in found], means, np.maximum([means - low, high - means], 0.0),
-      fmt="o-" if name != "seed" else "o", color=COLOURS[place] if few else NEUTRAL, ms=4, lw=1.4,
-      elinewidth=1.0, capsize=2.5, alpha=1.0 if few else 0.5,
+      [value for value, _ in found],
+      means,
+      np.maximum([means - low, high - means], 0.0),
+      fmt="o-" if name != "seed" else "o",
+      color=COLOURS[place] if few else NEUTRAL,
+      ms=4,
+      lw=1.4,
+      elinewidth=1.0,
+      capsize=2.5,
+      alpha=1.0 if few else 0.5,
       label=(label or _mean_label(result)) if few else None,
-    )  # fmt: skip
+    )
   _failures(axes, result, name)
   if geometric(values):
     axes.set_xscale("log")
@@ -131,9 +149,14 @@ def _failures(axes: Axes, result: Mapping[str, Any], name: str) -> None:
   failed = [record["settings"][name] for record in result["members"] if record["failed"]]
   if failed:
     axes.plot(
-      failed, [0.02] * len(failed), "x", color=ANOMALOUS, ms=6, label="failed",
+      failed,
+      [0.02] * len(failed),
+      "x",
+      color=ANOMALOUS,
+      ms=6,
+      label="failed",
       transform=axes.get_xaxis_transform(),
-    )  # fmt: skip
+    )
 
 
 def _criteria(result: Mapping[str, Any], fixed: Mapping[str, float]) -> list[float]:

@@ -140,7 +140,8 @@ def test_sizes_are_cut_from_the_same_training_records(folder, monkeypatch):
   records, drawn = adbench.table_sizes(1, quiet, Ledger())
   assert seen == [4, 4, 9, 9]
   assert [(r.row, r.method) for r in records][::2] == [
-    ("big, 4 records", "DROCC"), ("big, 9 records", "DROCC")
-  ]  # fmt: skip
+    ("big, 4 records", "DROCC"),
+    ("big, 9 records", "DROCC"),
+  ]
   assert adbench.count_sizes(3) == 12
   assert list(drawn) == ["adbench-sizes"]

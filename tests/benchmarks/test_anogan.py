@@ -46,9 +46,10 @@ def test_finds_the_other_pattern_and_training_helps(problem, fitted):
   assert metrics.auroc(labels, still.score(test)) < 0.5
   for player in ("generator", "discriminator"):
     moved = jax.tree.map(
-      lambda a, b: bool(np.any(a != b)), fitted.variables[player]["params"],
+      lambda a, b: bool(np.any(a != b)),
+      fitted.variables[player]["params"],
       still.variables[player]["params"],
-    )  # fmt: skip
+    )
     assert all(jax.tree.leaves(moved)), player
   np.testing.assert_array_equal(made().fit(train).score(test), scores)
   assert not np.allclose(made(seed=1).fit(train).score(test), scores)
@@ -85,12 +86,12 @@ def test_each_player_of_the_gan_moves_the_logits_its_own_way(problem):
     made, _ = generator.apply(state.generator.variables, z, True, mutable=["batch_stats"])
     return [
       float(
-        discriminator.apply(
-          state.discriminator.variables, each, True, mutable=["batch_stats"]
-        )[0][0].mean()
+        discriminator.apply(state.discriminator.variables, each, True, mutable=["batch_stats"])[0][
+          0
+        ].mean()
       )
       for each in (x, made)
-    ]  # fmt: skip
+    ]
 
   def trained(frozen):
     state = anogan.State(

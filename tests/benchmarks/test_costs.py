@@ -87,8 +87,13 @@ def test_medians_and_the_figure(monkeypatch):
   seconds = {0: 9.0, 1: 1.0, 2: 2.0}
 
   def cell(row, seed, size):
-    by = {"auroc": 90.0 + seed, "train_seconds": seconds[seed], "rows_per_second": 5.0,
-          "first_train_seconds": seconds[seed], "parameters": 3.0}  # fmt: skip
+    by = {
+      "auroc": 90.0 + seed,
+      "train_seconds": seconds[seed],
+      "rows_per_second": 5.0,
+      "first_train_seconds": seconds[seed],
+      "parameters": 3.0,
+    }
     return {"DROCC": by, "other": by}
 
   monkeypatch.setattr(costs, "cell", cell)

@@ -20,11 +20,14 @@ NETWORKS = {
 METHODS = {
   "one-class": functools.partial(deep_svdd.make, learning_rate=3e-3, pretrain_learning_rate=1e-2),
   "soft-boundary": functools.partial(
-    deep_svdd.make, objective="soft-boundary", warm_up_epochs=5, learning_rate=3e-3,
+    deep_svdd.make,
+    objective="soft-boundary",
+    warm_up_epochs=5,
+    learning_rate=3e-3,
     pretrain_learning_rate=1e-2,
   ),
   "autoencoder": functools.partial(autoencoder.make, learning_rate=1e-2),
-}  # fmt: skip
+}
 EACH = pytest.mark.parametrize("method", METHODS)
 
 

@@ -54,8 +54,12 @@ def test_a_cell_holds_what_the_estimators_give(monkeypatch, rng):
   )
   cell = features.measured("mnist, 3", 0, images.FULL)
   assert list(cell) == [
-    "patches, 2 neighbours", "DROCC", "rotations", "DROCC + rotations", "patches"
-  ]  # fmt: skip
+    "patches, 2 neighbours",
+    "DROCC",
+    "rotations",
+    "DROCC + rotations",
+    "patches",
+  ]
   assert all(each["cpu_seconds"] >= 0.0 for each in cell.values())
   train, held_out = features.calibration_rows(x, features.HELD_OUT, 0)
   fitted = small.fit(x[train], 0)
@@ -75,6 +79,8 @@ def test_a_ledger_keeps_cells_and_the_table_reads_them(tmp_path):
   records, figures = features.table(1, lambda *args: None, ledger, names=names)
   mean = {(r.method, r.metric): r.mean for r in records if r.row == "mnist, mean"}
   assert mean == {
-    ("DROCC", "auroc"): 75.0, ("DROCC", "cpu_seconds"): 12.0, ("patches", "cpu_seconds"): 3.0
-  }  # fmt: skip
+    ("DROCC", "auroc"): 75.0,
+    ("DROCC", "cpu_seconds"): 12.0,
+    ("patches", "cpu_seconds"): 3.0,
+  }
   assert list(figures) == ["features"]

@@ -32,7 +32,7 @@ METHODS = {
   "REBM, series": functools.partial(
     rebm.make, shape=(6, 2), epochs=20, hidden=(8, 8), learning_rate=1e-2
   ),
-}  # fmt: skip
+}
 EACH = pytest.mark.parametrize("method", METHODS)
 
 

@@ -55,9 +55,10 @@ def test_goad_s_objective_by_hand(monkeypatch):
   inputs = jnp.asarray([[1.0], [3.0], [100.0]])
   batch = Batch(inputs, jnp.ones(3), jnp.asarray([1.0, 1.0, 0.0]), jnp.arange(3))
   constants = {
-    "matrices": jnp.asarray([[[1.0]], [[2.0]]]), "margin": jnp.asarray(1.0),
+    "matrices": jnp.asarray([[[1.0]], [[2.0]]]),
+    "margin": jnp.asarray(1.0),
     "weight": jnp.asarray(0.5),
-  }  # fmt: skip
+  }
   value, (_, info) = goad.make_objective(Plain())({}, {}, constants, batch, None)
   # z: (1, 2) and (3, 6); centres 2 and 4. Own - other + 1, at least 0:
   # 1 - 9 + 1 -> 0; 4 - 0 + 1 = 5; 1 - 1 + 1 = 1; 4 - 16 + 1 -> 0. Mean of two and two: 6 / 4.

@@ -47,8 +47,12 @@ def test_trainings_of_the_sizes_asked_for_run(monkeypatch):
 
 
 def test_figure_is_relative_to_the_first_point():
-  row = {"values": [4, 8, 16], "seconds": [2.0, 3.0, 6.0], "exponent": 0.79,
-         "exponent_of_larger_half": 1.0}  # fmt: skip
+  row = {
+    "values": [4, 8, 16],
+    "seconds": [2.0, 3.0, 6.0],
+    "exponent": 0.79,
+    "exponent_of_larger_half": 1.0,
+  }
   (axes,) = growth.figure_of({"batch": row}).axes
   line, proportional = axes.lines
   np.testing.assert_array_equal(line.get_xydata(), [[1, 1], [2, 1.5], [4, 3]])

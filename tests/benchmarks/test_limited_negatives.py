@@ -175,8 +175,11 @@ def test_mnist_is_trained_once_and_measured_on_both_maskings(monkeypatch):
   assert len(brightness.trained) == sum(steps) == 3
   assert {record.row for record in records} == {"40% masked", "50% masked"}
   assert {record.metric for record in records} == {
-    "recall_at_3fpr", "recall_at_5fpr", "realised_at_3fpr", "realised_at_5fpr",
-  }  # fmt: skip
+    "recall_at_3fpr",
+    "recall_at_5fpr",
+    "realised_at_3fpr",
+    "realised_at_5fpr",
+  }
   for metric in ("recall_at_3fpr", "recall_at_5fpr"):
     columns = [record.column for record in records if record.metric == metric]
     assert columns == ["last", "selected", "released", "oracle"] * 2
@@ -199,8 +202,11 @@ def test_mnist_is_trained_once_and_measured_on_both_maskings(monkeypatch):
   assert got.mean == pytest.approx(np.mean(by_hand), abs=0.01)
   assert got.std == pytest.approx(np.std(by_hand), abs=0.01)
   assert [label.get_text() for label in drawn["ocln-mnist"].axes[0].get_xticklabels()] == [
-    "40% masked\n3 % FPR", "40% masked\n5 % FPR", "50% masked\n3 % FPR", "50% masked\n5 % FPR",
-  ]  # fmt: skip
+    "40% masked\n3 % FPR",
+    "40% masked\n5 % FPR",
+    "50% masked\n3 % FPR",
+    "50% masked\n5 % FPR",
+  ]
 
 
 def test_wake_words_have_a_row_each(monkeypatch):

@@ -61,8 +61,9 @@ def test_score_function_is_of_the_last_epoch(trained):
 
 def test_paper_columns_match_the_rows():
   for published, values in (
-    (synthetic.PAPER_SPHERE, synthetic.RADII), (synthetic.PAPER_SINE, synthetic.DISPLACEMENTS),
-  ):  # fmt: skip
+    (synthetic.PAPER_SPHERE, synthetic.RADII),
+    (synthetic.PAPER_SINE, synthetic.DISPLACEMENTS),
+  ):
     assert all(len(row) == len(values) for row in published.values())
   assert all(set(row) == set(tabular.SETS) for row in tabular.PAPER.values())
 

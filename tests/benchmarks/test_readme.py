@@ -9,12 +9,28 @@ from benchmarks import readme, snippets
 CONTENT = {
   "launch.score": {".csv": 1234567},
   "records": [
-    {"row": "mean", "method": "LOF", "column": "last", "metric": "auroc", "mean": 90.55, "std": 0.2,
-     "seeds": 5, "paper": None},
-    {"row": "mean", "method": "DROCC, released", "column": "last", "metric": "auroc", "mean": 64.8,
-     "std": 3.4, "seeds": 5, "paper": 70.25},
+    {
+      "row": "mean",
+      "method": "LOF",
+      "column": "last",
+      "metric": "auroc",
+      "mean": 90.55,
+      "std": 0.2,
+      "seeds": 5,
+      "paper": None,
+    },
+    {
+      "row": "mean",
+      "method": "DROCC, released",
+      "column": "last",
+      "metric": "auroc",
+      "mean": 64.8,
+      "std": 3.4,
+      "seeds": 5,
+      "paper": 70.25,
+    },
   ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture

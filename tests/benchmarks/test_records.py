@@ -18,15 +18,28 @@ def test_written_file_says_what_was_run_and_where(tmp_path, monkeypatch):
   content = json.loads((tmp_path / "out.json").read_text())
   assert content["command"] == "python -m benchmarks.tables --table=7"
   assert set(content) == {
-    "command", "commit", "date", "hardware", "versions", "note", "records",
-  }  # fmt: skip
+    "command",
+    "commit",
+    "date",
+    "hardware",
+    "versions",
+    "note",
+    "records",
+  }
   assert {"python", "jax", "flax", "numpy"} <= set(content["versions"])
   assert content["records"] == [
     {
-      "table": "7", "row": "displacement 0.2", "method": "DROCC", "column": "last",
-      "metric": "auroc", "mean": 99.5, "std": 0.1, "seeds": 5, "paper": 96.8,
+      "table": "7",
+      "row": "displacement 0.2",
+      "method": "DROCC",
+      "column": "last",
+      "metric": "auroc",
+      "mean": 99.5,
+      "std": 0.1,
+      "seeds": 5,
+      "paper": 96.8,
     }
-  ]  # fmt: skip
+  ]
   assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 

@@ -18,9 +18,7 @@ from tests.helpers import quiet
 
 def test_rows_are_those_that_are_asked_for():
   got = references.rows(("geom", "tables", "mnist"), ("3", "8"), ("deer",))
-  assert got == [
-    "tables, thyroid", "tables, arrhythmia", "mnist, 3", "mnist, 8", "geom, airplane"
-  ]  # fmt: skip
+  assert got == ["tables, thyroid", "tables, arrhythmia", "mnist, 3", "mnist, 8", "geom, airplane"]
   assert references.rows(("cifar10",), (), ("deer", "cat")) == ["cifar10, deer", "cifar10, cat"]
   flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(references=["mnist"], reference_digits=["1"]):

@@ -9,9 +9,16 @@ from benchmarks import results_page
 
 def record(row, method, column, mean, paper=None, seeds=2, metric="auroc"):
   return {
-    "table": "1", "row": row, "method": method, "column": column, "metric": metric, "mean": mean,
-    "std": 1.25, "seeds": seeds, "paper": paper,
-  }  # fmt: skip
+    "table": "1",
+    "row": row,
+    "method": method,
+    "column": column,
+    "metric": metric,
+    "mean": mean,
+    "std": 1.25,
+    "seeds": seeds,
+    "paper": paper,
+  }
 
 
 RECORDS = [
@@ -29,9 +36,12 @@ RECORDS = [
 @pytest.fixture
 def results(tmp_path):
   content = {
-    "command": "python -m benchmarks.tables --table=1", "commit": "abc", "date": "2020-01-02",
-    "hardware": "a card", "records": RECORDS,
-  }  # fmt: skip
+    "command": "python -m benchmarks.tables --table=1",
+    "commit": "abc",
+    "date": "2020-01-02",
+    "hardware": "a card",
+    "records": RECORDS,
+  }
   (tmp_path / "table1.json").write_text(json.dumps(content))
   (tmp_path / "table1.png").write_bytes(b"")
   return tmp_path

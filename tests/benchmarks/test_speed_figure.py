@@ -22,8 +22,9 @@ def test_bars_end_at_the_ratio_and_at_the_floors():
   assert all(bar.get_x() == 1.0 or bar.get_width() < 0 for bar in axes.patches)
   assert [text.get_text() for text in axes.texts] == ["0.5", "8"]
   assert [text.get_text() for text in axes.get_yticklabels()] == [
-    "slow\nagainst peer", "fast\nagainst peer",
-  ]  # fmt: skip
+    "slow\nagainst peer",
+    "fast\nagainst peer",
+  ]
   assert axes.get_xscale() == "log"
 
 

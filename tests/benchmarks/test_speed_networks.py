@@ -63,9 +63,16 @@ def test_one_step_agrees(sides):
   """The search sees running statistics; the outer step those of the batch of both."""
   name, ours, params, x, theirs = sides
   config = drocc.Config(
-    radius=4.0, gamma=1.5, step_size=0.5, num_steps=4, project_every=2, learning_rate=0.05,
-    optimizer="sgd", momentum=0.0, average_decay=0.0,
-  )  # fmt: skip
+    radius=4.0,
+    gamma=1.5,
+    step_size=0.5,
+    num_steps=4,
+    project_every=2,
+    learning_rate=0.05,
+    optimizer="sgd",
+    momentum=0.0,
+    average_decay=0.0,
+  )
   init = jax.jit(drocc.make_init(ours, config.static()))
   state = dataclasses.replace(init(config.hyper(), jnp.asarray(x), KEY), params=params)
   batch = Batch(jnp.asarray(x), jnp.ones(6), jnp.ones(6), jnp.arange(6))

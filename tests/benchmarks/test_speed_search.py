@@ -48,9 +48,10 @@ def test_ratio_is_the_share_of_the_rate(monkeypatch):
     speed_search.speed_timing, "matrix_product_rate", lambda dtype: 4.0 * operations
   )
   monkeypatch.setattr(
-    speed_search.speed_timing, "interleaved",
+    speed_search.speed_timing,
+    "interleaved",
     lambda name, sides, runs: ({side: [2.0, 2.0] for side in sides}, {}),
-  )  # fmt: skip
+  )
   (full, half), facts = speed_search.measure("search", 2, operations)
   assert (full.ratio, full.floor_seconds) == (0.5, 1.0)
   assert (half.ratio, half.floor_seconds) == (0.125, 0.25)

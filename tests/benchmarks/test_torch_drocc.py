@@ -28,9 +28,15 @@ def one_thread():
 def config() -> drocc.Config:
   """Seven steps, of which the third, the sixth and the last are projected."""
   return drocc.Config(
-    radius=1.5, gamma=1.2, mu=0.5, step_size=0.2, num_steps=7, project_every=3,
-    learning_rate=0.01, weight_decay=0.01,
-  )  # fmt: skip
+    radius=1.5,
+    gamma=1.2,
+    mu=0.5,
+    step_size=0.2,
+    num_steps=7,
+    project_every=3,
+    learning_rate=0.01,
+    weight_decay=0.01,
+  )
 
 
 def as_torch(params):

@@ -166,9 +166,14 @@ def doubled(variables, x, threshold):
 def test_report_range_and_batch_size_come_back(tmp_path):
   x = np.random.default_rng(0).uniform(1.0, 2.0, size=(60, 3)).astype(np.float32)
   detector = Detector.create(
-    positive_only, {"factor": jnp.float32(2.0)}, Identity(), (3,),
-    report_fn=doubled, input_range=(1.0, 2.0), batch_size=16,
-  ).calibrate(x, 0.1)  # fmt: skip
+    positive_only,
+    {"factor": jnp.float32(2.0)},
+    Identity(),
+    (3,),
+    report_fn=doubled,
+    input_range=(1.0, 2.0),
+    batch_size=16,
+  ).calibrate(x, 0.1)
   detector.save(tmp_path / "detector")  # the probe stays where the score is finite
   loaded = load(tmp_path / "detector")
   assert (loaded.input_range, loaded.batch_size) == ((1.0, 2.0), 16)

@@ -89,10 +89,12 @@ def smoothed(calibration: np.ndarray, fresh: np.ndarray, seed: int) -> np.ndarra
   not; it lies at or below the conformal p-value, by less than a step where there are no ties.
   """
   uniform = np.random.default_rng(seed).uniform(size=len(fresh))
-  p = np.array([
-    Calibration.from_scores(draw, 0.5).p_value(score[None])[0]
-    for draw, score in zip(calibration, fresh, strict=True)
-  ])  # fmt: skip
+  p = np.array(
+    [
+      Calibration.from_scores(draw, 0.5).p_value(score[None])[0]
+      for draw, score in zip(calibration, fresh, strict=True)
+    ]
+  )
   ties = np.sum(calibration == fresh[:, None], axis=1)
   return p - (1.0 - uniform) * (1 + ties) / (calibration.shape[1] + 1)
 

@@ -88,8 +88,9 @@ def test_an_offset_is_that_of_all_parts(rng):
   parts = [detector(number, Standardizer.fit(x)) for number in (0, 1)]
   both = combine(parts, x)
   assert both.input_offset == parts[0].input_offset is not None
-  want = sum((part.score(x) - np.median(part.score(x[::2]))) / part.score(x[::2]).std()
-             for part in parts)  # fmt: skip
+  want = sum(
+    (part.score(x) - np.median(part.score(x[::2]))) / part.score(x[::2]).std() for part in parts
+  )
   np.testing.assert_allclose(both.score(x), want, rtol=1e-4, atol=1e-4)
   with pytest.raises(ValueError, match="input_offset"):
     combine([parts[0], detector(1)], x)

@@ -69,9 +69,16 @@ def test_pooling_by_hand():
 def test_the_triangle_code_by_hand():
   """One patch, no whitening: the distances to the centroids are 1 and 3, their mean 2."""
   fitted = features.PatchMap(
-    jnp.eye(2) - 0.5, jnp.zeros(2), jnp.array([[1.0, 0.0], [1.0, -4.0]]), jnp.array(0.0), None,
-    window=2, stride=1, pool=1, rows=1,
-  )  # fmt: skip
+    jnp.eye(2) - 0.5,
+    jnp.zeros(2),
+    jnp.array([[1.0, 0.0], [1.0, -4.0]]),
+    jnp.array(0.0),
+    None,
+    window=2,
+    stride=1,
+    pool=1,
+    rows=1,
+  )
   # the patch (0, 2) less its mean over its deviation is (-1, 1); negated, (1, -1)
   code = fitted(jnp.array([[[2.0], [0.0]]]))
   np.testing.assert_allclose(code, [[1.0, 0.0]], atol=1e-6)

@@ -192,8 +192,15 @@ def test_columns_are_named(caplog):
 
 
 def test_values_far_from_all_others_are_found_by_column(rng):
-  x = np.stack([rng.normal(size=600), rng.lognormal(size=600), rng.uniform(size=600) < 0.005,
-                np.full(600, 5.0)], axis=1)  # fmt: skip
+  x = np.stack(
+    [
+      rng.normal(size=600),
+      rng.lognormal(size=600),
+      rng.uniform(size=600) < 0.005,
+      np.full(600, 5.0),
+    ],
+    axis=1,
+  )
   assert extreme_values(x).passed
   x[3, 0], x[9, 3] = -999.0, 1e6
   found = extreme_values(x, ("a", "b", "c", "d"))

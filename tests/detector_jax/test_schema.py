@@ -23,9 +23,16 @@ TABLE = {
   "empty": [None] * ROWS,
 }
 KINDS = {
-  "id": "drop", "number": "number", "text": "number", "colour": "category", "paid": "boolean",
-  "at": "time", "hole": "number", "row": "drop", "empty": "drop",
-}  # fmt: skip
+  "id": "drop",
+  "number": "number",
+  "text": "number",
+  "colour": "category",
+  "paid": "boolean",
+  "at": "time",
+  "hole": "number",
+  "row": "drop",
+  "empty": "drop",
+}
 
 
 @pytest.fixture
@@ -64,12 +71,23 @@ def test_columns_know_what_training_had(learned):
 def test_coordinates_by_hand(learned):
   """The second of March 2026 is a Monday; six in the morning is a quarter of a day."""
   got = encoded(learned, number=7, text="3.5", colour="blue", paid="no", hole=4.0)
-  assert got == pytest.approx({
-    "number": 7.0, "text": 3.5, "colour=red": 0.0, "colour=blue": 1.0, "colour=other": 0.0,
-    "paid": 0.0, "at day sin": 1.0, "at day cos": 0.0,
-    "at week sin": np.sin(2 * np.pi / 28), "at week cos": np.cos(2 * np.pi / 28),
-    "hole": 4.0, "hole missing": 0.0,
-  }, abs=1e-6)  # fmt: skip
+  assert got == pytest.approx(
+    {
+      "number": 7.0,
+      "text": 3.5,
+      "colour=red": 0.0,
+      "colour=blue": 1.0,
+      "colour=other": 0.0,
+      "paid": 0.0,
+      "at day sin": 1.0,
+      "at day cos": 0.0,
+      "at week sin": np.sin(2 * np.pi / 28),
+      "at week cos": np.cos(2 * np.pi / 28),
+      "hole": 4.0,
+      "hole missing": 0.0,
+    },
+    abs=1e-6,
+  )
 
 
 def test_missing_cells_are_filled_and_marked_where_training_had_some(learned):
@@ -112,14 +130,16 @@ def test_kinds_can_be_set():
 
 
 def frames() -> dict:
-  frame = pd.DataFrame({
-    "whole": pd.array([1, None, 3] * 8, "Int64"),
-    "when": pd.date_range("2026-01-01", periods=24, freq="7h"),
-    "day": [datetime.date(2026, 1, 1 + row % 5) for row in range(24)],
-    "kind": pd.Categorical(["x", "y", "x", None] * 6),
-    "flag": [True, False] * 12,
-    "code": [1.0, 2.0, 3.0] * 8,
-  })  # fmt: skip
+  frame = pd.DataFrame(
+    {
+      "whole": pd.array([1, None, 3] * 8, "Int64"),
+      "when": pd.date_range("2026-01-01", periods=24, freq="7h"),
+      "day": [datetime.date(2026, 1, 1 + row % 5) for row in range(24)],
+      "kind": pd.Categorical(["x", "y", "x", None] * 6),
+      "flag": [True, False] * 12,
+      "code": [1.0, 2.0, 3.0] * 8,
+    }
+  )
   frame.loc[3, "when"] = pd.NaT
   return {
     "pandas": frame,
@@ -134,8 +154,13 @@ def test_every_form_of_a_table_gives_the_same_numbers(form):
   every, kinds = frames(), {"code": "category"}
   want = schema.learn(every["pandas"], kinds)
   assert [each.kind for each in want.columns] == [
-    "number", "time", "time", "category", "boolean", "category",
-  ]  # fmt: skip
+    "number",
+    "time",
+    "time",
+    "category",
+    "boolean",
+    "category",
+  ]
   np.testing.assert_array_equal(want.encode(every[form]), want.encode(every["pandas"]))
   if form != "text":  # there, day and when are text of two forms
     assert schema.learn(every[form], kinds).to_json() == want.to_json()

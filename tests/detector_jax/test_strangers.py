@@ -234,15 +234,19 @@ module {
 def chain(length: int) -> str:
   """Functions of which each calls the next."""
   kind = "(tensor<2xf32>) -> tensor<2xf32>"
-  parts = [f"func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {{ %y = func.call @f1(%x) "
-           f": {kind} return %y : tensor<2xf32> }}"]  # fmt: skip
+  parts = [
+    f"func.func public @main(%x: tensor<2xf32>) -> tensor<2xf32> {{ %y = func.call @f1(%x) "
+    f": {kind} return %y : tensor<2xf32> }}"
+  ]
   for i in range(1, length):
     parts.append(
       f"func.func private @f{i}(%x: tensor<2xf32>) -> tensor<2xf32> {{ %y = func.call @f{i + 1}(%x)"
       f" : {kind} return %y : tensor<2xf32> }}"
     )
-  parts.append(f"func.func private @f{length}(%x: tensor<2xf32>) -> tensor<2xf32> {{ return %x : "
-               "tensor<2xf32> }")  # fmt: skip
+  parts.append(
+    f"func.func private @f{length}(%x: tensor<2xf32>) -> tensor<2xf32> {{ return %x : "
+    "tensor<2xf32> }"
+  )
   return "module {" + "\n".join(parts) + "}"
 
 

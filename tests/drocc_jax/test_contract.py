@@ -195,12 +195,28 @@ def test_a_batch_without_negatives_is_refused(module, network, batch):
 
 
 BAD = {
-  "radius": 0.0, "gamma": 0.99, "mu": -0.1, "nu": -0.1, "step_size": 0.0, "num_steps": -1,
-  "project_every": 0, "noise_scale": 0.0, "warmup_steps": -1, "optimizer": "rmsprop",
-  "momentum": 1.0, "learning_rate": 0.0, "schedule": "linear", "total_steps": -1,
-  "weight_decay": -1e-9, "average_decay": 1.0, "precision": "fp8", "solver": "newton",
-  "sigma_from": "input", "sigma_scale": "sum", "sigma_steps": -1,
-}  # fmt: skip
+  "radius": 0.0,
+  "gamma": 0.99,
+  "mu": -0.1,
+  "nu": -0.1,
+  "step_size": 0.0,
+  "num_steps": -1,
+  "project_every": 0,
+  "noise_scale": 0.0,
+  "warmup_steps": -1,
+  "optimizer": "rmsprop",
+  "momentum": 1.0,
+  "learning_rate": 0.0,
+  "schedule": "linear",
+  "total_steps": -1,
+  "weight_decay": -1e-9,
+  "average_decay": 1.0,
+  "precision": "fp8",
+  "solver": "newton",
+  "sigma_from": "input",
+  "sigma_scale": "sum",
+  "sigma_steps": -1,
+}
 
 
 @pytest.mark.parametrize(

@@ -199,9 +199,11 @@ def test_colours_get_a_fourth_channel_and_nothing_else_does():
 NETWORKS = {
   "lenet": (networks.LeNet((2, 3), (4,)), (1, 8, 8, 1), ["convolve", "_max_pool"] * 2),
   "mobilenet": (
-    mobilenet.MobileNetV2(0.1, bottlenecks=((6, 16, 1, 1),)), (1, 8, 8, 3), ["_taps"] * 5
+    mobilenet.MobileNetV2(0.1, bottlenecks=((6, 16, 1, 1),)),
+    (1, 8, 8, 3),
+    ["_taps"] * 5,
   ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -211,9 +213,10 @@ def test_on_a_cpu_networks_of_images_train_by_them(monkeypatch, name):
   for part in ("convolve", "_max_pool", "_taps"):
     plain = getattr(convolution, part)
     monkeypatch.setattr(
-      convolution, part,
+      convolution,
+      part,
       lambda *args, part=part, plain=plain: (called.append(part), plain(*args))[1],
-    )  # fmt: skip
+    )
 
   def calls(form):
     called.clear()

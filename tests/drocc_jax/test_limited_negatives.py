@@ -189,10 +189,12 @@ def test_a_setting_out_of_its_range_is_named(cls, settings, message):
 @pytest.mark.parametrize(
   ("config", "negatives"),
   [
-    (drocc_oe.Config(), None), (drocc_lf.Config(), None), (drocc_lf.Config(), X[:0]),
+    (drocc_oe.Config(), None),
+    (drocc_lf.Config(), None),
+    (drocc_lf.Config(), X[:0]),
     (drocc.Config(), X[120:]),
   ],
-)  # fmt: skip
+)
 def test_the_recipe_gives_negatives_to_whom_needs_them(config, negatives):
   with pytest.raises(ValueError, match="DROCC-OE and DROCC-LF need negatives; DROCC takes none"):
     recipe.build_training(X[:120], config, Training(), negatives=negatives)

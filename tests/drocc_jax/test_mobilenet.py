@@ -30,8 +30,10 @@ def counted(network, side):
     lambda p, s, x: network.apply(
       {"params": p, **s}, x, capture_intermediates=True, mutable=["intermediates"]
     ),
-    params, stats, x,
-  )  # fmt: skip
+    params,
+    stats,
+    x,
+  )
   outputs = {
     name: leaf["__call__"][0].shape[1:]
     for name, leaf in captured["intermediates"].items()
@@ -65,11 +67,18 @@ def test_parameters_are_those_of_the_published_network():
 def test_maps_shrink_as_published():
   _, _, outputs = counted(mobilenet.MobileNetV2(), 224)
   assert [outputs[name] for name in ("stem", "block_0", "block_1", "block_2", "block_3")] == [
-    (112, 112, 32), (112, 112, 16), (56, 56, 24), (56, 56, 24), (28, 28, 32),
-  ]  # fmt: skip
+    (112, 112, 32),
+    (112, 112, 16),
+    (56, 56, 24),
+    (56, 56, 24),
+    (28, 28, 32),
+  ]
   assert [outputs[f"block_{number}"] for number in (6, 10, 13, 16)] == [
-    (14, 14, 64), (14, 14, 96), (7, 7, 160), (7, 7, 320),
-  ]  # fmt: skip
+    (14, 14, 64),
+    (14, 14, 96),
+    (7, 7, 160),
+    (7, 7, 320),
+  ]
   assert (outputs["head"], outputs["logit"]) == ((7, 7, 1280), (1,))
   assert len(outputs) == 17 + 3
 
@@ -178,9 +187,12 @@ def test_statistics_are_of_all_devices(tiny):
 def test_a_batch_moves_running_statistics_a_tenth(tiny):
   _, stats = tiny.train(tiny.params, tiny.stats, tiny.x, jnp.ones(8))
   maps = jax.lax.conv_general_dilated(
-    tiny.x, tiny.params["stem"]["Conv"]["kernel"], (2, 2), ((1, 1), (1, 1)),
+    tiny.x,
+    tiny.params["stem"]["Conv"]["kernel"],
+    (2, 2),
+    ((1, 1), (1, 1)),
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
-  )  # fmt: skip
+  )
   got = stats["batch_stats"]["stem"]["BatchNorm"]
   np.testing.assert_allclose(got["mean"], 0.1 * np.mean(maps, axis=(0, 1, 2)), rtol=1e-3, atol=1e-5)
   np.testing.assert_allclose(got["var"], 0.9 + 0.1 * np.var(maps, axis=(0, 1, 2)), rtol=1e-3)

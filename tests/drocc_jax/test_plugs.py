@@ -138,9 +138,13 @@ def test_grid_search_with_a_scorer_finds_what_a_loop_finds(estimator, kind, reco
   x, y = records
   name, values = TUNED[kind]
   search = GridSearchCV(
-    piped(estimator), {f"detector__{name}": values}, cv=folds, scoring=lowest_typical, refit=False,
+    piped(estimator),
+    {f"detector__{name}": values},
+    cv=folds,
+    scoring=lowest_typical,
+    refit=False,
     error_score="raise",
-  )  # fmt: skip
+  )
   search.fit(x, y)
   loop = []
   for value in values:
@@ -179,9 +183,13 @@ def test_a_fingerprint_of_a_network_plugs_in_too(records):
   folds = folds_of(x, y, typical_only=True)
   got = cross_val_predict(piped(estimator), x, cv=folds, method="decision_function")
   search = GridSearchCV(
-    piped(estimator), {"detector__epochs": [1, 4]}, cv=folds[1:], scoring=lowest_typical,
-    refit=False, error_score="raise",
-  ).fit(x, y)  # fmt: skip
+    piped(estimator),
+    {"detector__epochs": [1, 4]},
+    cv=folds[1:],
+    scoring=lowest_typical,
+    refit=False,
+    error_score="raise",
+  ).fit(x, y)
   few, many = search.cv_results_["mean_test_score"]
   _, test = folds[1]
   assert many == pytest.approx(separation(got[test], y[test]), rel=1e-6)

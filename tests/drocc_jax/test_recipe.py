@@ -178,9 +178,11 @@ def told(x, epochs, **settings):
   """The health report of a short training, check -> finding."""
   small = networks.MLP()
   prepared = recipe.build_training(
-    x, drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}),
-    Training(batch_size=16, epochs=epochs), network=small,
-  )  # fmt: skip
+    x,
+    drocc.Config(**{"radius": RADIUS_OF_FIVE, **settings}),
+    Training(batch_size=16, epochs=epochs),
+    network=small,
+  )
   init_key, train_key = recipe.keys(0)
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs

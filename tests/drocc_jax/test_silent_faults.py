@@ -48,8 +48,10 @@ def test_every_way_to_score_matches_columns_by_name(fitted, folder, frame, caplo
   assert loaded.feature_names_in_.tolist() == NAMES
   assert detector.feature_names == tuple(NAMES)
   for score in (
-    lambda x: -fitted.score_samples(x), lambda x: -loaded.score_samples(x), detector.score
-  ):  # fmt: skip
+    lambda x: -fitted.score_samples(x),
+    lambda x: -loaded.score_samples(x),
+    detector.score,
+  ):
     caplog.clear()
     np.testing.assert_allclose(score(turned), want, rtol=1e-6)
     assert caplog.messages == [
@@ -96,15 +98,22 @@ def test_after_a_fit_without_names_there_are_none(frame, tmp_path):
 def test_scalars_of_numpy_do_as_pythons_do(frame, tmp_path):
   x = frame.to_numpy()[:, :3]
   search = GridSearchCV(
-    make(epochs=2), {"radius": np.arange(1, 3)}, cv=2, scoring=lambda model, X, y=None: 0.0,
+    make(epochs=2),
+    {"radius": np.arange(1, 3)},
+    cv=2,
+    scoring=lambda model, X, y=None: 0.0,
     error_score="raise",
-  )  # fmt: skip
+  )
   assert search.fit(x).best_params_["radius"] == 1
   settings = {
-    "epochs": np.int64(2), "batch_size": np.int32(32), "random_state": np.int64(3),
-    "fpr": np.float32(0.125), "num_steps": np.int64(2), "clip": np.float64(9.0),
+    "epochs": np.int64(2),
+    "batch_size": np.int32(32),
+    "random_state": np.int64(3),
+    "fpr": np.float32(0.125),
+    "num_steps": np.int64(2),
+    "clip": np.float64(9.0),
     "members": np.int64(2),
-  }  # fmt: skip
+  }
   model = make(**settings).fit(x)
   model.save(tmp_path / "detector")
   loaded = DROCC.load(tmp_path / "detector")

@@ -31,14 +31,18 @@ LIMIT = 300.0  # seconds that one attempt may take
 METHODS = {
   "drocc": ["--config=configs/drocc_digits.py", "--config.epochs=300", "--config.checkpoints=30"],
   "lf": [
-    "--config=configs/negatives_digits.py:lf", "--config.epochs=120", "--config.checkpoints=30",
+    "--config=configs/negatives_digits.py:lf",
+    "--config.epochs=120",
+    "--config.checkpoints=30",
     "--config.network.hidden=(16,)",
   ],
   "neuralfp": [
-    "--config=configs/neuralfp_digits.py", "--config.classifier.training.epochs=10",
-    "--config.fingerprint.epochs=20", "--config.checkpoints=5",
+    "--config=configs/neuralfp_digits.py",
+    "--config.classifier.training.epochs=10",
+    "--config.fingerprint.epochs=20",
+    "--config.checkpoints=5",
   ],
-}  # fmt: skip
+}
 
 
 class Attempt:

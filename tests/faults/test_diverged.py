@@ -103,9 +103,12 @@ def test_without_steps_the_epoch_is_named(tmp_path):
 def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, rng):
   np.save(tmp_path / "x.npy", rng.normal(size=(60, 3)))
   config = drocc.Config(
-    data=Files(train=str(tmp_path / "x.npy")), epochs=3, checkpoints=3,
-    batch_size=16, network=registry.NetworkConfig("mlp", (4,)),
-  )  # fmt: skip
+    data=Files(train=str(tmp_path / "x.npy")),
+    epochs=3,
+    checkpoints=3,
+    batch_size=16,
+    network=registry.NetworkConfig("mlp", (4,)),
+  )
   config.drocc.learning_rate = 1e30
   with pytest.raises(HealthError, match=r"diverged: .* at step 3\. .* It began in epoch 0 at step"):
     run.train(config, tmp_path / "run")

@@ -46,9 +46,11 @@ def fill(kept):
 def mounted(folder: pathlib.Path, size: str, script: str) -> subprocess.CompletedProcess:
   """Runs Python with a tmpfs of ``size`` at ``folder``, which the script has as ``folder``."""
   tried = subprocess.run(
-    ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(folder)], capture_output=True, text=True,
+    ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(folder)],
+    capture_output=True,
+    text=True,
     check=False,
-  )  # fmt: skip
+  )
   if tried.returncode:
     pytest.skip(f"no tmpfs can be mounted here: {tried.stderr.strip()}")
   script = HEAD + textwrap.dedent(script)
@@ -56,9 +58,14 @@ def mounted(folder: pathlib.Path, size: str, script: str) -> subprocess.Complete
   command = MOUNT.format(size=size, folder=folder, python=sys.executable, script=script)
   environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
   return subprocess.run(
-    ["unshare", "-rm", "sh", "-c", command], cwd=ROOT, env=environment, capture_output=True,
-    text=True, check=False, timeout=300,
-  )  # fmt: skip
+    ["unshare", "-rm", "sh", "-c", command],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=300,
+  )
 
 
 def test_a_full_disk_stops_training_and_it_goes_on_when_there_is_room(tmp_path):
@@ -297,10 +304,15 @@ def test_standard_output_that_is_full_is_one_sentence(detector, tmp_path):
   detector.save(tmp_path / "detector")
   with open("/dev/full", "w") as full:
     result = subprocess.run(
-      [sys.executable, "-m", "launch.watch", f"--detector={tmp_path / 'detector'}"], cwd=ROOT,
-      input="[0, 0]\n", stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+      [sys.executable, "-m", "launch.watch", f"--detector={tmp_path / 'detector'}"],
+      cwd=ROOT,
+      input="[0, 0]\n",
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+      check=False,
       env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-    )  # fmt: skip
+    )
   assert result.returncode == 1
   assert result.stderr.splitlines() == [f"error: Standard output cannot be written: {FULL}."]
 

@@ -33,10 +33,9 @@ from launch.methods.drocc import Config
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 ALLOWED = (ValueError, OSError)
-MANY = settings(
-  max_examples=1000, deadline=None, derandomize=True, database=None,
-  suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+ALL = list(HealthCheck)
+MANY = settings(deadline=None, derandomize=True, database=None, suppress_health_check=ALL)
+MANY = settings(MANY, max_examples=1000)
 SOME = settings(MANY, max_examples=200)
 
 FIELD = st.one_of(
@@ -76,9 +75,13 @@ def linear(variables, x):
 @pytest.fixture(scope="module")
 def detector():
   created = detector_jax.Detector.create(
-    linear, jnp.asarray([1.0, 2.0]), Identity(), (2,), metadata={"feature_names": ["a", "b"]},
+    linear,
+    jnp.asarray([1.0, 2.0]),
+    Identity(),
+    (2,),
+    metadata={"feature_names": ["a", "b"]},
     batch_size=4,
-  )  # fmt: skip
+  )
   return created.calibrate(np.random.default_rng(0).normal(size=(50, 2)), 0.1)
 
 
@@ -191,12 +194,13 @@ JSON = st.recursive(
 LINE = st.one_of(
   st.binary(max_size=40),
   JSON.map(lambda value: json.dumps(value).encode()),
-  st.sampled_from([b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"[1e999,-1e999]",
-    b"[1" + b"0" * 400 + b",1]"]),
+  st.sampled_from(
+    [b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"[1e999,-1e999]", b"[1" + b"0" * 400 + b",1]"]
+  ),
   st.lists(st.floats(allow_nan=False) | st.integers(), min_size=2, max_size=2).map(
     lambda pair: json.dumps(pair).encode()
   ),
-)  # fmt: skip
+)
 
 
 @MANY
@@ -255,9 +259,18 @@ def test_damaged_detectors(artifact, draw):
         assert (pathlib.Path(place) / name).read_bytes() == artifact[name]
 
 
+SETTINGS = ["method", "data", "seed", "epochs", "drocc", "network", "classifier", "fingerprint"]
+DESCRIBED = [
+  *("format", "version", "metadata", "input_shape", "fpr", "threshold", "batch_size"),
+  *("input_range", "sha256", "versions", "outputs"),
+]
+
+
 @SOME
-@given(value=JSON, name=st.sampled_from(["format", "version", "metadata", "input_shape", "fpr",
-  "threshold", "batch_size", "input_range", "sha256", "versions", "outputs"]))  # fmt: skip
+@given(
+  value=JSON,
+  name=st.sampled_from(DESCRIBED),
+)
 def test_descriptions_that_somebody_signed(artifact, value, name):
   """A detector.json with wrong values and a checksum that fits."""
   description = json.loads(artifact["detector.json"])
@@ -274,9 +287,10 @@ def test_descriptions_that_somebody_signed(artifact, value, name):
 
 
 @MANY
-@given(value=st.one_of(JSON, st.dictionaries(st.sampled_from(
-  ["method", "data", "seed", "epochs", "drocc", "network", "classifier", "fingerprint"]), JSON)),
-  raw=st.none() | st.binary(max_size=40))  # fmt: skip
+@given(
+  value=st.one_of(JSON, st.dictionaries(st.sampled_from(SETTINGS), JSON)),
+  raw=st.none() | st.binary(max_size=40),
+)
 def test_stored_configurations(folder, value, raw):
   (folder / "config.json").write_bytes(json.dumps(value).encode() if raw is None else raw)
   with contained():
@@ -312,8 +326,10 @@ def parsed(arguments, capsys):
       return stop.code, capsys.readouterr().err
 
 
-NAMES = ["epochs", "seed", "data.name", "data.ood", "drocc.radius", "drocc.num_steps", "fpr",
-  "network.hidden", "network", "data", "", ".", "a.b.c", "drocc.", "__class__", "x.y"]  # fmt: skip
+NAMES = [
+  *("epochs", "seed", "data.name", "data.ood", "drocc.radius", "drocc.num_steps", "fpr"),
+  *("network.hidden", "network", "data", "", ".", "a.b.c", "drocc.", "__class__", "x.y"),
+]
 OVERRIDE = st.builds(
   lambda name, sign, value: f"--config.{name}{sign}{value}",
   st.sampled_from(NAMES) | st.text(max_size=5),
@@ -337,12 +353,23 @@ def test_command_lines(capsys, arguments):
     assert len(said.splitlines()) == 1
 
 
-CODE = st.sampled_from([
-  "", "x = 1", "def get_config(): return 1", "def get_config(): return None",
-  "def get_config(): return 1 / 0", "import nothing_here", "def (", "\x00",
-  "def get_config(a, b): return 1", "get_config = 3", "def get_config():\n  raise Exception()",
-  "def get_config():\n  return get_config()",  "\ufeffx = '\ud83d'",
-])  # fmt: skip
+CODE = st.sampled_from(
+  [
+    "",
+    "x = 1",
+    "def get_config(): return 1",
+    "def get_config(): return None",
+    "def get_config(): return 1 / 0",
+    "import nothing_here",
+    "def (",
+    "\x00",
+    "def get_config(a, b): return 1",
+    "get_config = 3",
+    "def get_config():\n  raise Exception()",
+    "def get_config():\n  return get_config()",
+    "\ufeffx = '\ud83d'",
+  ]
+)
 
 
 @SOME
@@ -359,9 +386,10 @@ def test_config_files(folder, capsys, code, more, after):
 def test_any_setting_can_be_overridden_in_frozen_parts_too():
   """Found here: settings of NeuralFP's networks are frozen, and could not be set."""
   arguments = [
-    "--config=configs/neuralfp_digits.py", "--config.fingerprint.epochs=3",
+    "--config=configs/neuralfp_digits.py",
+    "--config.fingerprint.epochs=3",
     "--config.classifier.training.epochs=4",
-  ]  # fmt: skip
+  ]
   with flags_of(arguments) as values:
     flags.parse(sys.argv)
     config = values.config

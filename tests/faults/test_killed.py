@@ -13,18 +13,28 @@ from tests.faults import kill
 
 TINY = {
   "drocc": [
-    "--config=configs/drocc_digits.py", "--config.network.name=mlp", "--config.network.hidden=(8,)",
-    "--config.drocc.num_steps=5", "--config.epochs=400", "--config.checkpoints=40",
+    "--config=configs/drocc_digits.py",
+    "--config.network.name=mlp",
+    "--config.network.hidden=(8,)",
+    "--config.drocc.num_steps=5",
+    "--config.epochs=400",
+    "--config.checkpoints=40",
   ],
   "lf": [
-    "--config=configs/negatives_digits.py:lf", "--config.network.hidden=(8,)",
-    "--config.drocc.num_steps=5", "--config.epochs=200", "--config.checkpoints=40",
+    "--config=configs/negatives_digits.py:lf",
+    "--config.network.hidden=(8,)",
+    "--config.drocc.num_steps=5",
+    "--config.epochs=200",
+    "--config.checkpoints=40",
   ],
   "neuralfp": [
-    "--config=configs/neuralfp_digits.py", "--config.classifier.training.epochs=4",
-    "--config.fingerprint.epochs=6", "--config.checkpoints=2", "--config.layers=('layer_3',)",
+    "--config=configs/neuralfp_digits.py",
+    "--config.classifier.training.epochs=4",
+    "--config.fingerprint.epochs=6",
+    "--config.checkpoints=2",
+    "--config.layers=('layer_3',)",
   ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -360,9 +360,12 @@ def test_a_run_whose_file_is_gone_or_changed_is_not_gone_on_with(tmp_path, rng):
   x = rng.normal(size=(60, 3))
   np.save(path, x)
   config = drocc.Config(
-    data=Files(train=str(path)), epochs=4, checkpoints=4, batch_size=16,
+    data=Files(train=str(path)),
+    epochs=4,
+    checkpoints=4,
+    batch_size=16,
     network=registry.NetworkConfig("mlp", (4,)),
-  )  # fmt: skip
+  )
   with interrupted_at(3, health, "check_loss"):
     run.train(config, workdir)
   saved = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}

@@ -66,9 +66,13 @@ def test_autoencoders_are_chosen_or_default(prepared):
 def test_an_autoencoder_for_no_layer_is_refused(dense_layers, weights, rows):
   with pytest.raises(ValueError, match="autoencoder for 'oot', which is no tapped layer; these ar"):
     recipe.build_training(
-      dense_layers, weights, rows, train.Config(), jax.random.key(0),
+      dense_layers,
+      weights,
+      rows,
+      train.Config(),
+      jax.random.key(0),
       chosen={"oot": autoencoders.DenseAutoencoder(4, 2)},
-    )  # fmt: skip
+    )
 
 
 def test_the_variables_are_copied(prepared, weights):

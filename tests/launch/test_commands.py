@@ -85,9 +85,12 @@ def test_score_of_another_width_writes_nothing(detector, tmp_path):
   (tmp_path / "x.csv").write_text("1,2\n3,4\n")
   output = tmp_path / "scores.csv"
   result = call(
-    "launch.score", f"--detector={detector}", f"--input={tmp_path / 'x.csv'}",
-    f"--output={output}", "--header=no",
-  )  # fmt: skip
+    "launch.score",
+    f"--detector={detector}",
+    f"--input={tmp_path / 'x.csv'}",
+    f"--output={output}",
+    "--header=no",
+  )
   assert result.returncode == 1
   assert "trained on [n, 3], got [2, 2]" in error_of(result)
   assert list(tmp_path.iterdir()) == [tmp_path / "x.csv"]
@@ -105,9 +108,14 @@ def brightness_report(variables, x, threshold):
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_images_are_scored_and_layers_named(tmp_path, name):
   detector = detector_jax.Detector.create(
-    brightness, jnp.asarray(0.5), Identity(), (8, 8, 3), threshold=0.2,
-    metadata={"layers": ["conv1", "dense1"]}, report_fn=brightness_report,
-  )  # fmt: skip
+    brightness,
+    jnp.asarray(0.5),
+    Identity(),
+    (8, 8, 3),
+    threshold=0.2,
+    metadata={"layers": ["conv1", "dense1"]},
+    report_fn=brightness_report,
+  )
   detector.save(tmp_path / "detector")
   x = np.array([0.1, 0.6, 1.0])[:, None, None, None] * np.ones((8, 8, 3))
   if name == "x.npy":
@@ -116,16 +124,20 @@ def test_images_are_scored_and_layers_named(tmp_path, name):
     np.savez(tmp_path / name, x=x)
   output = tmp_path / "scores.parquet"
   result = call(
-    "launch.score", f"--detector={tmp_path / 'detector'}", f"--input={tmp_path / name}",
+    "launch.score",
+    f"--detector={tmp_path / 'detector'}",
+    f"--input={tmp_path / name}",
     f"--output={output}",
-  )  # fmt: skip
+  )
   assert result.returncode == 0, result.stderr
   assert result.stdout == f"2 of 3 records are anomalous: {output}\n"
   table = parquet.read_table(output).to_pydict()
   assert table.pop("score") == pytest.approx([0.4, 0.1, 0.5])
   assert table == {
-    "decision": [1, 0, 1], "layer": ["conv1", "conv1", "dense1"], "side": ["low", "high", "high"],
-  }  # fmt: skip
+    "decision": [1, 0, 1],
+    "layer": ["conv1", "conv1", "dense1"],
+    "side": ["low", "high", "high"],
+  }
 
 
 @pytest.mark.parametrize("tested", [True, False])
@@ -136,9 +148,13 @@ def test_train_points_to_evaluate_where_there_is_a_test_file(tmp_path, tested):
   np.savetxt(tmp_path / "test.csv", rows, delimiter=",")
   test = [f"--config.data.test={tmp_path / 'test.csv'}", "--config.data.label=3"] if tested else []
   result = call(
-    "launch.train", "--config=configs/drocc_files.py", f"--workdir={tmp_path / 'run'}",
-    f"--config.data.train={tmp_path / 'train.csv'}", "--config.epochs=200", *test,
-  )  # fmt: skip
+    "launch.train",
+    "--config=configs/drocc_files.py",
+    f"--workdir={tmp_path / 'run'}",
+    f"--config.data.train={tmp_path / 'train.csv'}",
+    "--config.epochs=200",
+    *test,
+  )
   assert result.returncode == 0, result.stderr
   lines = [f"detector: {tmp_path / 'run' / 'detector'}"]
   if tested:

@@ -75,8 +75,13 @@ def test_digits_shifted_is_an_out_of_distribution_set(shifted):
   assert shifted.image_shape == (8, 8)
   names, counts = np.unique(shifted.sources, return_counts=True)
   assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
-    "digits": 599, "rotated": 599, "inverted": 599, "noisy": 599, "blank": 17, "noise": 599,
-  }  # fmt: skip
+    "digits": 599,
+    "rotated": 599,
+    "inverted": 599,
+    "noisy": 599,
+    "blank": 17,
+    "noise": 599,
+  }
   np.testing.assert_array_equal(shifted.y_test, shifted.sources != "digits")
   np.testing.assert_array_equal(shifted.class_test == -1, shifted.y_test == 1)
 

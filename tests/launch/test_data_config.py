@@ -123,8 +123,13 @@ def test_other_sets_take_the_shape_of_the_typical_one():
   resized = images.as_shape(COLOUR[:20], (28, 28, 1)) / np.float32(255.0)
   np.testing.assert_array_equal(got.x_test[got.sources == "cifar10"], resized)
   assert got.sources[[0, 19, 20, 29, 30, 50]].tolist() == [
-    "fashion_mnist", "fashion_mnist", "svhn_cropped", "svhn_cropped", "cifar10", "mnist",
-  ]  # fmt: skip
+    "fashion_mnist",
+    "fashion_mnist",
+    "svhn_cropped",
+    "svhn_cropped",
+    "cifar10",
+    "mnist",
+  ]
   assert got.description == (
     "Fashion-MNIST train, subset of 30, Fashion-MNIST test, subset of 20; against SVHN test, grey "
     "subset of 10; CIFAR-10 test, subset of 20; MNIST test, subset of 20"

@@ -319,8 +319,10 @@ def test_limit_holds_for_negatives_and_validation_records():
   assert (len(got.x_train), len(got.negatives), len(got.x_test)) == (4, 4, 12)
   names, counts = np.unique(got.validation.sources, return_counts=True)
   assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
-    "masked": 3, "negative": 4, "typical": 3,
-  }  # fmt: skip
+    "masked": 3,
+    "negative": 4,
+    "typical": 3,
+  }
   np.testing.assert_array_equal(got.validation.y, got.validation.sources != "typical")
   whole = classes_split()
   assert set(numbers(got.negatives)) < set(numbers(whole.negatives))

@@ -29,9 +29,10 @@ def test_scores_are_written_and_replaced(tmp_path, ending, read):
   write_scores(path, {"score": np.zeros(3)})
   columns = {"score": np.float32([0.1, -2.0]), "row": np.array([4, 7]), "id": np.array(["a", "b"])}
   more = {
-    "score": np.ma.MaskedArray(np.float32([0.0, 3.0]), [True, False]), "row": np.array([8, 9]),
+    "score": np.ma.MaskedArray(np.float32([0.0, 3.0]), [True, False]),
+    "row": np.array([8, 9]),
     "id": np.ma.MaskedArray(np.array(["", "c"]), [True, False]),
-  }  # fmt: skip
+  }
   write_scores(path, columns, more)
   got = read(path)
   assert got.column_names == ["score", "row", "id"]

@@ -23,8 +23,22 @@ exit {code}
 
 def streamed(samples, rate=22_050):
   """A .wav as espeak-ng writes it to a pipe: with sizes that are not true."""
-  head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0x7FFFF024, b"WAVE", b"fmt ", 16, 1, 1, rate,
-                     2 * rate, 2, 16, b"data", 0x7FFFF000)  # fmt: skip
+  head = struct.pack(
+    "<4sI4s4sIHHIIHH4sI",
+    b"RIFF",
+    0x7FFFF024,
+    b"WAVE",
+    b"fmt ",
+    16,
+    1,
+    1,
+    rate,
+    2 * rate,
+    2,
+    16,
+    b"data",
+    0x7FFFF000,
+  )
   return head + samples.astype("<i2").tobytes()
 
 

@@ -49,8 +49,12 @@ def test_bad_request_is_one_clear_sentence(changes, said):
 
 
 def test_good_requests_pass():
-  for request in (Request(), Request(3), Request(coordinator_address="auto"),
-                  Request(1, "[::1]:80", 2, 1)):  # fmt: skip
+  for request in (
+    Request(),
+    Request(3),
+    Request(coordinator_address="auto"),
+    Request(1, "[::1]:80", 2, 1),
+  ):
     request.validate()
 
 

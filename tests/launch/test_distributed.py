@@ -126,10 +126,14 @@ def job(script: str, folder: pathlib.Path, devices: int) -> list[tuple[int, str,
   running = [
     subprocess.Popen(
       [sys.executable, "-c", script, str(port), str(number), str(folder), str(devices)],
-      cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
     )
     for number in range(2)
-  ]  # fmt: skip
+  ]
   try:
     told = [process.communicate(timeout=TIMEOUT) for process in running]
   finally:

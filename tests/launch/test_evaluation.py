@@ -47,9 +47,15 @@ def _errors(x):
 def made(shape, metadata) -> detector_jax.Detector:
   middle = jnp.asarray([0.5, 0.3])
   return detector_jax.Detector.create(
-    Brightness(), middle, Identity(), shape, threshold=0.1, metadata=metadata, report_fn=Report(),
+    Brightness(),
+    middle,
+    Identity(),
+    shape,
+    threshold=0.1,
+    metadata=metadata,
+    report_fn=Report(),
     batch_size=16,
-  )  # fmt: skip
+  )
 
 
 def images(channels: int) -> data.Splits:
@@ -174,12 +180,14 @@ def drawn_sets(values: np.ndarray, number: int):
   """Random counts of each score, typical and anomalous, with as many of each in every set."""
   rng = np.random.default_rng(3)
   return [
-    np.stack([
-      np.bincount(rng.integers(len(values), size=total), minlength=len(values))
-      for _ in range(number)
-    ])
+    np.stack(
+      [
+        np.bincount(rng.integers(len(values), size=total), minlength=len(values))
+        for _ in range(number)
+      ]
+    )
     for total in (23, 41)
-  ]  # fmt: skip
+  ]
 
 
 @pytest.mark.parametrize("different", [1, 4, 500])

@@ -16,9 +16,12 @@ from launch.methods import classifier, drocc
 from tests.helpers import contents, python
 
 CONFIG = drocc.Config(
-  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=4,
-  checkpoints=2, drocc=DroccConfig(num_steps=1),
-)  # fmt: skip
+  data=BreastCancer(),
+  network=registry.NetworkConfig("mlp", hidden=(4,)),
+  epochs=4,
+  checkpoints=2,
+  drocc=DroccConfig(num_steps=1),
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +82,9 @@ def test_evaluation_from_an_export_equals_evaluation_from_the_checkpoint(
   workdir, test_set, tmp_path
 ):
   live, exported = (
-    from_checkpoint(workdir), exporting.export_folder(workdir, tmp_path / "detector"),
-  )  # fmt: skip
+    from_checkpoint(workdir),
+    exporting.export_folder(workdir, tmp_path / "detector"),
+  )
   x, labels = test_set
   want, got = live.score(x), exported.score(x)
   assert np.abs(want - got).max() <= 1e-6 * np.abs(want).max()

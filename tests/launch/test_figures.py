@@ -30,8 +30,11 @@ def test_layer_histograms_have_a_panel_for_every_layer(number, rng):
   legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()] + figure.legends
   (legend,) = legends
   assert [text.get_text() for text in legend.get_texts()] == [
-    "typical (400)", "mnist (300)", "svhn_cropped (300)", "thresholds",
-  ]  # fmt: skip
+    "typical (400)",
+    "mnist (300)",
+    "svhn_cropped (300)",
+    "thresholds",
+  ]
   for axes, threshold in zip(panels, thresholds, strict=True):
     assert axes.get_xscale() == "log"
     assert [line.get_xdata()[0] for line in axes.lines] == list(threshold)
@@ -107,8 +110,11 @@ def test_score_histograms_are_of_every_source_with_the_threshold(rng):
   figure = figures.score_histogram(scores, labels, 0.5, sources)
   (axes,) = figure.axes
   assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-    "typical (100)", "rotated (150)", "noisy (50)", "threshold 0.5",
-  ]  # fmt: skip
+    "typical (100)",
+    "rotated (150)",
+    "noisy (50)",
+    "threshold 0.5",
+  ]
   (line,) = axes.lines
   assert set(line.get_xdata()) == {0.5}
 
@@ -118,5 +124,7 @@ def test_a_threshold_beyond_all_scores_is_drawn(rng):
   (axes,) = figure.axes
   assert axes.get_xlim()[1] > 40.0
   assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-    "typical (25)", "anomalous (25)", "threshold 40",
-  ]  # fmt: skip
+    "typical (25)",
+    "anomalous (25)",
+    "threshold 40",
+  ]

@@ -53,9 +53,12 @@ def write(
   pattern = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
   split = {"name": part, "shardLengths": [str(len(images))], "filepathTemplate": pattern}
   info = {
-    "name": "imagenette", "configName": "full-size-v2", "version": version,
-    "fileFormat": "array_record", "splits": [split],
-  }  # fmt: skip
+    "name": "imagenette",
+    "configName": "full-size-v2",
+    "version": version,
+    "fileFormat": "array_record",
+    "splits": [split],
+  }
   (folder / "dataset_info.json").write_text(json.dumps(info))
   return folder
 

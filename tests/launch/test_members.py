@@ -20,9 +20,12 @@ from launch.methods import drocc
 from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 CONFIG = drocc.Config(
-  data=BreastCancer(), network=registry.NetworkConfig("mlp", (4,)), members=3,
-  epochs=12, checkpoints=3,
-)  # fmt: skip
+  data=BreastCancer(),
+  network=registry.NetworkConfig("mlp", (4,)),
+  members=3,
+  epochs=12,
+  checkpoints=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +71,12 @@ def test_the_batch_of_the_member_that_diverged_is_named(tmp_path):
   np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 3)))
   files = Files(train=str(tmp_path / "x.npy"))
   config = dataclasses.replace(
-    CONFIG, data=files, epochs=3, batch_size=16,
+    CONFIG,
+    data=files,
+    epochs=3,
+    batch_size=16,
     drocc=algorithm.Config(mu=None, learning_rate=1e30),
-  )  # fmt: skip
+  )
   with pytest.raises(HealthError, match="It began in epoch 0 at step"):
     run.train(config, tmp_path / "run")
   told = json.loads((tmp_path / "run" / "failure.json").read_text())

@@ -21,15 +21,17 @@ N = 200
 
 def payments(n: int, seed: int) -> pd.DataFrame:
   rng = np.random.default_rng(seed)
-  frame = pd.DataFrame({
-    "id": [f"tx{seed}{row}" for row in range(n)],
-    "at": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.uniform(0, 900, n), unit="h"),
-    "channel": rng.choice(["pos", "web", "atm"], n, p=[0.6, 0.3, 0.1]),
-    "zip": rng.choice(["00120", "00450", "10115"], n),
-    "present": rng.random(n) < 0.7,
-    "amount": np.exp(rng.normal(3.0, 1.0, n)).round(2),
-    "age": np.where(rng.random(n) < 0.2, np.nan, rng.normal(40.0, 9.0, n).round(1)),
-  })  # fmt: skip
+  frame = pd.DataFrame(
+    {
+      "id": [f"tx{seed}{row}" for row in range(n)],
+      "at": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.uniform(0, 900, n), unit="h"),
+      "channel": rng.choice(["pos", "web", "atm"], n, p=[0.6, 0.3, 0.1]),
+      "zip": rng.choice(["00120", "00450", "10115"], n),
+      "present": rng.random(n) < 0.7,
+      "amount": np.exp(rng.normal(3.0, 1.0, n)).round(2),
+      "age": np.where(rng.random(n) < 0.2, np.nan, rng.normal(40.0, 9.0, n).round(1)),
+    }
+  )
   frame["at"] = frame["at"].dt.round("s").dt.strftime("%Y-%m-%d %H:%M:%S")
   return frame
 
@@ -43,9 +45,11 @@ def trained(tmp_path_factory):
   train.to_csv(folder / "train.csv", index=False)
   test.assign(fraud=["no"] * 40 + ["yes"] * 20).to_csv(folder / "test.csv", index=False)
   source = Files(
-    train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="fraud",
+    train=str(folder / "train.csv"),
+    test=str(folder / "test.csv"),
+    label="fraud",
     columns="zip:category",
-  )  # fmt: skip
+  )
   config = Config(data=source, network=NetworkConfig("mlp", (8,)), epochs=4, checkpoints=1)
   run.train(config, folder / "run")
   result = evaluation.evaluate(folder / "run")
@@ -57,9 +61,14 @@ def test_a_file_as_it_comes_becomes_a_detector(trained):
   detector = detector_jax.load(folder / "run" / "detector")
   kinds = {column.name: column.kind for column in detector.schema.columns}
   assert kinds == {
-    "id": "drop", "at": "time", "channel": "category", "zip": "category", "present": "boolean",
-    "amount": "number", "age": "number",
-  }  # fmt: skip
+    "id": "drop",
+    "at": "time",
+    "channel": "category",
+    "zip": "category",
+    "present": "boolean",
+    "amount": "number",
+    "age": "number",
+  }
   assert "zip=00120" in detector.feature_names
   assert "age missing" in detector.feature_names
   assert result["labels"] == {"typical": 40, "anomalous": 20}

@@ -31,9 +31,12 @@ NETWORKS = {
   "lstm": (networks.LSTM(4), (5, 2)),
 }
 DROCC = drocc.Config(
-  data=BreastCancer(), network=registry.NetworkConfig("mlp", hidden=(4,)), epochs=2,
-  checkpoints=1, drocc=DroccConfig(num_steps=1),
-)  # fmt: skip
+  data=BreastCancer(),
+  network=registry.NetworkConfig("mlp", hidden=(4,)),
+  epochs=2,
+  checkpoints=1,
+  drocc=DroccConfig(num_steps=1),
+)
 
 
 class Network(nn.Module):
@@ -51,9 +54,13 @@ def untrained(name: str) -> detector_jax.Detector:
   x = np.random.default_rng(0).normal(5.0, 2.0, size=(16, *shape)).astype(np.float32)
   params, stats = jax.jit(networks.as_forward(network).init)(jax.random.key(0), x[:1])
   return detector_jax.Detector.create(
-    recipe.NegativeLogit(network), {"params": params, "stats": stats}, Standardizer.fit(x), shape,
-    metadata={"method": "DROCC"}, batch_size=16,
-  )  # fmt: skip
+    recipe.NegativeLogit(network),
+    {"params": params, "stats": stats},
+    Standardizer.fit(x),
+    shape,
+    metadata={"method": "DROCC"},
+    batch_size=16,
+  )
 
 
 def fingerprinted(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
@@ -61,9 +68,14 @@ def fingerprinted(folder: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
   x = np.random.default_rng(0).uniform(size=(120, 8, 8, 1)).astype(np.float32)
   variables = jax.jit(Network().init)(jax.random.key(0), x[:1])
   model = NeuralFP(
-    Network(), variables, layers=("Dense_0",), fpr=0.1, epochs=1, calibration_size=0.5,
+    Network(),
+    variables,
+    layers=("Dense_0",),
+    fpr=0.1,
+    epochs=1,
+    calibration_size=0.5,
     random_state=0,
-  )  # fmt: skip
+  )
   workdirs.claim(folder, neuralfp.Config(layers=("Dense_0",)))
   model.fit(x).save(folder / "detector")
   network = (Network(), variables["params"])

@@ -20,9 +20,13 @@ def small(**changes) -> drocc.Config:
 
 def call(workdir, *overrides) -> subprocess.CompletedProcess:
   return python(
-    "-m", "launch.train", "--config=configs/drocc_sphere.py", f"--workdir={workdir}",
-    "--config.epochs=1", *overrides,
-  )  # fmt: skip
+    "-m",
+    "launch.train",
+    "--config=configs/drocc_sphere.py",
+    f"--workdir={workdir}",
+    "--config.epochs=1",
+    *overrides,
+  )
 
 
 @pytest.mark.slow
@@ -49,9 +53,11 @@ def test_the_outer_setting_decides_and_none_leaves_it():
   x = np.random.default_rng(0).normal(size=(20, 3))
 
   def trained(outer, inner):
-    return drocc.prepare(
-      drocc.Config(precision=outer, drocc=DroccConfig(mu=None, precision=inner)), x
-    ).config.static().precision  # fmt: skip
+    return (
+      drocc.prepare(drocc.Config(precision=outer, drocc=DroccConfig(mu=None, precision=inner)), x)
+      .config.static()
+      .precision
+    )
 
   assert trained(None, "float32") == "float32"
   assert trained(None, "bf16") == "bf16"

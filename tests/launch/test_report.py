@@ -170,14 +170,22 @@ def test_the_verdict_of_a_check_is_broken_into_lines_and_long_rows_become_lists(
   [
     ((0.007, 0.61), "Finds 61 % of the anomalies at 0.7 % false alarms."),
     ((0.2, 1.0), "Finds 100 % of the anomalies at 20 % false alarms, more than the 5 % stated."),
-    ((0.0, 0.9996), "Finds over 99.9 % of the anomalies at 0 % false alarms, fewer than the 5 % "
-                    "stated."),
-    ((0.052, None), "Flags 5.2 % of the typical records; how many anomalies it finds is unknown, "
-                    "because the test set has none."),
-    ((None, 0.0004), "Finds under 0.1 % of the anomalies; at how many false alarms is unknown, "
-                     "because the test set has no typical records."),
+    (
+      (0.0, 0.9996),
+      "Finds over 99.9 % of the anomalies at 0 % false alarms, fewer than the 5 % stated.",
+    ),
+    (
+      (0.052, None),
+      "Flags 5.2 % of the typical records; how many anomalies it finds is unknown, "
+      "because the test set has none.",
+    ),
+    (
+      (None, 0.0004),
+      "Finds under 0.1 % of the anomalies; at how many false alarms is unknown, "
+      "because the test set has no typical records.",
+    ),
   ],
-)  # fmt: skip
+)
 def test_a_sentence_of_conclusion_claims_no_more_than_was_measured(rates, sentence):
   names = ("realised_fpr", "recall")
   decision = {name: rate for name, rate in zip(names, rates, strict=True) if rate is not None}
@@ -302,8 +310,14 @@ def test_layers_have_a_table(tmp_path):
   page = report.Report("title", tmp_path)
   layers.add(page, splits, x[20:, 0], detector)
   rows = Page(page.write().read_text()).rows
-  assert rows[0] == ["layer", "typical errors", "typical", "anomalous", "too small",
-                     "AUROC of the error"]  # fmt: skip
+  assert rows[0] == [
+    "layer",
+    "typical errors",
+    "typical",
+    "anomalous",
+    "too small",
+    "AUROC of the error",
+  ]
   typical, anomalous = x[20:40], x[40:]
   for place, name in enumerate("ab"):
     beyond = [
@@ -311,9 +325,11 @@ def test_layers_have_a_table(tmp_path):
       for part in (typical, anomalous)
     ]
     assert rows[1 + place] == [
-      name, "0.3 to 0.8", *(f"{share:.1f} %" for share in beyond),
+      name,
+      "0.3 to 0.8",
+      *(f"{share:.1f} %" for share in beyond),
       f"{100 * np.mean(anomalous[:, place] < 0.3):.1f} %",
       f"{np.mean(anomalous[:, place][:, None] > typical[:, place]):.4f}",
-    ]  # fmt: skip
+    ]
   shares = [f"{100 * np.mean(part[:, 0] > 0.7):.1f} %" for part in (typical, anomalous)]
   assert rows[3] == ["any layer", "", *shares, "", ""]

@@ -41,9 +41,14 @@ def plain_report(variables, x, threshold):
 def made(score_fn=plain, report_fn=None, **settings):
   x = np.random.default_rng(1).normal(size=(40, 3))
   return detector_jax.Detector.create(
-    score_fn, jnp.asarray([1.0, 2.0, 3.0]), Identity(), (3,), batch_size=8,
-    report_fn=report_fn, **settings,
-  ).calibrate(x, 0.1)  # fmt: skip
+    score_fn,
+    jnp.asarray([1.0, 2.0, 3.0]),
+    Identity(),
+    (3,),
+    batch_size=8,
+    report_fn=report_fn,
+    **settings,
+  ).calibrate(x, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -227,17 +232,19 @@ def folder(tmp_path_factory):
 def start(*arguments):
   environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
   return subprocess.Popen(
-    [sys.executable, "-m", "launch.score", *arguments], cwd=ROOT, env=environment,
-    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-  )  # fmt: skip
+    [sys.executable, "-m", "launch.score", *arguments],
+    cwd=ROOT,
+    env=environment,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 @pytest.mark.slow
 def test_standard_input_is_scored(folder, tmp_path):
   output = tmp_path / "scores.csv"
-  process = start(
-    f"--detector={folder}", "--input=-", f"--output={output}", "--on_bad_row=nan"
-  )  # fmt: skip
+  process = start(f"--detector={folder}", "--input=-", f"--output={output}", "--on_bad_row=nan")
   said, told = process.communicate(b"c,a,b,id\n3,1,2,x\n1,2\n0,-9,0,y\n")
   assert process.returncode == 0, told
   assert said.decode() == f"1 of 2 records are anomalous: {output}\n"

@@ -122,8 +122,10 @@ def finished(tmp_path_factory):
   )
   config = Config(
     data=Files(train=str(folder / "train.csv"), test=str(folder / "test.csv"), label="y"),
-    network=NetworkConfig("mlp", (8,)), epochs=10, checkpoints=1,
-  )  # fmt: skip
+    network=NetworkConfig("mlp", (8,)),
+    epochs=10,
+    checkpoints=1,
+  )
   run.train(config, folder / "run")
   return folder
 
@@ -161,9 +163,12 @@ def test_a_column_that_was_constant_is_in_the_health_report(finished):
 @pytest.mark.slow
 def test_score_counts_changed_constants_once(finished, tmp_path):
   result = call(
-    "launch.score", f"--workdir={finished / 'run'}", f"--input={finished / 'test.csv'}",
-    f"--output={tmp_path / 's.csv'}", "--chunk_size=1",
-  )  # fmt: skip
+    "launch.score",
+    f"--workdir={finished / 'run'}",
+    f"--input={finished / 'test.csv'}",
+    f"--output={tmp_path / 's.csv'}",
+    "--chunk_size=1",
+  )
   assert result.returncode == 0, result.stderr
   assert result.stderr.count("constant in training") == 1
   assert "Of 40 records 40 differ" in result.stderr
@@ -197,9 +202,14 @@ def test_one_state_has_one_stream(finished, tmp_path):
 def test_closed_streams_are_one_line(finished, sign, said):
   command = f"{sys.executable} -m launch.watch --detector={finished / 'run' / 'detector'} {sign}"
   result = subprocess.run(
-    ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False,
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}, stdin=subprocess.DEVNULL,
-  )  # fmt: skip
+    ["bash", "-c", command],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+    stdin=subprocess.DEVNULL,
+  )
   assert result.returncode == 1
   assert result.stderr == f"error: The {said}; give it a file with {sign[0]}, or a pipe.\n"
 
@@ -235,8 +245,10 @@ def test_a_workdir_that_is_removed_while_it_trains_is_named(tmp_path, monkeypatc
   table_of(tmp_path / "train.csv")
   config = Config(
     data=Files(train=str(tmp_path / "train.csv")),
-    network=NetworkConfig("mlp", (8,)), epochs=4, checkpoints=4,
-  )  # fmt: skip
+    network=NetworkConfig("mlp", (8,)),
+    epochs=4,
+    checkpoints=4,
+  )
   train = stages._train
 
   def removing(*arguments):
@@ -250,8 +262,10 @@ def test_a_workdir_that_is_removed_while_it_trains_is_named(tmp_path, monkeypatc
 
 
 def test_an_empty_cell_names_no_group(tmp_path):
-  lines = ["a,b,c,machine", *(f"{a},{b},{c},{'' if i == 7 else i // 5}" for i, (a, b, c) in
-                              enumerate(X))]  # fmt: skip
+  lines = [
+    "a,b,c,machine",
+    *(f"{a},{b},{c},{'' if i == 7 else i // 5}" for i, (a, b, c) in enumerate(X)),
+  ]
   (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
   splits = files.load_files(tmp_path / "x.csv", group="machine")
   with pytest.raises(ValueError, match="groups holds no label for record 7"):

@@ -98,9 +98,7 @@ def unsaved(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("unsaved")
-def test_vmapped_groups_compile_once_and_train_what_the_loop_trains(
-  looped, tmp_path, monkeypatch
-):  # fmt: skip
+def test_vmapped_groups_compile_once_and_train_what_the_loop_trains(looped, tmp_path, monkeypatch):
   calls = recorded(monkeypatch)
   with compilations() as compiled:
     result = sweeping.sweep(small(), AXES, tmp_path, 3)
@@ -166,7 +164,7 @@ def test_warm_up_epochs_reach_every_member_and_the_schedule_is_shared():
 @pytest.mark.usefixtures("unsaved")
 def test_more_models_than_fit_are_halved_and_the_sweep_goes_on(
   looped, tmp_path, monkeypatch, caplog
-):  # fmt: skip
+):
   calls, train = recorded(monkeypatch), sweep_training.Trainer.train
 
   def scarce(self, group, size):
@@ -231,8 +229,9 @@ def test_a_killed_sweep_trains_only_what_is_missing(looped, tmp_path, monkeypatc
   assert trained == [([number], 1) for number in range(4, 8)]
   assert [r["member"] for r in result["members"]] == [r["member"] for r in looped[1]["members"]]
   assert sorted(path.name for path in (tmp_path / "members").iterdir()) == [
-    *(f"{number:03d}" for number in range(8)), "config.json",
-  ]  # fmt: skip
+    *(f"{number:03d}" for number in range(8)),
+    "config.json",
+  ]
   trained.clear()
   monkeypatch.setattr(detector_jax.Detector, "save", lambda *_: None)
   assert sweeping.sweep(small(), AXES, tmp_path) == result
@@ -295,7 +294,7 @@ def test_a_member_that_cannot_be_read_is_named(tmp_path):
     (small(calibration_size=0.0), FEW, "held-out typical records rank .* 0, too few"),
     (small(fpr=0.001), FEW, "needs at least 999 different calibration records, got"),
   ],
-)  # fmt: skip
+)
 def test_what_cannot_be_swept_is_refused_before_anything_is_made(tmp_path, config, axes, said):
   with pytest.raises(ValueError, match=said):
     sweeping.sweep(config, axes, tmp_path / "sweep")

@@ -21,9 +21,12 @@ def test_the_command_prints_the_ranking_and_refuses_in_one_line(tmp_path):
   assert len(result.stderr.strip().splitlines()) == 1
   assert not (tmp_path / "sweep").exists()
   result = call(
-    "--sweep.radius=2,4", "--sweep.seed=0:2", "--config.epochs=30", "--config.network.name=mlp",
+    "--sweep.radius=2,4",
+    "--sweep.seed=0:2",
+    "--config.epochs=30",
+    "--config.network.name=mlp",
     "--config.drocc.num_steps=2",
-  )  # fmt: skip
+  )
   assert result.returncode == 0, result.stderr
   lines = result.stdout.splitlines()
   assert lines[-2:] == [

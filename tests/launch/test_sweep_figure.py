@@ -13,15 +13,17 @@ def result(axes, failed=(), oracle=True):
   members = []
   for number, values in enumerate(itertools.product(*axes.values())):
     bad = number in failed
-    members.append({
-      "member": number,
-      "settings": dict(zip(axes, values, strict=True)),
-      "criterion": None if bad else 0.5 + 0.01 * number,
-      "objective": 1.0,
-      "seconds": 0.25,
-      "oracle": 0.9 if oracle and not bad else None,
-      "failed": "Training diverged." if bad else None,
-    })  # fmt: skip
+    members.append(
+      {
+        "member": number,
+        "settings": dict(zip(axes, values, strict=True)),
+        "criterion": None if bad else 0.5 + 0.01 * number,
+        "objective": 1.0,
+        "seconds": 0.25,
+        "oracle": 0.9 if oracle and not bad else None,
+        "failed": "Training diverged." if bad else None,
+      }
+    )
   members.sort(key=lambda record: (bool(record["failed"]), -(record["criterion"] or 0.0)))
   return {"axes": axes, "ranked_by": "made up", "members": members}
 
@@ -103,9 +105,14 @@ def test_seeds_alone_have_a_panel():
 @pytest.mark.parametrize(
   ("values", "wanted"),
   [
-    ((1, 2, 4), True), ((1, 2, 3), False), ((4, 1, 2), True), ((1, 2), False), ((0, 1, 10), False),
-    ((1e-4, 1e-3, 1e-2), True), ((10, 20, 30, 40), False),
+    ((1, 2, 4), True),
+    ((1, 2, 3), False),
+    ((4, 1, 2), True),
+    ((1, 2), False),
+    ((0, 1, 10), False),
+    ((1e-4, 1e-3, 1e-2), True),
+    ((10, 20, 30, 40), False),
   ],
-)  # fmt: skip
+)
 def test_geometric(values, wanted):
   assert sweeps.geometric(values) is wanted

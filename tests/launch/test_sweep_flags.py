@@ -87,8 +87,17 @@ def test_axes_come_in_one_order():
 
 def test_names_are_the_traced_settings_of_each_algorithm_and_the_seed():
   assert sweep_flags.names(drocc.Hyper) == (
-    "radius", "gamma", "mu", "step_size", "num_steps", "noise_scale", "warmup_steps",
-    "learning_rate", "weight_decay", "average_decay", "seed",
-  )  # fmt: skip
+    "radius",
+    "gamma",
+    "mu",
+    "step_size",
+    "num_steps",
+    "noise_scale",
+    "warmup_steps",
+    "learning_rate",
+    "weight_decay",
+    "average_decay",
+    "seed",
+  )
   assert set(sweep_flags.names(drocc_oe.Hyper)) - set(sweep_flags.names(drocc.Hyper)) == {"nu"}
   assert set(sweep_flags.names()) > set(sweep_flags.names(drocc_oe.Hyper))

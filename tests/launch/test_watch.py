@@ -29,9 +29,13 @@ def linear(variables, x):
 def made(seed=0, **settings):
   x = np.random.default_rng(seed).normal(size=(50, 2))
   return detector_jax.Detector.create(
-    linear, jnp.asarray([1.0, 2.0]), Identity(), (2,),
-    metadata={"feature_names": ["a", "b"]}, **settings,
-  ).calibrate(x, 0.1)  # fmt: skip
+    linear,
+    jnp.asarray([1.0, 2.0]),
+    Identity(),
+    (2,),
+    metadata={"feature_names": ["a", "b"]},
+    **settings,
+  ).calibrate(x, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +234,14 @@ def folder(detector, tmp_path_factory):
 def start(*arguments):
   environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""}
   return subprocess.Popen(
-    [sys.executable, "-m", "launch.watch", *arguments], cwd=ROOT, env=environment, text=True,
-    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-  )  # fmt: skip
+    [sys.executable, "-m", "launch.watch", *arguments],
+    cwd=ROOT,
+    env=environment,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 def next_line(process):

@@ -100,7 +100,7 @@ def test_another_method_is_refused(tmp_path, other):
     (dataclasses.replace(FULL, widths=(4, 6)), r"\(widths was \[4, 5\], is \[4, 6\]\)"),
     (dataclasses.replace(FULL, inner=None), r"inner was unset, is None; inner.size was 3, is"),
   ],
-)  # fmt: skip
+)
 def test_differences_are_named(tmp_path, other, now, said):
   workdirs.claim(tmp_path, FULL)
   with pytest.raises(ValueError, match=said):

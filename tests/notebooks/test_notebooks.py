@@ -19,9 +19,11 @@ NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge")
 COLAB = "https://colab.research.google.com/"
 LIBRARIES = ("detector_jax", "drocc_jax", "fingerprint_jax")
 ENVIRONMENT = {
-  "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg",
+  "XLA_FLAGS": "",
+  "JAX_PLATFORMS": "cpu",
+  "MPLBACKEND": "Agg",
   "JUPYTER_PLATFORM_DIRS": "1",  # or jupyter_core warns of its old folders
-}  # fmt: skip
+}
 MACHINE_PATH = re.compile(r"(^|[ \"'=(`])/(work|farm|root|home|tmp|content)/[A-Za-z]", re.MULTILINE)
 FIGURES = {
   "drocc_quickstart": {"sine-figure", "table-figure", "promise-figure", "images-figure"},
@@ -261,9 +263,14 @@ def test_drocc_oe_finds_the_given_kind_and_the_unseen_ones(run):
 def test_the_bare_process_scores_alike_without_flax(run):
   _, told = run("neuralfp_on_the_edge")
   assert told["imported"] == {
-    "jax": True, "numpy": True, "detector_jax": True, "fingerprint_jax": False, "flax": False,
-    "optax": False, "sklearn": False,
-  }  # fmt: skip
+    "jax": True,
+    "numpy": True,
+    "detector_jax": True,
+    "fingerprint_jax": False,
+    "flax": False,
+    "optax": False,
+    "sklearn": False,
+  }
   assert told["difference"] < 1e-6
   assert told["device"] < 1e-3  # one by one, and of all at once
   assert not told["folder_left"]
