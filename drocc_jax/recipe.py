@@ -78,8 +78,12 @@ def uses_table_defaults(config: Any, shape: tuple[int, ...]) -> bool:
     config: settings of one of the algorithms, as given, not resolved.
     shape: of a record.
   """
-  given = (config.num_steps, config.learning_rate, config.schedule)
-  return len(shape) == 1 and None in given and uses_dense_defaults(config, shape)
+  return len(shape) == 1 and is_automatic(config) and uses_dense_defaults(config, shape)
+
+
+def is_automatic(config: Any) -> bool:
+  """Whether ascent steps, learning rate or schedule are left to ``resolve``; not in runs of 0.1."""
+  return None in (config.num_steps, config.learning_rate, config.schedule)
 
 
 def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> Any:

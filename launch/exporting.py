@@ -73,9 +73,9 @@ def live(workdir: pathlib.Path) -> detector_jax.Detector:
     ValueError: the run is not finished or has no detector, or scores otherwise than its folder.
   """
   config, loaded = run.read_config(workdir), evaluation.load_detector(workdir)
-  program, variables, preprocessing = run.method_of(config).rebuild(config, workdir, loaded)
+  program, parts = run.method_of(config).rebuild(config, workdir, loaded)
   arrays = {name: loaded.arrays[name] for name in ("calibration", "threshold")}
-  arrays |= {"variables": variables, "preprocessing": preprocessing}
+  arrays |= parts
   detector = dataclasses.replace(loaded, arrays=arrays, program=program)
   artifact.check_parity(detector, loaded)
   return detector

@@ -1,5 +1,6 @@
 """Features of images and series that k-means learns from their patches (Coates, Ng & Lee, 2011)."""
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 import itertools
@@ -198,6 +199,16 @@ class Patches:
     codes = in_turn(lambda batch: _code(fitted, batch), x, fitted.rows)
     whitening = Whitening.fit(codes, self.components, self.noise)
     return dataclasses.replace(fitted, whitening=whitening)
+
+  def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> PatchMap:
+    """The map of arrays that a detector was saved with.
+
+    Args:
+      arrays: by the names of the fields of ``PatchMap``, the whitening's among them.
+      rows: see ``FeatureMap``.
+    """
+    fields = {**arrays, "whitening": Whitening(**arrays["whitening"])}
+    return PatchMap(**fields, window=self.window, stride=self.stride, pool=self.pool, rows=rows)
 
   def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
     """Patch whitening and centroids."""

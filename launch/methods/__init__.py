@@ -26,14 +26,14 @@ class Method(NamedTuple):
     config: class of the configuration.
     train: ``(config, workdir) -> folder`` of what was trained.
     detects: whether that is a Detector, which can be evaluated and can score.
-    rebuild: ``(config, workdir, loaded Detector) -> (Program, variables, preprocessing)`` that can
+    rebuild: ``(config, workdir, loaded Detector) -> (Program, arrays by part)`` that can
       be traced anew; needs no data.
   """
 
   config: Any
   train: Callable[[Any, pathlib.Path], pathlib.Path]
   detects: bool = True
-  rebuild: Callable[..., tuple[Any, Any, Any]] = drocc.rebuild
+  rebuild: Callable[..., tuple[Any, dict[str, Any]]] = drocc.rebuild
 
 
 METHODS: dict[str, Method] = {

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import Detector, Standardizer, training
+from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, recipe
+from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, on_features, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Training
@@ -25,12 +26,54 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
+class FeaturesConfig:
+  """The feature map in front of the network.
+
+  Attributes:
+    name: "auto" (patches for images where neither a network nor negatives are given, see
+      ``on_features.automatic``), "none" or "patches".
+    centroids: of the patches' k-means, >= 2.
+    window: side of a patch, or its length in a series, >= 2.
+    stride: step between patches, >= 1.
+    pool: parts of each axis over which the code is averaged, >= 1.
+    components: features that are left after whitening, >= 1.
+  """
+
+  name: str = "auto"
+  centroids: int = Patches.centroids
+  window: int = Patches.window
+  stride: int = Patches.stride
+  pool: int = Patches.pool
+  components: int = Patches.components
+
+  def patches(self) -> Patches:
+    """The settings of the patches."""
+    settings = dataclasses.asdict(self)
+    del settings["name"]
+    return Patches(**settings)
+
+  def fit(self, config: "Config", x: np.ndarray, negatives: np.ndarray | None) -> Any:
+    """The feature map for training records ``[n, ...]`` of a run, or None.
+
+    Raises:
+      ValueError: an unknown name, or records that have no patches.
+    """
+    if self.name not in ("auto", "none", "patches"):
+      raise ValueError(f"features.name must be auto, none or patches; got {self.name!r}.")
+    free = config.network.name == "auto" and negatives is None
+    free = free and recipe.is_automatic(config.drocc) and on_features.automatic(x) is not None
+    wanted = self.name == "patches" or (self.name == "auto" and free)
+    return self.patches().fit(x, config.seed) if wanted else None
+
+
+@dataclasses.dataclass
 class Config(Training):
   """One experiment with DROCC; what is set of the training beside these is in ``Training``.
 
   Attributes:
     data: what to train and test on.
     network: the network.
+    features: what stands in front of it.
     drocc: the algorithm.
     warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``, and a
       ``trim`` of None is 0 then.
@@ -45,6 +88,7 @@ class Config(Training):
   data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
   drocc: DroccConfig = dataclasses.field(default_factory=DroccConfig.automatic)
+  features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
   warmup_epochs: int = 0
   precision: str | None = None
   seed: int = 0
@@ -102,8 +146,14 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     groups=splits.groups,
   )
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
-  negatives = negatives_for(config, splits)
-  prepared = prepare(config, x, negatives, splits.feature_names)
+  negatives, shape = negatives_for(config, splits), x.shape[1:]
+  features = config.features.fit(config, x, negatives)
+  if features is None:
+    prepared = prepare(config, x, negatives, splits.feature_names)
+  else:
+    x, x_held_out = apply(features, x), apply(features, x_held_out)
+    negatives = None if negatives is None else apply(features, negatives)
+    prepared = prepare(config, x, negatives, on_map=True)
   workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
   stage = _stage(prepared, x_held_out, train_key, rows)
@@ -118,7 +168,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     "training_records": len(prepared.rows),
     "calibration_records": len(x_held_out),
     "negatives": 0 if negatives is None else len(negatives),
-    "feature_names": splits.feature_names,
+    "feature_names": splits.feature_names if features is None else None,
     "schema": None if splits.schema is None else splits.schema.to_json(),
   }
   detector = recipe.build_detector(
@@ -132,24 +182,34 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     prepared.program.examine,
     config.confidence,
   )
+  if features is not None:
+    detector = detector.behind(features, shape).with_metadata(feature_names=splits.feature_names)
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"
 
 
-def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Program, Any, Any]:
-  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+def rebuild(
+  config: Config, workdir: pathlib.Path, loaded: Detector
+) -> tuple[Program, dict[str, Any]]:
+  """Program and arrays of a finished run; see ``launch.methods.Method``."""
   del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   kept = loaded.arrays.get("preprocessing/kept")
   clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
-  member = config.network.make() or recipe.network_of(config.drocc, shape)
+  features, member = nested(loaded.arrays, "features"), config.network.make()
+  if features:
+    _, member = on_features.settled(config.drocc, member, len(center))
+  member = member or recipe.network_of(config.drocc, shape)
   network = ensemble.of_members(member, config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   contrast = config.scaling == "contrast"
   preprocessing = Standardizer(center, scale, kept, clip, contrast, loaded.input_offset)
-  return Program(recipe.NegativeLogit(network)), variables, preprocessing
+  arrays: dict[str, Any] = {"variables": variables, "preprocessing": preprocessing}
+  if features:
+    arrays["features"] = config.features.patches().rebuilt(features, loaded.batch_size)
+  return Program(recipe.NegativeLogit(network)), arrays
 
 
 def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
@@ -180,9 +240,20 @@ def prepare(
   x: np.ndarray,
   negatives: np.ndarray | None = None,
   names: tuple[str, ...] | None = None,
+  on_map: bool = False,
 ) -> recipe.Prepared:
-  """Settles everything that follows from the settings and the training records ``[n, ...]``."""
-  chosen, trim = config.drocc, config.trim
+  """Settles everything that follows from the settings and the training records ``[n, ...]``.
+
+  Args:
+    config: of the run.
+    x: records, or what a feature map makes of them.
+    negatives: likewise, or None.
+    names: of the columns, or None.
+    on_map: whether they are what a feature map made.
+  """
+  chosen, trim, network = config.drocc, config.trim, config.network.make()
+  if on_map:
+    chosen, network = on_features.settled(chosen, network, x.shape[1])
   if config.warmup_epochs:
     trim = 0.0 if trim is None else trim
     per_epoch = training.steps_per_epoch(len(x), min(config.batch_size, len(x)))
@@ -194,7 +265,7 @@ def prepare(
     chosen,
     dataclasses.replace(config, trim=trim),
     negatives=negatives,
-    network=config.network.make(),
+    network=network,
     names=names,
   )
   if devices.selected():

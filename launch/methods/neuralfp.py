@@ -139,8 +139,10 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   return workdir / "detector"
 
 
-def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Program, Any, Any]:
-  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+def rebuild(
+  config: Config, workdir: pathlib.Path, loaded: Detector
+) -> tuple[Program, dict[str, Any]]:
+  """Program and arrays of a finished run; see ``launch.methods.Method``."""
   network, params = classifier_of(config, workdir)
   tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
   shapes = fingerprint.shapes_of_targets(tapped)
@@ -154,7 +156,8 @@ def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Pr
     "weights": {n: arrays[f"variables/weights/{n}"] for n in tapped.layers},
     "reference": one_out.Reference(**nested(arrays, "variables/reference")),
   }
-  return Program(prints, fingerprint.Report(prints)), variables, Identity()
+  program = Program(prints, fingerprint.Report(prints))
+  return program, {"variables": variables, "preprocessing": Identity()}
 
 
 def _check_layers(config: Config, network: Any, shape: tuple[int, ...]) -> None:

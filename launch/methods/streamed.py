@@ -249,13 +249,16 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   return detector.calibrate_scores(scores, config.fpr, config.confidence)
 
 
-def rebuild(config: Config, workdir: pathlib.Path, loaded: Detector) -> tuple[Detects, Any, Any]:
-  """Program, variables and preprocessing of a finished run; see ``launch.methods.Method``."""
+def rebuild(
+  config: Config, workdir: pathlib.Path, loaded: Detector
+) -> tuple[Detects, dict[str, Any]]:
+  """Program and arrays of a finished run; see ``launch.methods.Method``."""
   del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   score = recipe.NegativeLogit(_network(config))
-  return Detects(score), variables, Standardizer(center, scale, None)
+  preprocessing = Standardizer(center, scale, None)
+  return Detects(score), {"variables": variables, "preprocessing": preprocessing}
 
 
 def _network(config: Config) -> nn.Module:
