@@ -90,7 +90,13 @@ def table(
       "features", row, method, metric, by_column, published(row, method, metric)
     )
   drawn = [record for record in records if record.metric == "auroc"]
-  return records, {"features": images.bars(drawn)}
+  shown = {record.row for record in drawn}
+  whole = {
+    method
+    for method in {record.method for record in drawn}
+    if {record.row for record in drawn if record.method == method} == shown
+  }
+  return records, {"features": images.bars([r for r in drawn if r.method in whole])}
 
 
 def published(row: str, method: str, metric: str) -> float | None:

@@ -84,3 +84,16 @@ def test_a_ledger_keeps_cells_and_the_table_reads_them(tmp_path):
     ("patches", "cpu_seconds"): 3.0,
   }
   assert list(figures) == ["features"]
+
+
+def test_a_method_that_some_rows_lack_is_listed_and_not_drawn(tmp_path):
+  ledger = Ledger(tmp_path / "features.partial.jsonl", ["features", "cpu"])
+  names = ["mnist, 0", "mnist, 1"]
+  for name, method in zip(names, ("rotations", "DROCC"), strict=True):
+    cell = {"DROCC": {"auroc": 0.75}, method: {"auroc": 0.5}}
+    ledger.cell((name, 0), lambda cell=cell: cell)
+  records, figures = features.table(1, lambda *args: None, ledger, names=names)
+  assert [r.method for r in records] == ["DROCC", "rotations", "DROCC"]
+  (legend,) = [axes.get_legend() for axes in figures["features"].axes]
+  drawn = [] if legend is None else [text.get_text() for text in legend.get_texts()]
+  assert "rotations" not in drawn
