@@ -5,13 +5,13 @@
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
 the others, and features puts feature maps in front of DROCC on images; figure1, ocln-mnist and
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
-are worth on real sets. neuralfp, neuralfp-layers, neuralfp-peers and neuralfp-shifts are of
-NeuralFP. adbench has real sets of ADBench and one setting for all of them; adbench-ablations says
-what each part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how
-AUROC goes along a training, and adbench-chaos how far it moves where nothing of substance does.
-references holds every baseline against a published figure under that figure's protocol, costs has
-training seconds, scoring rate and size beside quality, and precision says what bfloat16 in the
-search costs.
+are worth on real sets. mixed has tables with text and missing cells. neuralfp, neuralfp-layers,
+neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
+for all of them; adbench-ablations says what each part of that setting is worth, adbench-sizes how
+much data it wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it
+moves where nothing of substance does. references holds every baseline against a published figure
+under that figure's protocol, costs has training seconds, scoring rate and size beside quality, and
+precision says what bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -38,6 +38,7 @@ from benchmarks import (
   images,
   kinds,
   limited_negatives,
+  mixed,
   neuralfp,
   precision,
   records,
@@ -57,6 +58,7 @@ TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "6": (synthetic.table6, synthetic.count),
   "7": (synthetic.table7, synthetic.count),
   "kinds": (kinds.table, kinds.count),
+  "mixed": (mixed.table, mixed.count),
   "figure1": (limited_negatives.figure1, limited_negatives.count_methods),
   "ocln-mnist": (limited_negatives.table_mnist, limited_negatives.count_methods),
   "ocln-speech": (limited_negatives.table_speech, limited_negatives.count_speech),
