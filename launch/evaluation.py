@@ -13,7 +13,7 @@ from detector_jax import atomic, metrics
 from drocc_jax.metrics import f1_released
 from launch import data, run
 from launch.data import streaming
-from launch.reporting import evaluated, intervals
+from launch.reporting import evaluated, intervals, timeline
 
 RATES = {"realised_fpr": 0, "recall": 1}  # shares of typical and of anomalous records flagged
 PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn")
@@ -69,6 +69,8 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
   }
   if splits.sources is not None and both:
     result["sources"] = by_source(labels, scores, flagged, splits.sources)
+  if isinstance(config.data, data.Windows):
+    result["series"] = timeline.events(labels, flagged) | {"step": config.data.step}
   result["intervals"] = intervals_of(labels, scores, detector.threshold, splits.sources)
   text = json.dumps(result, indent=2, sort_keys=True) + "\n"
   atomic.write_text(workdir / "metrics.json", text)

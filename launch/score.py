@@ -40,6 +40,13 @@ _CHUNK_SIZE = flags.DEFINE_integer(
 _HEADER = flags.DEFINE_enum(
   "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
 )
+_STRIDE = flags.DEFINE_integer(
+  "stride",
+  0,
+  "Of a detector of windows: the input is a series, windows so many steps apart are "
+  "scored, and the output begins with the first and last step of each.",
+  lower_bound=0,
+)
 
 
 def main() -> None:
@@ -63,6 +70,7 @@ def main() -> None:
     on_bad_row=_ON_BAD_ROW.value,
     chunk_size=_CHUNK_SIZE.value,
     header=_HEADER.value,
+    stride=_STRIDE.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

@@ -15,6 +15,7 @@ from launch.data.formats import DataError
 from launch.data.mixed import read_mixed_pieces
 from launch.data.pieces import Piece, unfit
 from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
+from launch.data.windows import window_pieces
 from launch.reporting import progress
 
 ON_BAD_ROW = ("fail", "skip", "nan")
@@ -55,6 +56,7 @@ def score_input(
   on_bad_row: str = "fail",
   chunk_size: int = 0,
   header: str = "auto",
+  stride: int = 0,
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -70,6 +72,8 @@ def score_input(
     chunk_size: rows scored at a time, rounded up to whole batches of the detector; 0: about
       4 million values.
     header: whether a CSV input has one: "auto", "yes" or "no".
+    stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
+      steps apart; the output then begins with ``first`` and ``last`` step of each.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
@@ -82,12 +86,19 @@ def score_input(
     pieces = read_pieces(source, label, detector.feature_names, size, header)
   else:
     pieces = read_mixed_pieces(source, schema, size)
+  if stride:
+    if len(detector.input_shape) != 2:
+      raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
+    pieces = window_pieces(pieces, detector.input_shape[0], stride, source)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
     for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
       columns = _columns(detector, rows, x)
+      if stride:
+        last = stride * rows + detector.input_shape[0] - 1
+        columns = {"first": stride * rows, "last": last, **columns}
       _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1

@@ -20,6 +20,7 @@ from launch.data.synthetic import NoisySine as NoisySine
 from launch.data.synthetic import Sine as Sine
 from launch.data.synthetic import Sphere as Sphere
 from launch.data.wake_word import WakeWord as WakeWord
+from launch.data.windows import Windows as Windows
 
 SOURCES = tuple(Source.known)
 # The settings that all data had in common before each source had its own.

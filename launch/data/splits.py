@@ -40,7 +40,7 @@ class Splits:
     x_train: float ``[n, ...]``, typical records only.
     x_test: float ``[m, ...]``, or None when there is no test set.
     y_test: int64 ``[m]``, 1 = anomalous, or None when the test set has no labels.
-    feature_names: one name per column of ``[n, d]`` records, or None.
+    feature_names: one name per column of ``[n, d]`` records, or channel of a series, or None.
     image_shape: shape in which to draw one record as an image, e.g. ``(8, 8)``, or None.
     description: one line for people: which data, split how.
     y_train: int64 ``[n]``, the class of each training record, or None.
@@ -102,7 +102,7 @@ class Splits:
       raise ValueError(f"There are {len(self.class_test)} classes for {tested} test records.")
     if self.sources is not None and len(self.sources) != tested:
       raise ValueError(f"There are {len(self.sources)} sources for {tested} test records.")
-    if self.feature_names is not None and (len(self.feature_names),) != shape:
+    if self.feature_names is not None and len(self.feature_names) != shape[-1]:
       raise ValueError(f"{len(self.feature_names)} feature names for records {list(shape)}.")
 
   def labelled_test(self) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 import detector_jax
 from launch.data.splits import Splits
-from launch.reporting import extremes, figures, layers, progress, report
+from launch.reporting import extremes, figures, layers, progress, report, timeline
 
 METRICS = {
   "auroc": "AUROC",
@@ -65,12 +65,30 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
   if evaluated.result["metrics"]:
     _ranking(page, evaluated, labels)
+  if "series" in evaluated.result:
+    _series(page, evaluated, labels)
   if layers.names_of(detector):
     layers.add(page, splits, scores, detector)
   extremes.add(page, splits, scores, detector)
   _curves(page, workdir)
   _configuration(page, evaluated.result)
   return page.write()
+
+
+def _series(page: report.Report, evaluated: Evaluated, labels: np.ndarray) -> None:
+  """What was flagged when."""
+  facts = evaluated.result["series"]
+  page.heading("Along the series")
+  page.text(
+    f"{facts['events_found']} of {facts['events']} anomalous stretches have a flagged window; "
+    f"{facts['false_alarms']} stretches of flagged windows hold no anomalous step."
+  )
+  drawn = timeline.figure(
+    evaluated.scores, labels, evaluated.detector.threshold, int(facts["step"])
+  )
+  page.figure(
+    "series", drawn, "Scores of windows; dots are flagged, anomalous stretches are shaded."
+  )
 
 
 def _ranking(page: report.Report, evaluated: Evaluated, labels: np.ndarray) -> None:

@@ -1,0 +1,152 @@
+"""Long series: how they are cut, what a window's label is, and scores by step."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import detector_jax
+from launch import evaluation, run, scoring
+from launch.data import DataError, Windows
+from launch.data.pieces import Piece
+from launch.data.windows import cut, window_pieces
+from launch.methods.drocc import Config, FeaturesConfig
+from launch.reporting import timeline
+
+STEPS = 900
+
+
+def series(steps: int, odd: slice | None = None, seed: int = 0) -> pd.DataFrame:
+  rng = np.random.default_rng(seed)
+  time = np.arange(steps)
+  value = np.sin(time / 3.0) + 0.05 * rng.normal(size=steps)
+  label = np.zeros(steps, int)
+  if odd is not None:
+    value[odd], label[odd] = 0.0, 1
+  frame = {"time": time * 5, "value": value, "other": np.cos(time / 3.0), "odd": label}
+  return pd.DataFrame(frame)
+
+
+@pytest.fixture
+def source(tmp_path):
+  series(STEPS).drop(columns="odd").to_csv(tmp_path / "train.csv", index=False)
+  series(300, slice(200, 220), 1).to_csv(tmp_path / "test.csv", index=False)
+  return Windows(
+    train=str(tmp_path / "train.csv"),
+    test=str(tmp_path / "test.csv"),
+    label="odd",
+    time="time",
+    window=20,
+    stride=4,
+  )
+
+
+def test_windows_by_hand():
+  x = np.arange(14.0).reshape(7, 2)
+  got = cut(x, 3, 2, "x")
+  np.testing.assert_array_equal(got[:, :, 0], [[0, 2, 4], [4, 6, 8], [8, 10, 12]])
+  assert got.shape == (3, 3, 2)
+
+
+def test_a_window_is_anomalous_where_any_of_its_steps_is(source):
+  got = source.load()
+  assert got.x_train.shape[1:] == (20, 2)
+  assert got.feature_names == ("value", "other")
+  first = np.arange(len(got.x_test)) * 4
+  np.testing.assert_array_equal(got.y_test, (first + 19 >= 200) & (first < 220))
+  assert got.description == "train.csv, windows of 20 every 4 steps"
+
+
+def test_groups_share_no_step(source):
+  got = source.load()
+  steps = [set(np.round(got.x_train[got.groups == g][..., 0].ravel(), 12)) for g in range(20)]
+  assert all(not one & two for i, one in enumerate(steps) for two in steps[:i])
+  assert len(np.unique(got.groups)) == 20
+
+
+def test_a_series_of_another_file_is_cut_as_pieces_of_any_size(rng):
+  x = rng.normal(size=(57, 2))
+  want = cut(x, 10, 3, "x")
+  for size in (1, 7, 10, 57):
+    parts = [Piece(x[i : i + size], i, None, str) for i in range(0, 57, size)]
+    pieces = list(window_pieces(parts, 10, 3, "x"))
+    np.testing.assert_array_equal(np.concatenate([piece.x for piece in pieces]), want)
+    assert [piece.start for piece in pieces] == np.cumsum(
+      [0, *(len(piece.x) for piece in pieces[:-1])]
+    ).tolist()
+
+
+def test_a_bad_step_is_named(rng):
+  x = rng.normal(size=(30, 2))
+  x[17, 1] = np.nan
+  (piece,) = window_pieces([Piece(x, 0, None, str)], 5, 5, "x.csv")
+  assert np.flatnonzero(~np.isfinite(piece.x).all(axis=(1, 2))).tolist() == [3]
+  assert piece.explain(3) == "step 17 of x.csv holds no number in a channel"
+  with pytest.raises(DataError, match="fewer steps than a window of 31"):
+    list(window_pieces([Piece(x, 0, None, str)], 31, 5, "x.csv"))
+
+
+def test_from_a_series_to_events_and_scores(source, tmp_path):
+  config = Config(
+    data=source,
+    features=FeaturesConfig("patches", centroids=8, window=5, pool=2, components=8),
+    epochs=60,
+    checkpoints=1,
+  )
+  run.train(config, tmp_path / "run")
+  result = evaluation.evaluate(tmp_path / "run")
+  assert (result["series"]["events"], result["series"]["events_found"]) == (1, 1)
+  assert (tmp_path / "run" / "series.png").stat().st_size > 1000
+  assert "1 of 1 anomalous stretches" in (tmp_path / "run" / "report.html").read_text()
+  detector = detector_jax.load(tmp_path / "run" / "detector")
+  output = tmp_path / "scores.csv"
+  scoring.score_input(detector, source.test, output, stride=4)
+  found = pd.read_csv(output)
+  assert found.columns[:2].tolist() == ["first", "last"]
+  np.testing.assert_array_equal(found["last"] - found["first"], np.full(len(found), 19))
+  want = detector.score(source.load().x_test)
+  np.testing.assert_allclose(found["score"], want, rtol=1e-6)
+  best = found.iloc[found["score"].argmax()]
+  assert best["first"] < 220 <= best["last"] + 20
+  json.dumps(result)
+
+
+def test_events_and_false_alarms_by_hand():
+  labels = np.array([0, 0, 1, 1, 0, 0, 1, 0, 0, 0])
+  flagged = np.array([1, 0, 0, 1, 1, 0, 0, 0, 1, 1], bool)
+  assert timeline.runs(flagged) == [(0, 0), (3, 4), (8, 9)]
+  assert timeline.events(labels, flagged) == {"events": 2, "events_found": 1, "false_alarms": 2}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"train": ""}, "needs a series to train on"),
+    ({"window": 1}, "window must be >= 2 and stride >= 0, got 1 and 4"),
+    ({"window": 1000}, r"train\.csv has 900 steps, fewer than a window of 1000"),
+    ({"time": "when"}, "no time column 'when'; it has time, value, other"),
+    ({"label": "evil"}, "no label column 'evil'"),
+  ],
+)
+def test_what_cannot_be_cut_is_one_sentence(source, change, message):
+  for name, value in change.items():
+    setattr(source, name, value)
+  with pytest.raises(DataError, match=message):
+    source.load()
+
+
+def test_a_gap_in_time_is_named(source, tmp_path):
+  frame = series(STEPS).drop(columns="odd")
+  frame.drop(index=[100, 101]).to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match=r"'time' of .* goes from 495 to 510 after record 99 where"):
+    source.load()
+
+
+def test_a_stride_is_for_series_alone(tmp_path):
+  detector = detector_jax.Detector.create(
+    lambda v, x: x[:, 0] * v, np.float32(1), detector_jax.Standardizer.fit(np.eye(3)), (3,)
+  )
+  np.save(tmp_path / "x.npy", np.eye(3))
+  with pytest.raises(ValueError, match=r"A stride is for windows of series"):
+    scoring.score_input(detector, str(tmp_path / "x.npy"), tmp_path / "s.csv", stride=2)
