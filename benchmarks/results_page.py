@@ -177,8 +177,8 @@ SECTIONS = (
   Section(
     "adbench", "ADBench: one setting for all sets",
     "Not in the paper. Half of the typical records train, at most 5,000. The default was chosen on "
-    "the development half of the sets, with test labels of these; radius rule and squares are older "
-    "and were chosen on splits of seed 0 of all of them (docs/choosing.md).",
+    "the development half of the sets, with test labels of these; radius rule and squares are "
+    "older, chosen on splits of seed 0 of all of them (docs/choosing.md).",
     ("adbench.png",), command="python -m benchmarks.tables --table=adbench",
   ),
   Section(
