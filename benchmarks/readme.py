@@ -96,18 +96,11 @@ TABLES = {
   "adbench": Summary(
     "adbench",
     {"DROCC()": {"method": "DROCC"}}
-    | _named(
-      "method",
-      "5 nearest neighbours",
-      "LOF",
-      "Deep SVDD",
-      "isolation forest",
-      "OC-SVM",
-      "DROCC, released settings",
-    ),
+    | _named("method", "5 nearest neighbours", "LOF", "isolation forest", "OC-SVM"),
     {
-      "AUROC, %": {"row": "mean", "metric": "auroc"},
-      "seconds to train on a set": {"row": "mean", "metric": "train_seconds", "digits": 2},
+      "all 19 sets": {"row": "mean", "metric": "auroc"},
+      "sets that the default was chosen on": {"row": "mean, development", "metric": "auroc"},
+      "the others": {"row": "mean, report", "metric": "auroc"},
     },
   ),
   "neuralfp": Summary(
