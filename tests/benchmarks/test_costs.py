@@ -127,7 +127,7 @@ def test_a_cell_has_every_method_on_the_same_standardised_records(monkeypatch):
     shapes.append(shape)
     return {"one": lambda seed: Model(), "two": lambda seed: Model()}
 
-  monkeypatch.setattr(data, "load", loaded)
+  monkeypatch.setattr(data.Source, "load", loaded)
   monkeypatch.setattr(costs, "methods", methods)
   got = costs.cell("arrhythmia", 3, images.CPU)
   assert set(got) == {"one", "two"}

@@ -251,7 +251,7 @@ def test_table_2_has_them_beside_their_published_numbers(monkeypatch):
   x[labels == 1, 0] += 50.0
   trained = protocol.Trajectory(np.ones(1), np.zeros(1), x[:, 0][None], len)
   monkeypatch.setattr(tabular, "SETS", ("thyroid",))
-  monkeypatch.setattr(tabular.data, "load", lambda config: Splits(x, x, labels))
+  monkeypatch.setattr(tabular.data.Source, "load", lambda config: Splits(x, x, labels))
   monkeypatch.setattr(protocol, "train", lambda *_: trained)
   monkeypatch.setattr(protocol, "all_methods", lambda: True)
   for module, name in ((protocol, "baseline_scores"), (protocol, "deep_baseline_scores")):

@@ -10,10 +10,9 @@ import pytest
 from benchmarks import images, series, transformations
 from benchmarks.ledger import Ledger
 from configs import drocc_cifar10, drocc_epilepsy
-from drocc_jax import networks, recipe
+from drocc_jax import networks, recipe, registry
 from launch import data
 from launch.data.splits import Splits
-from launch.methods import drocc as methods
 from tests.helpers import quiet
 
 SHAPE = (8, 8, 3)
@@ -37,12 +36,12 @@ def small(monkeypatch):
   network = networks.MLP((8,))
   monkeypatch.setattr(recipe, "default_network", lambda shape: network)
   for name in ("cifar_lenet", "lstm"):
-    monkeypatch.setitem(methods.NETWORKS, name, lambda config: network)
+    monkeypatch.setitem(registry.NETWORKS, name, lambda: network)
 
 
 @pytest.fixture
 def made(monkeypatch):
-  monkeypatch.setattr(data, "load", pictures)
+  monkeypatch.setattr(data.Source, "load", pictures)
 
 
 def test_table_has_every_method_column_and_published_number(made):
@@ -199,19 +198,19 @@ def test_series_are_epilepsy_or_a_word(monkeypatch):
   asked = []
 
   def waves(config):
-    asked.append((config.name, config.split, config.keyword))
+    asked.append(config)
     rng = np.random.default_rng(0)
     train, test = (rng.normal(size=(n, 6, 1)).astype(np.float32) for n in (50, 40))
     labels = np.arange(40) % 2
     test[labels == 1] *= 10.0
     return Splits(train, test, labels)
 
-  monkeypatch.setattr(data, "load", waves)
+  monkeypatch.setattr(data.Source, "load", waves)
   size = dataclasses.replace(TINY, epochs=1)
   records, _ = series.table3(1, quiet, Ledger(), size=size, rows=("released",))
-  assert asked == [("epilepsy", "released", "go")]
+  assert asked == [data.Epilepsy(split="released")]
   series.loaded("marvin", 0)
-  assert asked[1][0::2] == ("speech", "marvin")
+  assert asked[1] == data.WakeWord(keyword="marvin", synthesised=False)
   found = {(r.row, r.method): r for r in records if r.column == "last"}
   assert found["released", "nearest neighbour"].paper == 91.75
   assert found["released", "LOF"].paper is None

@@ -167,7 +167,7 @@ def brightness(get_config, change, splits, seed):
 
 
 def test_mnist_is_trained_once_and_measured_on_both_maskings(monkeypatch):
-  monkeypatch.setattr(limited_negatives.data, "load", images)
+  monkeypatch.setattr(limited_negatives.data.Source, "load", images)
   monkeypatch.setattr(limited_negatives, "trained", brightness)
   brightness.trained = []
   steps = []
@@ -214,9 +214,9 @@ def test_wake_words_have_a_row_each(monkeypatch):
 
   def load(config):
     loaded.append((config.name, config.keyword, config.seed))
-    return images(config)
+    return images(data.Digits(masked=0.5, seed=config.seed))
 
-  monkeypatch.setattr(limited_negatives.data, "load", load)
+  monkeypatch.setattr(limited_negatives.data.Source, "load", load)
   monkeypatch.setattr(limited_negatives, "trained", brightness)
   monkeypatch.setattr(limited_negatives, "_KEYWORDS", SimpleNamespace(value=["go", "zero"]))
   brightness.trained = []

@@ -89,7 +89,7 @@ def test_tables_have_their_protocol_and_settings(recorded, monkeypatch):
     test[labels == 1, 0] += np.where(np.arange(10) < 7, 100.0, -100.0)
     return Splits(train, test, labels)
 
-  monkeypatch.setattr(data, "load", loaded)
+  monkeypatch.setattr(data.Source, "load", loaded)
   cell = references.tables("tables, thyroid", 4, images.FULL)
   assert (configs[0].name, configs[0].split, configs[0].seed) == ("thyroid", "half", 4)
   # Ten are flagged, as many as there are; seven of them are anomalous.

@@ -134,7 +134,7 @@ def test_pooling_that_overlaps_or_is_padded_is_refused(strides, padding):
 
 
 def test_a_run_comes_back_to_life_without_its_data(workdir, monkeypatch):
-  monkeypatch.setattr(data, "load", None)
+  monkeypatch.setattr(data.Source, "load", None)
   loaded, detector = detector_jax.load(workdir / "detector"), exporting.live(workdir)
   assert not isinstance(detector.program, artifact.ExportedProgram)
   records = np.random.default_rng(0).uniform(size=(20, *detector.input_shape)).astype(np.float32)

@@ -41,7 +41,7 @@ class Tiny(nn.Module):
 def tiny_network():
   """The network "cifar_lenet" is ``Tiny`` here."""
   patch = pytest.MonkeyPatch()
-  patch.setitem(streamed.NETWORKS, "cifar_lenet", lambda config: Tiny())
+  patch.setitem(registry.NETWORKS, "cifar_lenet", Tiny)
   yield
   patch.undo()
 

@@ -346,13 +346,13 @@ def test_members_are_ranked_by_criterion_then_number():
 
 @pytest.mark.usefixtures("unsaved")
 def test_no_test_label_enters_the_ranking(looped, tmp_path, monkeypatch):
-  load = data.load
+  load = data.Source.load
 
   def flipped(config):
     splits = load(config)
     return dataclasses.replace(splits, y_test=1 - splits.y_test)
 
-  monkeypatch.setattr(data, "load", flipped)
+  monkeypatch.setattr(data.Source, "load", flipped)
   result = sweeping.sweep(small(), AXES, tmp_path)
   for one, two in zip(result["members"], looped[1]["members"], strict=True):
     assert (one["member"], one["criterion"]) == (two["member"], pytest.approx(two["criterion"]))
