@@ -279,10 +279,10 @@ def _margins(
   """By how many points DROCC is above five neighbours: the mean and the least over the seeds."""
   records = []
   for row in rows:
-    pair = [found.get((row, method, "auroc")) for method in (OURS, NEIGHBOURS)]
-    if None in pair:
+    ours, theirs = (found.get((row, method, "auroc")) for method in (OURS, NEIGHBOURS))
+    if ours is None or theirs is None:
       continue
-    margin = 100.0 * np.subtract(*pair)
+    margin = 100.0 * np.subtract(ours, theirs)
     for column, value in (("last", margin.mean()), ("worst", margin.min())):
       records.append(
         TableRecord(

@@ -104,6 +104,7 @@ def _settings(row: str, x: np.ndarray, seed: int, size: images.Scale) -> dict[st
 
 
 def _shorter(config: DroccConfig) -> DroccConfig:
+  rate = config.learning_rate
   return dataclasses.replace(
-    config, step_size=1.0, num_steps=5, project_every=1, learning_rate=10 * config.learning_rate
+    config, step_size=1.0, num_steps=5, project_every=1, learning_rate=rate and 10 * rate
   )

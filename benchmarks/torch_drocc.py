@@ -79,12 +79,12 @@ def search(network: Any, x: Any, noise: Any, config: drocc.Config) -> Any:
   """
   import torch
 
-  radius, step_size = config.radius, config.step_size
-  if radius is None or step_size is None:
+  radius, step_size, num_steps = config.radius, config.step_size, config.num_steps
+  if radius is None or step_size is None or num_steps is None:
     raise ValueError("radius and step_size must be numbers here; recipe.resolve sets them.")
   h = noise.flatten(1)
   _search_mode(network, True)
-  for step in range(1, config.num_steps + 1):
+  for step in range(1, num_steps + 1):
     h.requires_grad_()
     # A sum over the batch: each row's gradient is its own. The loss grows with the logit, so both
     # have the same direction.

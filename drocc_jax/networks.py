@@ -297,3 +297,32 @@ def mnist_lenet(axis_name: str | None = None) -> LeNet:
 def cifar_lenet(axis_name: str | None = None) -> LeNet:
   """The LeNet for 32x32 colour images: 32, 64, 128 channels, dense 128 and 64, one logit."""
   return LeNet(channels=(32, 64, 128), dense=(128, 64), axis_name=axis_name)
+
+
+def default_network(shape: tuple[int, ...]) -> nn.Module:
+  """The network for records of one shape.
+
+  ``[features]``: below 8 features the paper's MLP, one hidden layer of 128; from 8 on two of 256
+  with the kinks of the first spread over the data (see ``MLP``), which was better on wide
+  and worse on narrow ADBench sets. ``[time, channels]``: LSTM of 128. ``[height, width,
+  channels]``: the MNIST LeNet for grey images, the CIFAR LeNet for others.
+
+  Raises:
+    ValueError: no network is known for that many axes, or an image is below 8 x 8.
+  """
+  if len(shape) == 1:
+    wide = MLP((256, 256), input_gain=2.0, bias_range=2.0)
+    return MLP() if shape[0] < 8 else wide
+  if len(shape) == 2:
+    return LSTM()
+  if len(shape) == 3:
+    if min(shape[:2]) < 8:
+      raise ValueError(
+        f"Images of {shape[0]} x {shape[1]} are too small for a LeNet; flatten them, or pass a "
+        "network."
+      )
+    return mnist_lenet() if shape[2] == 1 else cifar_lenet()
+  raise ValueError(
+    f"No default network for records of shape {list(shape)}: pass network=, any flax.linen "
+    "Module with one logit."
+  )

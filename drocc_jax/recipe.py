@@ -19,6 +19,7 @@ from detector_jax.preprocessing import Identity, Standardizer, extreme_values
 from detector_jax.splits import attainable_fpr
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, isolation, networks
 from drocc_jax.algorithm import Algorithm
+from drocc_jax.networks import default_network
 
 TRAIN_STEPS = 1500
 ALGORITHMS = (drocc.ALGORITHM, drocc_oe.ALGORITHM, drocc_lf.ALGORITHM)
@@ -117,35 +118,6 @@ def resolve(config: Any, x: np.ndarray, total_steps: int, epoch_steps: int) -> A
 def algorithm_of(config: drocc.Config) -> Algorithm:
   """The algorithm whose settings these are."""
   return next(each for each in ALGORITHMS if type(config) is each.config)
-
-
-def default_network(shape: tuple[int, ...]) -> nn.Module:
-  """The network for records of one shape.
-
-  ``[features]``: below 8 features the paper's MLP, one hidden layer of 128; from 8 on two of 256
-  with the kinks of the first spread over the data (see ``networks.MLP``), which was better on wide
-  and worse on narrow ADBench sets. ``[time, channels]``: LSTM of 128. ``[height, width,
-  channels]``: the MNIST LeNet for grey images, the CIFAR LeNet for others.
-
-  Raises:
-    ValueError: no network is known for that many axes, or an image is below 8 x 8.
-  """
-  if len(shape) == 1:
-    wide = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0)
-    return networks.MLP() if shape[0] < 8 else wide
-  if len(shape) == 2:
-    return networks.LSTM()
-  if len(shape) == 3:
-    if min(shape[:2]) < 8:
-      raise ValueError(
-        f"Images of {shape[0]} x {shape[1]} are too small for a LeNet; flatten them, or pass a "
-        "network."
-      )
-    return networks.mnist_lenet() if shape[2] == 1 else networks.cifar_lenet()
-  raise ValueError(
-    f"No default network for records of shape {list(shape)}: pass network=, any flax.linen "
-    "Module with one logit."
-  )
 
 
 def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
