@@ -96,8 +96,8 @@ SECTIONS = (
     "table2",
     "Table 2: Thyroid, Arrhythmia, Abalone",
     "The paper's table is of an F1 score that depends on its threshold and split; the JSON file "
-    "has two F1 protocols too. DROCC with the default that it had on tables before is level with the "
-    "best baseline on Arrhythmia, and behind several on Thyroid and Abalone.",
+    "has two F1 protocols too. DROCC, with the default that it had before on tables, is level with "
+    "the best baseline on Arrhythmia, and behind several on Thyroid and Abalone.",
     ("table2.png",),
   ),
   Section(
@@ -299,7 +299,8 @@ SECTIONS = (
         "auroc",
         "AUROC, %",
         "The half split; every method in one process, with its "
-        "defaults (DROCC's former ones), a narrow set on which DROCC and the deep baselines are behind the simple ones.",
+        "defaults (DROCC's former ones), a narrow set on which DROCC and the deep baselines are "
+        "behind the simple ones.",
         ("costs.png",),
       ),
       ("training", "train_seconds", "seconds of training", "", ()),
