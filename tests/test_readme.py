@@ -28,6 +28,8 @@ X_new, X_typical = rng.normal(size=(2, 200, 3)).astype(np.float32)
 X, y = np.concatenate([X_train, X_train[:40] + 6.0]), np.repeat([1, -1], [600, 40])
 network = nn.Sequential((nn.Dense(8), jnp.tanh, nn.Dense(2)))
 variables = network.init(jax.random.key(0), X_train[:1])
+sizes, zips = rng.normal(size=600), np.repeat([10115, 450, 120], 200)
+frame = [{"id": i, "zip": z, "size": s} for i, (z, s) in enumerate(zip(zips, sizes))]
 """
 
 
@@ -94,7 +96,7 @@ def test_blocks_of_the_other_pages_run():
     if path.name in {"files.md", "limited_negatives.md", "neuralfp.md"}
     for block in snippets.blocks(path.read_text(), "python")
   ]
-  assert len(codes) == 3
+  assert len(codes) == 4
   printed = snippets.run([GIVEN, *codes])
   assert "record 0: " in "".join(printed)
 

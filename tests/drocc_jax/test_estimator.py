@@ -73,7 +73,7 @@ def test_the_same_random_state_gives_the_same_bits(fitted, x):
 
 
 def test_a_clone_is_unfitted_and_fits_alike(fitted, x):
-  network = networks.MLP((256, 256), 2.0, 2.0, squares=True)
+  network = networks.MLP((128, 128), 2.0, 2.0, squares=True, activation="silu")
   copy = clone(fitted).set_params(network=network)
   assert not hasattr(copy, "detector_")
   assert clone(copy).network == network
