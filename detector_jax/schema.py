@@ -27,7 +27,7 @@ from detector_jax import table
 logger = logging.getLogger(__name__)
 
 KINDS = ("number", "category", "boolean", "time", "elapsed", "drop")
-MOST_CATEGORIES, ONE_HOT = 100, 20
+MOST_CATEGORIES, ONE_HOT, MARKED = 100, 20, 0.05
 TRUE, FALSE = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")
 BOOLEANS = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
 DAY = 86_400.0
@@ -74,7 +74,12 @@ class Column:
       return (*(f"{name}={each}" for each in self.categories), f"{name}=other")
     circles = tuple(f"{name} {part}" for part in ("day sin", "day cos", "week sin", "week cos"))
     found = {"time": circles, "elapsed": (*circles, f"{name} elapsed")}.get(self.kind, (name,))
-    return (*found, f"{name} missing") if self.missing else found
+    return (*found, f"{name} missing") if self.marked else found
+
+  @property
+  def marked(self) -> bool:
+    """Whether missing cells have a coordinate: where many are, it would be noise."""
+    return 0.0 < self.missing <= MARKED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +105,8 @@ class Schema:
   def encode(self, x: Any, *, strict: bool = True) -> np.ndarray:
     """Records as numbers.
 
-    A missing cell is filled and marked where some were missing in training, else it is NaN, which
-    whoever scores refuses by its place. A category that training did not have is "other".
+    A missing cell is filled where some were missing in training, and marked where few were; else it
+    is NaN, which whoever scores refuses by its place. A category that training had not is "other".
 
     Args:
       x: ``[n]`` records with named columns, see ``table.names_of``; or columns by name.
@@ -191,9 +196,8 @@ def _is_plain(dtype: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-  if isinstance(value, str):
-    return value.strip() in table.MISSING
-  return value is None or value != value or str(value) in ("NaT", "<NA>")
+  text = value.strip() if isinstance(value, str) else None
+  return text in table.MISSING if text is not None else str(value) in ("None", "nan", "NaT", "<NA>")
 
 
 def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
@@ -233,15 +237,9 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
 
 
 def checked_kinds(kinds: Any) -> dict[str, str]:
-  """The kinds that are set by a user: "auto" sets none.
-
-  Raises:
-    ValueError: neither "auto" nor column -> kind.
-  """
-  if isinstance(kinds, Mapping):
-    return dict(kinds)
-  if isinstance(kinds, str) and kinds == "auto":
-    return {}
+  """The kinds that a user sets, "auto" none; a ValueError where it is neither."""
+  if isinstance(kinds, Mapping) or (isinstance(kinds, str) and kinds == "auto"):
+    return {} if isinstance(kinds, str) else dict(kinds)
   raise ValueError(f'columns must be "auto" or say the kind of columns by name, got {kinds!r}.')
 
 
@@ -395,6 +393,6 @@ def _encoded(column: Column, values: np.ndarray, strict: bool = True) -> np.ndar
     day, week = numbers / DAY, (numbers / DAY - 4.0) / 7.0
     parts = [turn(2.0 * np.pi * angle) for angle in (day, week) for turn in (np.sin, np.cos)]
     parts += [numbers - (column.low or 0.0)] if column.kind == "elapsed" else []
-  if column.missing:
+  if column.marked:
     parts.append(missing.astype(np.float64))
   return np.stack(parts, axis=1)

@@ -19,6 +19,7 @@ TABLE = {
   "paid": ["yes", "No"] * 12,
   "at": ["2026-03-02T06:00:00"] * ROWS,
   "hole": [1.0, None, 3.0, 5.0] * 6,
+  "rare": [*(1.5 * row for row in range(23)), None],
   "row": list(range(ROWS)),
   "empty": [None] * ROWS,
 }
@@ -30,6 +31,7 @@ KINDS = {
   "paid": "boolean",
   "at": "time",
   "hole": "number",
+  "rare": "number",
   "row": "drop",
   "empty": "drop",
 }
@@ -58,7 +60,7 @@ def test_kinds_are_guessed_by_the_stated_rules(learned, caplog):
   assert "'id' (text, 24 different values)" in said
   assert "'row' (counts the rows)" in said
   assert "'empty' (without any value)" in said
-  assert learned.wanted == ("number", "text", "colour", "paid", "at", "hole")
+  assert learned.wanted == ("number", "text", "colour", "paid", "at", "hole", "rare")
 
 
 def test_columns_know_what_training_had(learned):
@@ -84,15 +86,18 @@ def test_coordinates_by_hand(learned):
       "at week sin": np.sin(2 * np.pi / 28),
       "at week cos": np.cos(2 * np.pi / 28),
       "hole": 4.0,
-      "hole missing": 0.0,
+      "rare": 0.0,
+      "rare missing": 0.0,
     },
     abs=1e-6,
   )
 
 
-def test_missing_cells_are_filled_and_marked_where_training_had_some(learned):
+def test_missing_cells_are_filled_where_training_had_some_and_marked_where_few(learned):
   got = encoded(learned, hole=None)
-  assert (got["hole"], got["hole missing"]) == (3.0, 1.0)
+  assert (got["hole"], "hole missing" in got) == (3.0, False)
+  got = encoded(learned, rare=None)
+  assert (got["rare"], got["rare missing"]) == (16.5, 1.0)
   for name in ("number", "colour", "at", "paid"):
     values = encoded(learned, **{name: None})
     assert any(np.isnan(value) for key, value in values.items() if key.startswith(name))

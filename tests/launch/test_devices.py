@@ -113,11 +113,9 @@ def test_shares_of_a_batch_are_the_batch_in_order(count):
 class Normed(nn.Module):
   """Batch statistics, then a hidden layer."""
 
-  axis_name: str | None = None
-
   @nn.compact
   def __call__(self, x, train=False, mask=None):
-    x = networks.MaskedBatchNorm(self.axis_name)(x[:, None, None], train, mask)[:, 0, 0]
+    x = networks.MaskedBatchNorm()(x[:, None, None], train, mask)[:, 0, 0]
     return nn.Dense(1)(nn.relu(nn.Dense(8)(x)))
 
 
