@@ -39,7 +39,7 @@ def detector(tmp_path_factory) -> pathlib.Path:
   ("override", "said"),
   [
     ("--config.drocc.radus=4", "config.drocc.radus is not a setting. Did you mean drocc.radius?"),
-    ("--config.drocc.gamma=x", "could not convert string to float: 'x'. Valid: data.name="),
+    ("--config.drocc.gamma=x", "could not convert string to float: 'x'. Valid: calibration_size="),
     ("--confg=x", "Unknown command line flag 'confg'"),
     ("extra", "unexpected argument 'extra'"),
   ],
