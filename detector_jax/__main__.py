@@ -89,7 +89,14 @@ def _score(given: argparse.Namespace) -> None:
     x: Any = _read(given.records, detector.feature_names, given.header)
   else:
     with open(given.records, newline="", encoding="utf-8-sig") as file:
-      x = list(csv.DictReader(file))
+      reader = csv.DictReader(file)
+      table.check_unique(given.records, reader.fieldnames or [])
+      x = list(reader)
+    for row, record in enumerate(x):
+      if None in record or None in record.values():
+        raise ValueError(
+          f"Record {row} of {given.records} has another number of fields; repair it."
+        )
     if not x:
       raise ValueError(f"{given.records} holds no records.")
   scores = detector.score(x)

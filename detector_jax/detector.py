@@ -228,8 +228,10 @@ class Detector:
     A table is encoded as its ``schema`` says, unless it names the encoded columns.
     """
     schema, names = self.schema, table.names_of(x)
-    if schema is not None and names is not None and not set(schema.features) <= set(names):
-      return schema.encode(x)
+    if schema is not None and names is not None:
+      raw = set(schema.wanted) <= set(names) or not set(schema.features) <= set(names)
+      if raw:
+        return schema.encode(x)
     return table.records(x, self.feature_names)
 
   def constants_changed(self, x: Any) -> np.ndarray | None:

@@ -231,6 +231,9 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
     told = ", ".join(f"{column.name!r} ({column.reason})" for column in dropped)
     logger.warning("Left out %s; set the kind of a column that is to count.", told)
   schema = Schema(tuple(learned))
+  if len(set(schema.features)) < len(schema.features):
+    twice = next(name for name in schema.features if schema.features.count(name) > 1)
+    raise ValueError(f"Two coordinates would be named {twice!r}; rename a column.")
   if not schema.features:
     raise ValueError("No column is left to learn from; set the kinds of those that are to count.")
   return schema
@@ -255,11 +258,10 @@ def _learned(name: str, values: np.ndarray, kind: str) -> Column:
   if missing.all():
     raise ValueError(f"column {name!r} has no value at all: it cannot be a {guessed}")
   if guessed == "category":
-    texts, counts = np.unique([_text(each) for each in values[~missing]], return_counts=True)
+    named = ["missing" if gone else _text(v) for v, gone in zip(values, missing, strict=True)]
+    texts, counts = np.unique(named, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    if share:
-      texts, counts = np.append(texts, "missing"), np.append(counts, missing.sum())
-      order = np.append(order, len(texts) - 1)
+    order = order[texts[order] != "other"]  # what a category may be called, too
     kept = order[:ONE_HOT]
     return Column(
       name,
@@ -267,7 +269,7 @@ def _learned(name: str, values: np.ndarray, kind: str) -> Column:
       share,
       categories=tuple(texts[kept].tolist()),
       counts=tuple(counts[kept].tolist()),
-      others=int(counts[order[ONE_HOT:]].sum()),
+      others=int(counts.sum() - counts[kept].sum()),
     )
   numbers = _numbers(name, guessed, values)
   known = numbers[~missing]

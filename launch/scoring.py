@@ -84,6 +84,8 @@ def score_input(
   schema = detector.schema
   if schema is None:
     pieces = read_pieces(source, label, detector.feature_names, size, header)
+  elif header == "no":
+    raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
     pieces = read_mixed_pieces(source, schema, size)
   if stride:
@@ -96,13 +98,14 @@ def score_input(
     shown = 0
     for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
       columns = _columns(detector, rows, x)
-      if stride:
-        last = stride * rows + detector.input_shape[0] - 1
-        columns = {"first": stride * rows, "last": last, **columns}
       _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
-      writer.write(_arranged(columns, rows, written, end, on_bad_row))
+      arranged = _arranged(columns, rows, written, end, on_bad_row)
+      if stride:
+        first = stride * (rows if on_bad_row == "skip" else np.arange(written, end))
+        arranged = {"first": first, "last": first + detector.input_shape[0] - 1, **arranged}
+      writer.write(arranged)
       written, share = end, int(100 * (tally.done or 0.0))
       advance(share - shown, f"{end:,} rows")
       shown = share

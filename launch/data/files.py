@@ -71,6 +71,10 @@ class Files(Source):
     if not self.train:
       raise DataError("The data set 'files' needs a file to train on: set train.")
     if self.columns:
+      if self.header == "no":
+        raise DataError(
+          "data.columns names columns, and data.header=no says that there are no names."
+        )
       return load_mixed(self.train, self.test, self.label, self.group, self.columns)
     return load_files(
       self.train,

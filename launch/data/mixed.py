@@ -78,6 +78,7 @@ def load_mixed(train: Path, test: Path | None, label: str, group: str, columns: 
   }
   if not test:
     return Splits(x[typical], description=name, **splits)
+  kinds = {column.name: column.kind for column in schema.columns}
   tested, y_test, _ = _read(test, label, "", kinds, required=labels is None)
   x_test = _encoded(schema, tested, test)
   described = f"{name}; tested on {pathlib.Path(test).name}, {len(x_test)} records"

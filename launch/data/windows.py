@@ -26,9 +26,9 @@ class Windows(Source):
   Attributes:
     train: .csv, .parquet or .npy of ``[time, channels]``, clean.
     test: likewise, to test on; empty: none.
-    label: column of the test series, 1 = anomalous step; the training series need not have it.
-      Empty: none.
-    time: column to leave out, such as a time stamp; it must rise in equal steps. Empty: none.
+    label: column of the labels, 1 = anomalous step; one of the series must have it, and training
+      windows with such a step are left out. Empty: none.
+    time: column of numbers to leave out, such as seconds; it must rise in equal steps. Empty: none.
     window: steps of a window, >= 2.
     stride: steps between windows; 0 takes a quarter of a window.
   """
@@ -64,17 +64,21 @@ class Windows(Source):
       raise DataError("The data set 'windows' needs a series to train on: set train.")
     if self.window < 2 or self.stride < 0:
       raise DataError(f"window must be >= 2 and stride >= 0, got {self.window} and {self.stride}.")
-    series, _, names = self._series(self.train, required=not self.test)
+    series, dirty, names = self._series(self.train, required=not self.test)
     x = cut(series, self.window, self.step, self.train)
     first = np.arange(len(x)) * self.step
     length = max(2 * self.window, -(-len(series) // BLOCKS))
     block = first // length
     inside = block == (first + self.window - 1) // length
+    if dirty is not None:
+      inside &= ~cut(dirty[:, None], self.window, self.step, self.train).any(axis=(1, 2))
+    if not inside.any():
+      raise DataError(f"{self.train} leaves no window to train on: give a longer clean stretch.")
     described = f"{pathlib.Path(self.train).name}, windows of {self.window} every {self.step} steps"
     groups = block[inside]
     if not self.test:
       return Splits(x[inside], feature_names=names, description=described, groups=groups)
-    tested, labels, _ = self._series(self.test, required=True)
+    tested, labels, _ = self._series(self.test, required=dirty is None, channels=names)
     x_test = cut(tested, self.window, self.step, self.test)
     y_test = None
     if labels is not None:
@@ -83,10 +87,11 @@ class Windows(Source):
     return Splits(x[inside], x_test, y_test, names, description=described, groups=groups)
 
   def _series(
-    self, path: str, required: bool
+    self, path: str, required: bool, channels: tuple[str, ...] | None = None
   ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
     """The series ``[time, channels]`` of a file, the labels of its steps, and its channels."""
-    table = read_table(path, self.label or None, label_required=required)
+    trained = None if channels is None else (*([self.time] if self.time else []), *channels)
+    table = read_table(path, self.label or None, label_required=required, trained=trained)
     x = table.x if table.x.ndim > 1 else table.x[:, None]
     if x.ndim != 2:
       raise DataError(f"{path} has shape {list(x.shape)}; a series is [time, channels].")
@@ -138,9 +143,10 @@ def window_pieces(pieces: Iterable[Piece], window: int, stride: int, name: str) 
   Raises:
     DataError: the series is shorter than a window.
   """
-  held, first, number = np.zeros((0, 0)), 0, 0
+  held, first, number, skipped = np.zeros((0, 0)), 0, 0, 0
   for piece in pieces:
-    held = np.concatenate([held, piece.x]) if held.size else np.asarray(piece.x)
+    steps, skipped = np.asarray(piece.x)[skipped:], max(0, skipped - len(piece.x))
+    held = np.concatenate([held, steps]) if held.size else steps
     if len(held) < window:
       continue
     count = (len(held) - window) // stride + 1
@@ -151,6 +157,7 @@ def window_pieces(pieces: Iterable[Piece], window: int, stride: int, name: str) 
       return f"step {first + row * stride + place[0]} of {name} holds no number in a channel"
 
     yield Piece(x, number, piece.done, explain)
+    skipped = max(0, count * stride - len(held))  # of the next pieces, where a stride leaves gaps
     held, first, number = held[count * stride :], first + count * stride, number + count
   if not number:
     raise DataError(f"{name} has fewer steps than a window of {window}.")

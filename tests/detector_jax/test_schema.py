@@ -221,3 +221,14 @@ def test_a_column_that_is_not_there_is_named(learned):
     schema.learn(np.ones((3, 2)))
   with pytest.raises(ValueError, match="No column is left"):
     schema.learn({"id": TABLE["id"]})
+
+
+def test_categories_that_are_called_as_the_coordinates_for_the_rest():
+  learned = schema.learn({"c": ["a", "other", "missing", None, "a", "missing"] * 2})
+  assert learned.features == ("c=missing", "c=a", "c=other")
+  np.testing.assert_array_equal(
+    learned.encode({"c": ["a", "other", "missing", None, "new"]}),
+    [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 1]],
+  )
+  with pytest.raises(ValueError, match="Two coordinates would be named 'c=a'; rename a column"):
+    schema.learn({"c": ["a", "b"] * 3, "c=a": [1.0, 5.0] * 3})

@@ -1,6 +1,7 @@
 """Tables of text, dates and missing cells: from a file to scores, the same ones everywhere."""
 
 import csv
+import dataclasses
 import io
 import json
 import sys
@@ -196,3 +197,35 @@ def test_codes_with_zeros_in_front_stay_what_they_are_where_they_are_categories(
   got = Files(train=str(tmp_path / "x.csv"), columns="zip:category").load()
   assert got.schema.columns[0].categories == ("007", "7")
   assert mixed.kinds_of("zip:category, id:drop") == {"zip": "category", "id": "drop"}
+
+
+def test_the_test_file_is_read_by_the_schema_of_the_training_file(tmp_path):
+  codes = ["007", "1.50", "A1", "B2"] * 10
+  (tmp_path / "train.csv").write_text("code\n" + "\n".join(codes) + "\n")
+  (tmp_path / "test.csv").write_text("code,y\n007,0\n1.50,1\n")
+  source = Files(train=str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"), label="y")
+  got = dataclasses.replace(source, columns="auto").load()
+  names = list(got.feature_names)
+  assert got.x_test[:, names.index("code=other")].tolist() == [0.0, 0.0]
+  assert got.x_test[0, names.index("code=007")] == 1.0
+
+
+def test_a_table_of_numbers_and_flags_is_encoded_wherever_it_is_scored(rng, tmp_path):
+  frame = pd.DataFrame({"a": rng.normal(size=60), "ok": ["yes", "no"] * 30})
+  model = DROCC(columns="auto", epochs=2, batch_size=16, random_state=0).fit(frame)
+  model.save(tmp_path / "detector")
+  detector = detector_jax.load(tmp_path / "detector")
+  np.testing.assert_array_equal(detector.score(frame), -model.score_samples(frame))
+  x = detector.schema.encode(frame)
+  named = pd.DataFrame(x, columns=detector.feature_names)
+  np.testing.assert_array_equal(detector.score(named), detector.score(frame))
+
+
+def test_no_header_and_columns_do_not_go_together(trained, tmp_path):
+  folder, _, _ = trained
+  (tmp_path / "x.csv").write_text("1,2\n3,4\n")
+  with pytest.raises(DataError, match=r"data\.header=no says"):
+    Files(train=str(tmp_path / "x.csv"), columns="auto", header="no").load()
+  detector = detector_jax.load(folder / "run" / "detector")
+  with pytest.raises(DataError, match="must name its columns"):
+    scoring.score_input(detector, str(tmp_path / "x.csv"), tmp_path / "s.csv", header="no")

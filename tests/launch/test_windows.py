@@ -150,3 +150,33 @@ def test_a_stride_is_for_series_alone(tmp_path):
   np.save(tmp_path / "x.npy", np.eye(3))
   with pytest.raises(ValueError, match=r"A stride is for windows of series"):
     scoring.score_input(detector, str(tmp_path / "x.npy"), tmp_path / "s.csv", stride=2)
+
+
+def test_test_columns_are_matched_by_name(source, tmp_path):
+  want = source.load()
+  frame = series(300, slice(200, 220), 1)
+  frame.assign(more=7.0)[["odd", "other", "more", "time", "value"]].to_csv(
+    tmp_path / "test.csv", index=False
+  )
+  got = source.load()
+  np.testing.assert_array_equal(got.x_test, want.x_test)
+  np.testing.assert_array_equal(got.y_test, want.y_test)
+
+
+def test_training_windows_with_an_anomalous_step_are_left_out(source, tmp_path):
+  series(STEPS, slice(400, 410)).to_csv(tmp_path / "train.csv", index=False)
+  got = source.load()
+  dirty = np.concatenate(got.x_train[..., 0]) == 0.0
+  assert not dirty.any()
+  series(STEPS, slice(0, STEPS)).to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match="leaves no window to train on"):
+    source.load()
+
+
+@pytest.mark.parametrize("size", [5, 50, 1000])
+def test_a_stride_beyond_the_window_leaves_gaps_wherever_pieces_end(rng, size):
+  x = rng.normal(size=(1000, 2))
+  want = cut(x, 8, 20, "x")
+  parts = [Piece(x[i : i + size], i, None, str) for i in range(0, 1000, size)]
+  got = np.concatenate([piece.x for piece in window_pieces(parts, 8, 20, "x")])
+  np.testing.assert_array_equal(got, want)
