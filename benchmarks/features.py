@@ -151,10 +151,14 @@ def measured(row: str, seed: int, size: images.Scale) -> Cell:
 
 def on_features(z: np.ndarray, seed: int) -> Detector:
   """What ``DROCC()`` trains behind its feature map, from features ``[n, features]``."""
-  config, network = settings.settled(Config(mu=None), None, z.shape[1])
+  config, network = settings.settled(Config.automatic(), None, z.shape[1])
   model = DROCC(
     radius=config.radius,
     mu=config.mu,
+    num_steps=config.num_steps,
+    learning_rate=config.learning_rate,
+    schedule=config.schedule,
+    trim=0.0,
     network=network,
     features=None,
     calibration_size=0.0,
