@@ -159,7 +159,7 @@ def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   """Trains a model, or takes it from its folder."""
   config: neuralfp.Config = CONFIGS[name]()
   source: Any = config.data
-  chosen = dataclasses.replace(source, unseen=unseen, ood=() if unseen else source.ood)
+  chosen = dataclasses.replace(source, unseen=unseen, ood=()) if unseen else source
   config = dataclasses.replace(config, seed=seed, data=chosen)
   folder = f"{name}_{seed}" + "".join(f"_without_{each}" for each in unseen)
   workdir = pathlib.Path(_MODELS.value) / folder

@@ -67,7 +67,7 @@ def _cell(parts: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int, precision
 
 def scores(train: np.ndarray, x_test: np.ndarray, seed: int, precision: str) -> np.ndarray:
   """What DROCC with its defaults, trained on ``[n, d]``, gives to the test records ``[m, d]``."""
-  prepared = recipe.build_training(train, Config(mu=None, precision=precision), Training())
+  prepared = recipe.build_training(train, Config.automatic(precision=precision), Training())
   init_key, train_key = recipe.keys(seed)
   state, _ = prepared.program.train_epochs(
     prepared.init(init_key), prepared.data, train_key, 0, prepared.epochs

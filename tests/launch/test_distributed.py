@@ -35,6 +35,7 @@ TRAIN = (
   START
   + """
 from detector_jax import health
+from drocc_jax import registry
 from launch import run
 from launch.data import BreastCancer
 from launch.methods import drocc
