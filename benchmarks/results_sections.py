@@ -200,8 +200,7 @@ SECTIONS = (
     "Tables as they come: text, and missing cells",
     'Columns of few values as text, against one-hot by hand: what `columns="auto"` makes of them '
     "costs nothing. With 20 % of all cells missing at random in training and test, filled by the "
-    "median, DROCC loses 5 points in the mean, and 12 on fault: that is too much, and open. With a "
-    "mark for every missing cell (commit b3f6ded) it lost 7.",
+    "median, DROCC loses 5 points in the mean, and 12 on fault: that is too much, and open.",
     ("mixed.png",),
     command="python -m benchmarks.tables --table=mixed",
   ),
