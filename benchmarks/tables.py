@@ -7,7 +7,7 @@ the others, and features puts feature maps in front of DROCC on images; figure1,
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
 are worth on real sets. mixed has tables with text and missing cells. neuralfp, neuralfp-layers,
 neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
-for all of them; adbench-ablations says what each part of that setting is worth, adbench-sizes how
+for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting is worth, adbench-sizes how
 much data it wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it
 moves where nothing of substance does. references holds every baseline against a published figure
 under that figure's protocol, costs has training seconds, scoring rate and size beside quality, and
@@ -82,6 +82,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "costs": (costs.table, costs.count),
   "precision": (precision.table, precision.count),
   "adbench": (adbench.table, adbench.count),
+  "adbench-more": (adbench.table_more, adbench.count_more),
   "adbench-chaos": (chaos.table, chaos.count),
   "adbench-epochs": (epochs.table, epochs.count),
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),

@@ -4,7 +4,7 @@ Learned from typical records, readable and editable as JSON, stored with the det
 process that scores encodes as training did. How kinds are guessed:
 
 - "number": numbers, or text of which all cells are numbers.
-- "boolean": true and false in one of the spellings of ``BOOLEANS``.
+- "boolean": true and false in one of the spellings of ``cells.BOOLEANS``.
 - "time": datetimes, or text that is ISO 8601 in every cell.
 - "category": text of at most ``MOST_CATEGORIES`` different values, each twice in the mean or more.
 - "drop": what no boundary can be learned from: whole numbers that count the rows (an identifier),
@@ -15,23 +15,18 @@ Text of which most cells, but not all, are numbers or times is refused: it is a 
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import datetime
 import logging
-import re
 from typing import Any
 
 import numpy as np
 
-from detector_jax import table
+from detector_jax import cells, imputation, table
 
 logger = logging.getLogger(__name__)
 
 KINDS = ("number", "category", "boolean", "time", "elapsed", "drop")
 MOST_CATEGORIES, ONE_HOT, MARKED = 100, 20, 0.05
-TRUE, FALSE = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")
-BOOLEANS = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
 DAY = 86_400.0
-_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +72,11 @@ class Column:
     return (*found, f"{name} missing") if self.marked else found
 
   @property
+  def filled(self) -> bool:
+    """Whether a missing cell stands for a number that the others of its record foretell."""
+    return self.missing > 0.0 and self.kind not in ("category", "drop")
+
+  @property
   def marked(self) -> bool:
     """Whether missing cells have a coordinate: where many are, it would be noise."""
     return 0.0 < self.missing <= MARKED
@@ -88,9 +88,12 @@ class Schema:
 
   Attributes:
     columns: what is known of each, those that are left out among them.
+    imputer: what fills missing numbers from the other cells of a record; None where none were
+      missing in training.
   """
 
   columns: tuple[Column, ...]
+  imputer: imputation.FactorModel | None = dataclasses.field(default=None, compare=False)
 
   @property
   def features(self) -> tuple[str, ...]:
@@ -105,8 +108,9 @@ class Schema:
   def encode(self, x: Any, *, strict: bool = True) -> np.ndarray:
     """Records as numbers.
 
-    A missing cell is filled where some were missing in training, and marked where few were; else it
-    is NaN, which whoever scores refuses by its place. A category that training had not is "other".
+    A missing cell is filled where some were missing in training, by what the other cells of the
+    record lead one to expect (see ``imputation``), and marked where few were; else it is NaN, which
+    whoever scores refuses by its place. A category that training had not is "other".
 
     Args:
       x: ``[n]`` records with named columns, see ``table.names_of``; or columns by name.
@@ -118,19 +122,29 @@ class Schema:
     Raises:
       ValueError: a column is missing, or a cell is not of its column's kind; it is named.
     """
-    columns = x if isinstance(x, Mapping) else columns_of(x)
+    coordinates, gaps = self.encode_gaps(x if isinstance(x, Mapping) else columns_of(x), strict)
+    return coordinates if self.imputer is None else self.imputer.fill(coordinates, gaps)
+
+  def encode_gaps(
+    self, columns: Mapping[str, Any], strict: bool = True
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """As ``encode``, with columns' own ``fill`` in gaps, and bool of the same shape: the gaps."""
     table.match(list(columns), self.wanted, extra=False)
     kept = [column for column in self.columns if column.kind != "drop"]
-    parts = [_encoded(column, cells(columns[column.name]), strict) for column in kept]
-    return np.concatenate(parts, axis=1)
+    parts = [_encoded(column, cells.read(columns[column.name]), strict) for column in kept]
+    coordinates, gaps = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    return coordinates, gaps
 
-  def to_json(self) -> list[dict[str, Any]]:
-    """The columns as JSON has them, settings at their defaults left out."""
+  def to_json(self) -> Any:
+    """The columns as JSON has them, settings at their defaults left out, beside the imputation."""
     defaults = {f.name: f.default for f in dataclasses.fields(Column)}
-    return [
+    columns = [
       {k: v for k, v in dataclasses.asdict(column).items() if v != defaults[k]}
       for column in self.columns
     ]
+    if self.imputer is None:
+      return columns
+    return {"columns": columns, "imputation": self.imputer.to_json()}
 
   @classmethod
   def from_json(cls, values: Any) -> "Schema":
@@ -139,12 +153,13 @@ class Schema:
     Raises:
       ValueError: it is none.
     """
+    filling = values.get("imputation") if isinstance(values, Mapping) else None
     try:
       columns = tuple(
         Column(**value | {k: tuple(value.get(k, ())) for k in ("categories", "counts")})
-        for value in values
+        for value in (values if filling is None else values["columns"])
       )
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError) as error:
       raise ValueError(f"the schema is not a list of columns: {error}") from error
     for column in columns:
       numbers = (column.missing, column.fill, column.low or 0.0, column.high or 0.0)
@@ -152,7 +167,11 @@ class Schema:
         raise ValueError(f"column {column.name!r} of the schema is of no known kind")
       if not all(isinstance(each, str) for each in (column.name, *column.categories)):
         raise ValueError(f"column {column.name!r} of the schema has names that are no text")
-    return cls(columns)
+    learned = cls(columns)
+    if filling is None:
+      return learned
+    model = imputation.FactorModel.from_json(filling, len(learned.features))
+    return dataclasses.replace(learned, imputer=model)
 
 
 def columns_of(x: Any) -> dict[str, Any]:
@@ -170,34 +189,6 @@ def columns_of(x: Any) -> dict[str, Any]:
         raise ValueError(f"Record {row} lacks {table.listed(lacking)}; give every record a value.")
     return {name: [record[name] for record in x] for name in names}
   return {name: x[name] for name in names}
-
-
-def cells(values: Any) -> np.ndarray:
-  """One column ``[n]``: float64 with NaN where it holds numbers alone, else objects with None."""
-  if hasattr(values, "to_pylist"):  # pyarrow
-    numeric = str(values.type).startswith(("int", "uint", "float", "double", "halffloat"))
-    values = values.to_numpy(zero_copy_only=False) if numeric else values.to_pylist()
-  elif hasattr(values, "isna") and not _is_plain(getattr(values, "dtype", None)):
-    missing = np.asarray(values.isna())
-    values = np.array(values, object)
-    values[missing] = None
-  found = values if isinstance(values, np.ndarray) else np.asarray(values, object)
-  if _is_plain(found.dtype):
-    return found.astype(np.float64)
-  if found.dtype.kind == "M":
-    found = found.astype("datetime64[us]")  # nanoseconds would become whole numbers
-  result = np.empty(len(found), object)
-  result[:] = [None if _is_missing(value) else value for value in found.tolist()]
-  return result
-
-
-def _is_plain(dtype: Any) -> bool:
-  return isinstance(dtype, np.dtype) and dtype.kind in "uif"
-
-
-def _is_missing(value: Any) -> bool:
-  text = value.strip() if isinstance(value, str) else None
-  return text in table.MISSING if text is not None else str(value) in ("None", "nan", "NaT", "<NA>")
 
 
 def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
@@ -221,7 +212,7 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
   learned = []
   for name, values in columns.items():
     try:
-      learned.append(_learned(name, cells(values), chosen.get(name, "auto")))
+      learned.append(_learned(name, cells.read(values), chosen.get(name, "auto")))
     except ValueError as error:
       problems.append(str(error).rstrip("."))
   if problems:
@@ -236,6 +227,8 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
     raise ValueError(f"Two coordinates would be named {twice!r}; rename a column.")
   if not schema.features:
     raise ValueError("No column is left to learn from; set the kinds of those that are to count.")
+  if any(column.filled for column in learned):
+    return dataclasses.replace(schema, imputer=imputation.fit(*schema.encode_gaps(columns)))
   return schema
 
 
@@ -251,14 +244,16 @@ def _learned(name: str, values: np.ndarray, kind: str) -> Column:
   if kind == "drop":
     return Column(name, "drop")
   guessed, reason = (kind, "") if kind != "auto" else _guess(name, values)
-  missing = _missing(values)
+  missing = cells.missing_in(values)
   share = float(missing.mean())
   if guessed == "drop":
     return Column(name, "drop", share, reason=reason)
   if missing.all():
     raise ValueError(f"column {name!r} has no value at all: it cannot be a {guessed}")
   if guessed == "category":
-    named = ["missing" if gone else _text(v) for v, gone in zip(values, missing, strict=True)]
+    named = [
+      "missing" if gone else cells.text_of(v) for v, gone in zip(values, missing, strict=True)
+    ]
     texts, counts = np.unique(named, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     order = order[texts[order] != "other"]  # what a category may be called, too
@@ -271,7 +266,7 @@ def _learned(name: str, values: np.ndarray, kind: str) -> Column:
       counts=tuple(counts[kept].tolist()),
       others=int(counts.sum() - counts[kept].sum()),
     )
-  numbers = _numbers(name, guessed, values)
+  numbers = cells.numbers_in(name, guessed, values)
   known = numbers[~missing]
   fill = float(np.median(known))
   if guessed == "boolean":
@@ -285,7 +280,7 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
   Raises:
     ValueError: most cells, but not all, are of one kind.
   """
-  missing = _missing(values)
+  missing = cells.missing_in(values)
   known = values[~missing]
   if not len(known):
     return "drop", "without any value"
@@ -294,20 +289,20 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
     return ("drop", "counts the rows") if counts else ("number", "")
   if all(isinstance(each, (bool, np.bool_)) for each in known):
     return "boolean", ""
-  texts = [_text(each) for each in known]
-  if all(text.strip().lower() in BOOLEANS for text in texts):
+  texts = [cells.text_of(each) for each in known]
+  if all(text.strip().lower() in cells.BOOLEANS for text in texts):
     return "boolean", ""
-  for kind, parse in (("number", table.number), ("time", _seconds)):
-    fine = [not np.isnan(parse(each if kind == "time" else _text(each))) for each in known]
+  for kind, parse in (("number", table.number), ("time", cells.seconds_of)):
+    fine = [not np.isnan(parse(each if kind == "time" else cells.text_of(each))) for each in known]
     if all(fine):
       if kind == "number":
-        return _guess(name, _numbers(name, kind, values))
+        return _guess(name, cells.numbers_in(name, kind, values))
       return kind, ""
     if sum(fine) >= 0.9 * len(known):
       row = int(np.flatnonzero(~missing)[fine.index(False)])
       raise ValueError(
-        f"column {name!r} holds {_text(values[row])[:40]!r} in record {row} where nearly all "
-        f"others are {kind}s: repair it, or set its kind"
+        f"column {name!r} holds {cells.text_of(values[row])[:40]!r} in record {row} where nearly "
+        f"all others are {kind}s: repair it, or set its kind"
       )
   different = len(set(texts))
   if different <= MOST_CATEGORIES and 2 * different <= len(texts):
@@ -315,78 +310,23 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
   return "drop", f"text, {different:,} different values"
 
 
-def _missing(values: np.ndarray) -> np.ndarray:
-  if values.dtype != object:
-    return np.isnan(values)
-  return np.array([each is None for each in values], bool)
-
-
-def _text(value: Any) -> str:
-  """A category's name: whole numbers are the same text whatever type they have, 3.0 like 3."""
-  text = str(value)
-  return text[: text.index(".")] if _WHOLE.fullmatch(text) else text
-
-
-def _seconds(value: Any) -> float:
-  """Seconds since 1970 of a datetime, date or ISO 8601 text, in UTC where it names no zone."""
-  try:
-    if isinstance(value, str):
-      value = datetime.datetime.fromisoformat(value.strip())
-    if isinstance(value, np.datetime64):
-      return float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
-    if not isinstance(value, datetime.datetime):
-      if not isinstance(value, datetime.date):
-        return np.nan
-      value = datetime.datetime(value.year, value.month, value.day)
-    if value.tzinfo is None:
-      value = value.replace(tzinfo=datetime.UTC)
-    return value.timestamp()
-  except (ValueError, OverflowError):
-    return np.nan
-
-
-def _numbers(name: str, kind: str, values: np.ndarray, strict: bool = True) -> np.ndarray:
-  """Cells as float64, NaN where they are missing.
-
-  Raises:
-    ValueError: a cell is not of that kind.
-  """
-  if values.dtype != object and kind == "number":
-    return values
-  missing = _missing(values)
-  result = np.full(len(values), np.nan)
-  for row in np.flatnonzero(~missing).tolist():
-    value = values[row]
-    if kind in ("time", "elapsed"):
-      result[row] = _seconds(value)
-    elif kind == "boolean":
-      flag = _text(value).strip().lower() if not isinstance(value, (bool, np.bool_)) else ""
-      known = {"": float(value) if not flag else np.nan, "1": 1.0, "0": 0.0} | BOOLEANS
-      result[row] = known.get(flag, np.nan)
-    else:
-      result[row] = table.number(_text(value)) if isinstance(value, str) else float(value)
-  wrong = np.isnan(result) & ~missing
-  if strict and wrong.any():
-    row = int(wrong.argmax())
-    raise ValueError(
-      f"column {name!r} holds {_text(values[row])[:40]!r} in record {row}, no {kind}"
-    )
-  return result
-
-
-def _encoded(column: Column, values: np.ndarray, strict: bool = True) -> np.ndarray:
-  """The coordinates ``[n, len(features)]`` of one column."""
-  missing = _missing(values)
+def _encoded(
+  column: Column, values: np.ndarray, strict: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+  """The coordinates ``[n, len(features)]`` of one column, and which of them are to be filled."""
+  missing = cells.missing_in(values)
   if column.kind == "category":
     places = {name: place for place, name in enumerate(column.categories)}
-    texts = ["missing" if gone else _text(v) for v, gone in zip(values, missing, strict=True)]
+    texts = [
+      "missing" if gone else cells.text_of(v) for v, gone in zip(values, missing, strict=True)
+    ]
     result = np.zeros((len(values), len(places) + 1))
     rows = np.arange(len(values))
     result[rows, [places.get(text, len(places)) for text in texts]] = 1.0
     if not column.missing:
       result[missing] = np.nan
-    return result
-  numbers = _numbers(column.name, column.kind, values, strict)
+    return result, np.zeros(result.shape, bool)
+  numbers = cells.numbers_in(column.name, column.kind, values, strict)
   if column.missing:
     numbers = np.where(missing, column.fill, numbers)
   parts = [numbers]
@@ -395,6 +335,8 @@ def _encoded(column: Column, values: np.ndarray, strict: bool = True) -> np.ndar
     day, week = numbers / DAY, (numbers / DAY - 4.0) / 7.0
     parts = [turn(2.0 * np.pi * angle) for angle in (day, week) for turn in (np.sin, np.cos)]
     parts += [numbers - (column.low or 0.0)] if column.kind == "elapsed" else []
+  gaps = [missing & column.filled] * len(parts)
   if column.marked:
     parts.append(missing.astype(np.float64))
-  return np.stack(parts, axis=1)
+    gaps.append(np.zeros(len(missing), bool))
+  return np.stack(parts, axis=1), np.stack(gaps, axis=1)
