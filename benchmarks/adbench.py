@@ -81,9 +81,30 @@ REPORT = (
 )
 # Further sets of ADBench, which nothing was chosen on; copies of the data above are left out. Their
 # files, in lower case and with _ for other signs, go into the same folder.
-MORE = tuple(
-  "aloi campaign cardiotocography celeba cover donors hepatitis http internetads landsat lymphography "
-  "magic_gamma mnist pageblocks skin smtp spambase stamps vertebral waveform wilt wpbc yeast".split()
+MORE = (
+  "aloi",
+  "campaign",
+  "cardiotocography",
+  "celeba",
+  "cover",
+  "donors",
+  "hepatitis",
+  "http",
+  "internetads",
+  "landsat",
+  "lymphography",
+  "magic_gamma",
+  "mnist",
+  "pageblocks",
+  "skin",
+  "smtp",
+  "spambase",
+  "stamps",
+  "vertebral",
+  "waveform",
+  "wilt",
+  "wpbc",
+  "yeast",
 )
 Score = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, int], tuple[Score, int]]

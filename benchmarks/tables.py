@@ -7,11 +7,11 @@ the others, and features puts feature maps in front of DROCC on images; figure1,
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
 are worth on real sets. mixed has tables with text and missing cells. neuralfp, neuralfp-layers,
 neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
-for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting is worth, adbench-sizes how
-much data it wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it
-moves where nothing of substance does. references holds every baseline against a published figure
-under that figure's protocol, costs has training seconds, scoring rate and size beside quality, and
-precision says what bfloat16 in the search costs.
+for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each
+part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes
+along a training, and adbench-chaos how far it moves where nothing of substance does. references
+holds every baseline against a published figure under that figure's protocol, costs has training
+seconds, scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
