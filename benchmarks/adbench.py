@@ -30,6 +30,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from benchmarks import protocol
+from benchmarks.adbench_sets import DEVELOPMENT, MORE, REPORT
 from benchmarks.baselines import (
   deep_svdd,
   isolation_forest,
@@ -52,60 +53,6 @@ logger = logging.getLogger(__name__)
 MOST, CLIP, MEAN = 5000, 20.0, "mean"
 OURS, NEIGHBOURS = "DROCC", "5 nearest neighbours"
 
-# Settings are chosen on the first half; what is claimed of them rests on the second. Alphabetical
-# order deals them out, one for the one half and one for the other; sets cut from the same data
-# (annthyroid and thyroid, breastw and wbc, satellite and satimage_2) count as one. annthyroid is
-# the first, and thyroid, which had been looked at, is so among the first.
-DEVELOPMENT = (
-  "annthyroid",
-  "cardio",
-  "glass",
-  "letter",
-  "musk",
-  "pendigits",
-  "satellite",
-  "satimage_2",
-  "thyroid",
-  "vowels",
-)
-REPORT = (
-  "breastw",
-  "fault",
-  "ionosphere",
-  "mammography",
-  "optdigits",
-  "pima",
-  "shuttle",
-  "wbc",
-  "wine",
-)
-# Further sets of ADBench, which nothing was chosen on; copies of the data above are left out. Their
-# files, in lower case and with _ for other signs, go into the same folder.
-MORE = (
-  "aloi",
-  "campaign",
-  "cardiotocography",
-  "celeba",
-  "cover",
-  "donors",
-  "hepatitis",
-  "http",
-  "internetads",
-  "landsat",
-  "lymphography",
-  "magic_gamma",
-  "mnist",
-  "pageblocks",
-  "skin",
-  "smtp",
-  "spambase",
-  "stamps",
-  "vertebral",
-  "waveform",
-  "wilt",
-  "wpbc",
-  "yeast",
-)
 Score = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray, int], tuple[Score, int]]
 

@@ -2,7 +2,7 @@
 
 Where the former default of tables is unstable, and what the present one does about it. On thyroid,
 whose columns have heavy tails, and on letter, which has none; both are sets of
-``adbench.DEVELOPMENT``. Half of the typical records train, see ``benchmarks.adbench``.
+``benchmarks.adbench_sets``. Half of the typical records train, see ``benchmarks.adbench``.
 
 The figure alone, from the JSON of results: python -m benchmarks.epochs
 """

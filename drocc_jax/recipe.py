@@ -70,7 +70,7 @@ def uses_table_defaults(config: Any, shape: tuple[int, ...]) -> bool:
   Then mu, ascent steps and learning rate are those of ``TABLES``, the network of ``network_of`` has
   no kinks, and a tenth of the records may be left out as isolated (``isolation``): a training whose
   end is the good place, since its rate falls to 0 and there is nothing to learn by heart. Chosen on
-  ``benchmarks.adbench.DEVELOPMENT``. The settings belong together: where ascent steps, learning
+  ``benchmarks.adbench_sets``. The settings belong together: where ascent steps, learning
   rate and schedule are all given, as in configurations from before, it is False, and what is None
   is as it was then.
 
