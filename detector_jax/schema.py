@@ -297,7 +297,7 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
   texts = [_text(each) for each in known]
   if all(text.strip().lower() in BOOLEANS for text in texts):
     return "boolean", ""
-  for kind, parse in (("number", table.number), ("time", _seconds)):
+  for kind, parse in (("number", table.number), ("time", seconds)):
     fine = [not np.isnan(parse(each if kind == "time" else _text(each))) for each in known]
     if all(fine):
       if kind == "number":
@@ -327,7 +327,7 @@ def _text(value: Any) -> str:
   return text[: text.index(".")] if _WHOLE.fullmatch(text) else text
 
 
-def _seconds(value: Any) -> float:
+def seconds(value: Any) -> float:
   """Seconds since 1970 of a datetime, date or ISO 8601 text, in UTC where it names no zone."""
   try:
     if isinstance(value, str):
@@ -358,7 +358,7 @@ def _numbers(name: str, kind: str, values: np.ndarray, strict: bool = True) -> n
   for row in np.flatnonzero(~missing).tolist():
     value = values[row]
     if kind in ("time", "elapsed"):
-      result[row] = _seconds(value)
+      result[row] = seconds(value)
     elif kind == "boolean":
       flag = _text(value).strip().lower() if not isinstance(value, (bool, np.bool_)) else ""
       known = {"": float(value) if not flag else np.nan, "1": 1.0, "0": 0.0} | BOOLEANS

@@ -18,7 +18,8 @@ import detector_jax
 from detector_jax.table import HEADERS
 from launch import flags as common
 from launch import scoring
-from launch.data.scoring import STANDARD_INPUT, check_writable
+from launch.data.formats import STANDARD_INPUT
+from launch.data.scoring import check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")

@@ -11,10 +11,10 @@ import time
 import numpy as np
 
 import detector_jax
-from launch.data.formats import DataError
+from launch.data.formats import STANDARD_INPUT, DataError
+from launch.data.formats.reader import Piece, unfit
 from launch.data.mixed import read_mixed_pieces
-from launch.data.pieces import Piece, unfit
-from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
+from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
 from launch.reporting import progress
 
@@ -81,9 +81,9 @@ def score_input(
   """
   _check_apart(source, output)
   size = rows_per_chunk(detector, chunk_size)
-  schema = detector.schema
+  schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
-    pieces = read_pieces(source, label, detector.feature_names, size, header)
+    pieces = read_pieces(source, label, detector.feature_names, size, header, clock)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
@@ -91,7 +91,7 @@ def score_input(
   if stride:
     if len(detector.input_shape) != 2:
       raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
-    pieces = window_pieces(pieces, detector.input_shape[0], stride, source)
+    pieces = window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
@@ -131,6 +131,12 @@ def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
   return -(-rows // detector.batch_size) * detector.batch_size
 
 
+def _time_column(detector: detector_jax.Detector) -> str | None:
+  """The column of times of the series that a detector of windows was trained on."""
+  config = detector.metadata.get("config") or {}
+  return config.get("data", {}).get("time") or None
+
+
 def _check_apart(source: str, output: str | os.PathLike[str]) -> None:
   """Raises a DataError where the scores would replace the records."""
   path, target = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
@@ -145,10 +151,10 @@ def _good(
   for piece in pieces:
     wrong: np.ndarray = np.any(unfit(piece.x).reshape(len(piece.x), -1), axis=1)
     if wrong.any() and not tally.bad:
-      tally.first_bad = piece.explain(int(wrong.argmax()))
+      row = int(wrong.argmax())
+      tally.first_bad = piece.explain(row)
       if on_bad_row == "fail":
-        found = tally.first_bad[0].upper() + tally.first_bad[1:]
-        raise DataError(f"{found}; repair it, or give --on_bad_row=skip or --on_bad_row=nan.")
+        raise piece.refuse(row, "repair it, or give --on_bad_row=skip or --on_bad_row=nan")
     tally.rows += len(wrong)
     tally.bad += int(wrong.sum())
     tally.done = piece.done

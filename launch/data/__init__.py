@@ -8,8 +8,8 @@ from typing import Any
 from launch.data.bundled import BreastCancer as BreastCancer
 from launch.data.bundled import Digits as Digits
 from launch.data.bundled import ShiftedDigits as ShiftedDigits
-from launch.data.columns import DataError as DataError
 from launch.data.files import Files as Files
+from launch.data.formats.columns import DataError as DataError
 from launch.data.image_sets import OneClassImages as OneClassImages
 from launch.data.image_sets import OpenSetImages as OpenSetImages
 from launch.data.real import RealTable as RealTable
