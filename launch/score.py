@@ -24,7 +24,9 @@ from launch.data.scoring import check_writable
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")
 _INPUT = flags.DEFINE_string(
-  "input", "", "Records: .csv, .npy, .npz, .parquet or .mat; - is CSV on standard input."
+  "input",
+  "",
+  "Records: .csv, .npy, .npz, .parquet, .mat or a folder of pictures; - is CSV on standard input.",
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Where the scores go: .csv or .parquet.")
 _LABEL = flags.DEFINE_string("label", None, "A column of the input to leave out.")

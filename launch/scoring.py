@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 import detector_jax
-from launch.data.formats import STANDARD_INPUT, DataError
+from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece, unfit
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
@@ -62,7 +62,8 @@ def score_input(
 
   Args:
     detector: the detector.
-    source: a file, or "-" for CSV on standard input; see ``read_pieces``.
+    source: a file, a folder of pictures, whose names the output then begins with, or "-" for CSV on
+      standard input; see ``read_pieces``.
     output: .csv or .parquet.
     label: a column to leave out.
     on_bad_row: what becomes of a row with a value that is missing, no number or infinite, or, in a
@@ -83,7 +84,9 @@ def score_input(
   size = rows_per_chunk(detector, chunk_size)
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
-    pieces = read_pieces(source, label, detector.feature_names, size, header, clock)
+    pieces = read_pieces(
+      source, label, detector.feature_names, size, header, clock, detector.input_shape
+    )
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
@@ -92,6 +95,7 @@ def score_input(
     if len(detector.input_shape) != 2:
       raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
     pieces = window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
+  files = _names(source)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
@@ -102,6 +106,9 @@ def score_input(
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
+      if files:
+        here = rows if on_bad_row == "skip" else range(written, end)
+        arranged = {"file": np.array([files[row] for row in here]), **arranged}
       if stride:
         first = stride * (rows if on_bad_row == "skip" else np.arange(written, end))
         arranged = {"first": first, "last": first + detector.input_shape[0] - 1, **arranged}
@@ -113,7 +120,8 @@ def score_input(
       raise DataError(f"No row can be scored: {tally.first_bad}.")
     if on_bad_row == "nan" and written < tally.rows:
       none = {name: values[:0] for name, values in columns.items()}
-      writer.write(_arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row))
+      rest = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
+      writer.write(({"file": np.array(files[written : tally.rows])} if files else {}) | rest)
     advance(100 - shown, f"{tally.rows:,} rows")
   tally.seconds = time.perf_counter() - start
   return tally
@@ -129,6 +137,14 @@ def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
   values = math.prod(detector.input_shape)
   rows = chunk_size or max(1, CHUNK_VALUES // max(1, values))
   return -(-rows // detector.batch_size) * detector.batch_size
+
+
+def _names(source: str) -> list[str]:
+  """Names of the records of an input: the files of a folder."""
+  folder = pathlib.Path(source).expanduser()
+  if source == STANDARD_INPUT or not folder.is_dir():
+    return []
+  return [path.relative_to(folder).as_posix() for path in pictures.files(folder, "**/*")]
 
 
 def _time_column(detector: detector_jax.Detector) -> str | None:

@@ -32,22 +32,33 @@ def read_pieces(
   rows: int = 2**16,
   header: str = "auto",
   time: str | None = None,
+  shape: tuple[int, ...] | None = None,
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
   Args:
-    source: a file, or "-" for CSV on standard input.
+    source: a file, a folder of pictures, or "-" for CSV on standard input.
     label: a column to leave out, by name or number; .npz and .mat: an array that must be there.
     trained: names of the columns that a detector was trained on: a file that names its columns is
       searched for them, in any order, and the others may hold anything. None: all but the label.
     rows: rows per piece; a CSV input has pieces of about 8 MiB.
     header: whether a CSV input has one, see ``detector_jax.table.header``.
     time: a column of times, the ``groups`` of pieces; it need not be there.
+    shape: of a record, to which pictures are resized.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
   """
-  columns = Columns(label, time, "time", ("label",), labelled=False, header=header, trained=trained)
+  columns = Columns(
+    label,
+    time,
+    "time",
+    ("label",),
+    labelled=False,
+    header=header,
+    trained=trained,
+    shape=shape,
+  )
   with opened(source, columns) as reader:
     yield from reader.pieces(rows)
 

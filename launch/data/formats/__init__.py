@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import io
 import os
 import pathlib
 import sys
@@ -11,6 +12,7 @@ from launch.data.formats.arrays import Mat, Npy, Npz
 from launch.data.formats.columns import Columns, DataError
 from launch.data.formats.csv_text import Csv
 from launch.data.formats.parquet_table import Parquet
+from launch.data.formats.pictures import Pictures
 from launch.data.formats.reader import Input, Reader
 
 __all__ = ("READERS", "STANDARD_INPUT", "Columns", "DataError", "damage_named", "opened")
@@ -22,7 +24,7 @@ READERS: dict[str, type[Reader]] = {each.ending: each for each in (Csv, Parquet,
 
 @contextlib.contextmanager
 def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]:
-  """The reader of a file, or of "-", CSV on standard input.
+  """The reader of a file, of a folder of pictures, or of "-", CSV on standard input.
 
   Raises:
     DataError: it is missing, empty, damaged, of an unknown ending, or has not what is wanted.
@@ -35,6 +37,9 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
   path = pathlib.Path(source).expanduser()
   known = [ending for ending, reader in READERS.items() if reader.tabular or not columns.raw]
   ending = path.suffix.lower()
+  if path.is_dir() and ending not in known:
+    yield Pictures(Input(path, path, io.BytesIO(), 0), columns)
+    return
   if ending not in known:
     raise DataError(
       f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(known)}."

@@ -33,6 +33,8 @@ class Columns:
     header: of a .csv, see ``detector_jax.table.header``.
     trained: names of the columns that are wanted where the file names its own, see
       ``detector_jax.table.match``; the others may hold anything. None: all.
+    pattern: of a folder: which of its files, as ``pathlib.Path.glob`` has it.
+    shape: of a folder of pictures: ``(height, width, channels)`` of a record.
     raw: whether features and labels are wanted as they are, not as numbers; the file then must name
       its columns.
   """
@@ -44,6 +46,8 @@ class Columns:
   labelled: bool = True
   header: str = "auto"
   trained: Sequence[str] | None = None
+  pattern: str = "**/*"
+  shape: tuple[int, ...] | None = None
   raw: bool = False
 
   def choose(self, path: object, names: Sequence[str], named: bool) -> Chosen:
