@@ -1,5 +1,6 @@
 """Evaluates the Detector of a run on its test set, knowing nothing of the method."""
 
+from collections.abc import Mapping
 import dataclasses
 import importlib.metadata
 import json
@@ -7,6 +8,8 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 import detector_jax
 from detector_jax import atomic, metrics
@@ -181,3 +184,33 @@ def load_detector(workdir: pathlib.Path) -> detector_jax.Detector:
       "to resume it."
     )
   return detector_jax.load(workdir / "detector")
+
+
+def print_summary(workdir: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Prints what ``evaluate`` found, and where it is written."""
+  table = Table("metric", "value", "95 % interval", title=f"{workdir}, last epoch")
+  ends = {**result["intervals"]["metrics"], **result["intervals"]["decision"]}
+  for name, value in {**result["metrics"], **result["decision"], **result["labels"]}.items():
+    if value is not None and name not in ("stated", "confidence"):
+      title = (evaluated.METRICS | evaluated.DECISION).get(name, name)
+      table.add_row(title, _cell(value), " to ".join(map(_cell, ends.get(name, []))))
+  console = Console()
+  console.print(table)
+  print(evaluated.conclusion(result))
+  print(f"stated:  {result['decision']['stated']}")
+  if note := evaluated.note(result):
+    print(f"note:    {note}")
+  for finding in result["health"]:
+    verdict = "passed" if finding["passed"] else f"WARNING: {finding['message']}"
+    print(f"health:  {finding['check']} {finding['value']:.4g}, {verdict}")
+  if sources := result.get("sources"):
+    table = Table("anomalies from", *next(iter(sources.values())))
+    for source, values in sources.items():
+      table.add_row(source, *map(_cell, values.values()))
+    console.print(table)
+  print(f"metrics: {workdir / 'metrics.json'}")
+  print(f"report:  {workdir / 'report.html'}")
+
+
+def _cell(value: Any) -> str:
+  return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -18,12 +18,15 @@ import detector_jax
 from detector_jax.table import HEADERS
 from launch import flags as common
 from launch import scoring
-from launch.data.scoring import STANDARD_INPUT, check_writable
+from launch.data.formats import STANDARD_INPUT
+from launch.data.scoring import check_writable
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
 _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detector.")
 _INPUT = flags.DEFINE_string(
-  "input", "", "Records: .csv, .npy, .npz, .parquet or .mat; - is CSV on standard input."
+  "input",
+  "",
+  "Records: .csv, .npy, .npz, .parquet, .mat or a folder of pictures; - is CSV on standard input.",
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Where the scores go: .csv or .parquet.")
 _LABEL = flags.DEFINE_string("label", None, "A column of the input to leave out.")

@@ -11,10 +11,10 @@ import time
 import numpy as np
 
 import detector_jax
-from launch.data.formats import DataError
+from launch.data.formats import STANDARD_INPUT, DataError, pictures
+from launch.data.formats.reader import Piece, unfit
 from launch.data.mixed import read_mixed_pieces
-from launch.data.pieces import Piece, unfit
-from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
+from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
 from launch.reporting import progress
 
@@ -62,7 +62,8 @@ def score_input(
 
   Args:
     detector: the detector.
-    source: a file, or "-" for CSV on standard input; see ``read_pieces``.
+    source: a file, a folder of pictures, whose names the output then begins with, or "-" for CSV on
+      standard input; see ``read_pieces``.
     output: .csv or .parquet.
     label: a column to leave out.
     on_bad_row: what becomes of a row with a value that is missing, no number or infinite, or, in a
@@ -81,9 +82,11 @@ def score_input(
   """
   _check_apart(source, output)
   size = rows_per_chunk(detector, chunk_size)
-  schema = detector.schema
+  schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
-    pieces = read_pieces(source, label, detector.feature_names, size, header)
+    pieces = read_pieces(
+      source, label, detector.feature_names, size, header, clock, detector.input_shape
+    )
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
@@ -91,7 +94,8 @@ def score_input(
   if stride:
     if len(detector.input_shape) != 2:
       raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
-    pieces = window_pieces(pieces, detector.input_shape[0], stride, source)
+    pieces = window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
+  files = _names(source)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
@@ -102,6 +106,9 @@ def score_input(
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
+      if files:
+        here = rows if on_bad_row == "skip" else range(written, end)
+        arranged = {"file": np.array([files[row] for row in here]), **arranged}
       if stride:
         first = stride * (rows if on_bad_row == "skip" else np.arange(written, end))
         arranged = {"first": first, "last": first + detector.input_shape[0] - 1, **arranged}
@@ -113,7 +120,8 @@ def score_input(
       raise DataError(f"No row can be scored: {tally.first_bad}.")
     if on_bad_row == "nan" and written < tally.rows:
       none = {name: values[:0] for name, values in columns.items()}
-      writer.write(_arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row))
+      rest = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
+      writer.write(({"file": np.array(files[written : tally.rows])} if files else {}) | rest)
     advance(100 - shown, f"{tally.rows:,} rows")
   tally.seconds = time.perf_counter() - start
   return tally
@@ -131,6 +139,20 @@ def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
   return -(-rows // detector.batch_size) * detector.batch_size
 
 
+def _names(source: str) -> list[str]:
+  """Names of the records of an input: the files of a folder."""
+  folder = pathlib.Path(source).expanduser()
+  if source == STANDARD_INPUT or not folder.is_dir():
+    return []
+  return [path.relative_to(folder).as_posix() for path in pictures.files(folder, "**/*")]
+
+
+def _time_column(detector: detector_jax.Detector) -> str | None:
+  """The column of times of the series that a detector of windows was trained on."""
+  config = detector.metadata.get("config") or {}
+  return config.get("data", {}).get("time") or None
+
+
 def _check_apart(source: str, output: str | os.PathLike[str]) -> None:
   """Raises a DataError where the scores would replace the records."""
   path, target = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
@@ -145,10 +167,10 @@ def _good(
   for piece in pieces:
     wrong: np.ndarray = np.any(unfit(piece.x).reshape(len(piece.x), -1), axis=1)
     if wrong.any() and not tally.bad:
-      tally.first_bad = piece.explain(int(wrong.argmax()))
+      row = int(wrong.argmax())
+      tally.first_bad = piece.explain(row)
       if on_bad_row == "fail":
-        found = tally.first_bad[0].upper() + tally.first_bad[1:]
-        raise DataError(f"{found}; repair it, or give --on_bad_row=skip or --on_bad_row=nan.")
+        raise piece.refuse(row, "repair it, or give --on_bad_row=skip or --on_bad_row=nan")
     tally.rows += len(wrong)
     tally.bad += int(wrong.sum())
     tally.done = piece.done

@@ -15,6 +15,9 @@ from launch import flags as common
 
 _CONFIG = common.config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; made where it is missing.")
+_EVALUATE = flags.DEFINE_bool(
+  "evaluate", False, "Go on with what launch.evaluate does, where there are test records."
+)
 _DEVICES = devices.define_flags()
 
 
@@ -27,7 +30,13 @@ def main() -> None:
   if not primary:
     return
   print(f"{folder.name + ':':<9} {folder}")
-  if run.method_of(config).detects and config.data.is_tested:
+  if not (run.method_of(config).detects and config.data.is_tested):
+    return
+  if _EVALUATE.value:
+    from launch import evaluation  # figures and the report, slow to import
+
+    evaluation.print_summary(workdir, evaluation.evaluate(workdir))
+  else:
     print(f"next:     python -m launch.evaluate --workdir={workdir}")
 
 

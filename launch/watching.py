@@ -17,7 +17,7 @@ import detector_jax
 from detector_jax import atomic, health, monitor, table
 from detector_jax.calibration import conformal_threshold
 from launch import locking
-from launch.data.pieces import unfit
+from launch.data.formats.reader import unfit
 
 ON_BAD_ROW = ("fail", "skip", "nan")
 FALSE_ALARM_RATE = 0.01

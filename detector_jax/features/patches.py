@@ -127,6 +127,15 @@ class PatchMap:
 
   def code(self, x: jax.Array) -> jax.Array:
     """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
+    distance = self._distances(x)
+    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+
+  def unlikeness(self, x: jax.Array) -> jax.Array:
+    """``min_k d_k`` of each patch, ``[batch, ...]`` with the axes of the patches."""
+    return jnp.min(self._distances(x), axis=-1)
+
+  def _distances(self, x: jax.Array) -> jax.Array:
+    """``d_k``, ``[batch, ..., centroids]``."""
     patches = extract(x - jnp.mean(x, axis=tuple(range(1, x.ndim)), keepdims=True), *self._steps)
     mean = jnp.mean(patches, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(patches), axis=-1, keepdims=True) - jnp.square(mean)
@@ -138,8 +147,7 @@ class PatchMap:
       - 2.0 * (z @ self.centroids.T)
       + per_channel(jnp.sum(jnp.square(self.centroids), axis=-1), z)
     )
-    distance = jnp.sqrt(jnp.maximum(squared, 0.0))
-    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+    return jnp.sqrt(jnp.maximum(squared, 0.0))
 
   @property
   def _steps(self) -> tuple[int, int]:

@@ -8,10 +8,11 @@ from typing import Any
 from launch.data.bundled import BreastCancer as BreastCancer
 from launch.data.bundled import Digits as Digits
 from launch.data.bundled import ShiftedDigits as ShiftedDigits
-from launch.data.columns import DataError as DataError
 from launch.data.files import Files as Files
+from launch.data.formats.columns import DataError as DataError
 from launch.data.image_sets import OneClassImages as OneClassImages
 from launch.data.image_sets import OpenSetImages as OpenSetImages
+from launch.data.pictures import Pictures as Pictures
 from launch.data.real import RealTable as RealTable
 from launch.data.series import Epilepsy as Epilepsy
 from launch.data.source import Source as Source

@@ -10,15 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from launch.data.formats import (
-  READERS,
-  Columns,
-  DataError,
-  Table,
-  checked_path,
-  damage_named,
-  place,
-)
+from launch.data.formats import Columns, DataError, opened
+from launch.data.formats.reader import Piece, joined
 from launch.data.mixed import load_mixed
 from launch.data.source import Source
 from launch.data.splits import Splits
@@ -26,6 +19,27 @@ from launch.data.splits import Splits
 __all__ = ("DataError", "Files", "Table", "load_files", "read_table")
 
 Path = str | os.PathLike[str]
+ROWS = 2**16  # per piece
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+  """The records of one file.
+
+  Attributes:
+    x: float64 ``[n, ...]``, finite and not empty.
+    labels: int64 ``[n]``, 1 = anomalous and 0 = typical, or None.
+    names: names of the columns of ``x``; columns without a name have their number in the file.
+      None for records of more axes than one.
+    named: whether the file names its columns.
+    groups: ``[n]`` labels of what each record belongs to, or None.
+  """
+
+  x: np.ndarray
+  labels: np.ndarray | None
+  names: tuple[str, ...] | None
+  named: bool
+  groups: np.ndarray | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -91,12 +105,13 @@ def read_table(
   *,
   label_required: bool = True,
   group: str | None = None,
+  role: str = "group",
   header: str = "auto",
   trained: tuple[str, ...] | None = None,
 ) -> Table:
   """Reads records, and labels where there are any.
 
-  - .csv: comma-separated, UTF-8. What its first line is taken for, see ``formats.header``.
+  - .csv: comma-separated, UTF-8; see ``detector_jax.table.header`` for its first line.
   - .parquet: numeric columns; those that pandas stored as an index are left out.
   - .npy: ``[n, d]``, or more axes when there is no label column. Never unpickled.
   - .npz and .mat: records in an array ``x`` or ``X`` ``[n, ...]``. Never unpickled.
@@ -108,6 +123,7 @@ def read_table(
     label_required: whether a ``label`` that the file does not have is an error.
     group: name or number of the column (or name of the array) that says what each record belongs
       to, text or numbers; None if there is none.
+    role: what ``group`` is, for messages.
     header: whether a .csv has one: "auto", "yes" or "no".
     trained: names of the columns that are wanted where the file names its own, in any order.
 
@@ -115,13 +131,26 @@ def read_table(
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
       finite numbers and labels 0 and 1.
   """
-  path = checked_path(path, READERS)
-  ending = path.suffix.lower()
-  columns = Columns(label or None, group or None, label_required, header, trained)
-  with damage_named(path, ending):
-    table = READERS[ending](path, columns)
-  _check_records(path, table)
-  return dataclasses.replace(table, labels=_checked_labels(path, table, label or "y"))
+  required = ("label", role) if label_required else (role,)
+  columns = Columns(label, group, role, required, header=header, trained=trained)
+  with opened(path, columns) as reader:
+    parts = []
+    for piece in reader.pieces(ROWS):
+      piece.check()
+      parts.append((piece.x, piece.labels, piece.groups))
+    x, labels, groups = (joined(values) for values in zip(*parts, strict=True))
+    table = Table(x.astype(np.float64, copy=False), labels, reader.names, reader.named, groups)
+  _check_records(path, table, columns)
+  return dataclasses.replace(table, labels=_checked_labels(path, table, columns))
+
+
+def piece_of(path: Path, columns: Columns, row: int) -> tuple[Piece, int]:
+  """The piece of a file that holds a record, and the place of the record there."""
+  with opened(path, columns) as reader:
+    for piece in reader.pieces(ROWS):
+      if row < piece.start + len(piece.x):
+        return piece, row - piece.start
+  raise IndexError(f"{path} has no record {row}.")
 
 
 def load_files(
@@ -184,39 +213,30 @@ def load_files(
   )
 
 
-def _check_records(path: pathlib.Path, table: Table) -> None:
-  x = table.x
-  if x.ndim < 2:
-    raise DataError(f"{path} has shape {list(x.shape)}; save records as [n, d].")
-  if not x.size:
-    raise DataError(f"{path} holds no {'columns beside the label' if len(x) else 'records'}.")
-  wrong = ~np.isfinite(x)
+def _check_records(path: Path, table: Table, columns: Columns) -> None:
+  wrong = ~np.isfinite(table.x)
   if wrong.any():
-    row, *rest = np.argwhere(wrong)[0].tolist()
-    value = "infinity" if np.isinf(x[row, *rest]) else "NaN or nothing"
-    where = f"column {table.names[rest[0]]!r}" if table.names else f"place {rest}"
+    row = int(np.argwhere(wrong)[0, 0])
+    piece, row = piece_of(path, columns, row)
+    place, found, cell = piece.fault(row)
     raise DataError(
-      f"{path} holds {value} in {where}, {place(path, table, row)} ({int(wrong.sum())} such values "
-      "in all); impute or remove them, or give --config.data.columns=auto, which fills them."
+      f"{path} holds {found} in {cell}, {place} ({int(wrong.sum())} such values in all); impute or "
+      "remove them, or give --config.data.columns=auto, which fills them."
     )
 
 
-def _checked_labels(path: pathlib.Path, table: Table, name: str) -> np.ndarray | None:
-  labels = table.labels
-  if labels is None:
+def _checked_labels(path: Path, table: Table, columns: Columns) -> np.ndarray | None:
+  if table.labels is None:
     return None
-  if len(labels) != len(table.x):
-    raise DataError(
-      f"{path} has {len(labels)} labels {name!r} for {len(table.x)} records; give each record one."
-    )
-  wrong = ~np.isin(labels, (0, 1))
+  wrong = ~np.isin(table.labels, (0, 1))
   if wrong.any():
     row = int(wrong.argmax())
+    piece, place = piece_of(path, columns, row)
     raise DataError(
-      f"Label {name!r} of {path} is {labels[row]:g} in {place(path, table, row)}; write 0 for "
-      "typical and 1 for anomalous records."
+      f"Label {columns.label or 'y'!r} of {path} is {table.labels[row]:g} in "
+      f"{piece.fault(place).place}; write 0 for typical and 1 for anomalous records."
     )
-  return labels.astype(np.int64)
+  return table.labels.astype(np.int64)
 
 
 def _check_shape(train: Path, learned: Table, test: Path, tested: Table) -> None:

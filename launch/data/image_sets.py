@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from launch.data import images, negatives, splits
-from launch.data.columns import DataError
+from launch.data.formats.columns import DataError
 from launch.data.source import Source
 from launch.data.splits import Splits
 

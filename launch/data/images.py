@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from detector_jax.table import reason_of
-from launch.data.formats import DataError, listed
+from detector_jax.table import listed, reason_of
+from launch.data.formats import DataError
 from launch.data.real import FOLDER
 
 logger = logging.getLogger(__name__)

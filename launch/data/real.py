@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from detector_jax.table import listed
 from launch.data import splits
 from launch.data.files import read_table
-from launch.data.formats import DataError, listed
+from launch.data.formats import DataError
 from launch.data.source import Source
 
 FOLDER = "OOD_DATA_DIR"

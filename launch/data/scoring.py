@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import os
 import pathlib
-import sys
 from types import TracebackType
 from typing import Any, Self
-import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +16,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from detector_jax import atomic
-from launch.data import formats
-from launch.data.csv_pieces import csv_pieces
-from launch.data.formats import DataError
-from launch.data.pieces import Piece, problem, selected, unfit
+from launch.data.formats import Columns, DataError, opened
+from launch.data.formats.reader import Piece
 
-STANDARD_INPUT = "-"
 WRITERS: dict[str, Callable[[pathlib.Path, pa.Schema], Any]] = {
   ".csv": arrow_csv.CSVWriter,
   ".parquet": parquet.ParquetWriter,
@@ -36,167 +31,36 @@ def read_pieces(
   trained: Sequence[str] | None = None,
   rows: int = 2**16,
   header: str = "auto",
+  time: str | None = None,
+  shape: tuple[int, ...] | None = None,
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
-  - .csv, and "-" for standard input: as ``formats.read_csv`` reads it. A column that is not needed
-    may hold anything, line ends in quotes too.
-  - .parquet: as ``formats.read_parquet``, batch by batch.
-  - .npy: memory-mapped, each piece anew. .npz: unpacked as it is read. Only arrays in Fortran order
-    in an .npz, and .mat, are read whole.
-
   Args:
-    source: a file, or "-".
+    source: a file, a folder of pictures, or "-" for CSV on standard input.
     label: a column to leave out, by name or number; .npz and .mat: an array that must be there.
     trained: names of the columns that a detector was trained on: a file that names its columns is
-      searched for them, in any order, see ``detector_jax.table.match``. None: all but the label.
+      searched for them, in any order, and the others may hold anything. None: all but the label.
     rows: rows per piece; a CSV input has pieces of about 8 MiB.
-    header: whether a CSV input has one, see ``formats.header``.
+    header: whether a CSV input has one, see ``detector_jax.table.header``.
+    time: a column of times, the ``groups`` of pieces; it need not be there.
+    shape: of a record, to which pictures are resized.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
   """
-  if source == STANDARD_INPUT:
-    name = "standard input"
-    with formats.damage_named(name, ".csv"):
-      yield from csv_pieces(sys.stdin.buffer, name, 0, label, trained, header)
-    return
-  path = formats.checked_path(source, READERS)
-  ending = path.suffix.lower()
-  with formats.damage_named(path, ending):
-    if ending == ".csv":
-      with open(path, "rb") as file:
-        yield from csv_pieces(file, str(path), path.stat().st_size, label, trained, header)
-    else:
-      yield from ARRAYS[ending](path, label, trained, rows)
-
-
-def _piece(
-  path: pathlib.Path, x: np.ndarray, start: int, total: int, names: Sequence[str]
-) -> Piece:
-  """A piece of rows that are numbered; ``names`` of its columns, or none."""
-
-  def explain(row: int) -> str:
-    place = np.argwhere(unfit(x[row]))[0].tolist()
-    where = f"column {names[place[0]]!r}" if names else f"place {place}"
-    return f"row {start + row} of {path} holds {problem(x[row][tuple(place)])} in {where}"
-
-  return Piece(x, start, (start + len(x)) / total, explain)
-
-
-def _parquet(
-  path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
-) -> Iterator[Piece]:
-  with parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-    names = formats.parquet_names(path, file.schema_arrow)
-    wanted = [names[i] for i in selected(path, names, True, label, trained)]
-    formats.check_numeric(path, file.schema_arrow, wanted)
-    total = file.metadata.num_rows
-    if not total:
-      raise DataError(f"{path} holds no records.")
-    start = 0
-    for batch in file.iter_batches(rows, columns=wanted):
-      columns = [batch[name].cast(pa.float64(), safe=False) for name in wanted]
-      x = np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
-      yield _piece(path, x, start, total, wanted)
-      start += len(x)
-
-
-def _npy(
-  path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
-) -> Iterator[Piece]:
-  whole = _mapped(path)
-  if label and whole.ndim != 2:
-    raise DataError(
-      f"{path} has shape {list(whole.shape)}, and only [n, d] can hold a label column; save "
-      "records x and labels y as .npz."
-    )
-  # Mapped anew for every piece: pages that were read stay in memory as long as their map does.
-  parts = (np.array(_mapped(path)[i : i + rows]) for i in range(0, len(whole), rows))
-  yield from _array_pieces(path, whole.shape, parts, label)
-
-
-def _mapped(path: pathlib.Path) -> np.ndarray:
-  """The array of a .npy file, memory-mapped, with at least one axis."""
-  with open(path, "rb") as file:
-    _, _, dtype = _array_header(file)
-  formats.check_real(f"{path} holds", dtype)
-  array = np.lib.format.open_memmap(path, mode="r")
-  if array.ndim < 2:
-    raise DataError(f"{path} has shape {list(array.shape)}; save records as [n, d].")
-  return array
-
-
-def _npz(
-  path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
-) -> Iterator[Piece]:
-  with zipfile.ZipFile(path) as archive:
-    names = [name.removesuffix(".npy") for name in archive.namelist()]
-    key = formats.records_array(path, names, label)
-    with archive.open(f"{key}.npy") as member:
-      shape, fortran, dtype = _array_header(member)
-      formats.check_real(f"Array {key!r} of {path} holds", dtype)
-      if fortran:
-        whole = np.frombuffer(member.read(), dtype).reshape(shape, order="F")
-        parts = iter([whole])
-      else:
-        parts = _members(member, shape, dtype, rows)
-      yield from _array_pieces(path, shape, parts, None)
-
-
-def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Shape, whether in Fortran order, and type of the array that a .npy stream begins."""
-  version = np.lib.format.read_magic(file)
-  if version == (1, 0):
-    header = np.lib.format.read_array_header_1_0(file)
-  else:
-    header = np.lib.format.read_array_header_2_0(file)
-  if header[2].hasobject:
-    raise ValueError("Object arrays cannot be loaded")
-  return header
-
-
-def _members(
-  member: Any, shape: tuple[int, ...], dtype: np.dtype, rows: int
-) -> Iterator[np.ndarray]:
-  row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-  for start in range(0, shape[0], rows):
-    count = min(rows, shape[0] - start)
-    data = member.read(count * row_bytes)
-    yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
-
-
-def _mat(
-  path: pathlib.Path, label: str | None, trained: Sequence[str] | None, rows: int
-) -> Iterator[Piece]:
-  del trained, rows
-  x = formats.read_mat(path, formats.Columns(label)).x
-  yield from _array_pieces(path, x.shape, iter([x]), None)
-
-
-def _array_pieces(
-  path: pathlib.Path, shape: tuple[int, ...], parts: Iterator[np.ndarray], label: str | None
-) -> Iterator[Piece]:
-  """Pieces of an array of that shape, of which ``parts`` gives some rows at a time."""
-  if len(shape) < 2:
-    raise DataError(f"{path} has shape {list(shape)}; save records as [n, d].")
-  if not shape[0]:
-    raise DataError(f"{path} holds no records.")
-  names: list[str] = []
-  columns: list[int] = []
-  if len(shape) == 2:
-    every = [str(i) for i in range(shape[1])]
-    columns = selected(path, every, False, label, None)
-    names = [every[i] for i in columns]
-  start = 0
-  for part in parts:
-    x = part if len(columns) in (0, shape[1]) else part[:, columns]
-    yield _piece(path, x, start, shape[0], names)
-    start += len(x)
-
-
-ARRAYS = {".parquet": _parquet, ".npy": _npy, ".npz": _npz, ".mat": _mat}
-READERS = (".csv", *ARRAYS)
+  columns = Columns(
+    label,
+    time,
+    "time",
+    ("label",),
+    labelled=False,
+    header=header,
+    trained=trained,
+    shape=shape,
+  )
+  with opened(source, columns) as reader:
+    yield from reader.pieces(rows)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

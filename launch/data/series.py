@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from detector_jax.table import reason_of
+from detector_jax.table import listed, reason_of
 from launch.data import splits
-from launch.data.formats import DataError, listed
+from launch.data.formats import DataError
 from launch.data.real import FOLDER
 from launch.data.source import Source
 from launch.data.splits import Splits

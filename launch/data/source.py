@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from launch.data import splits
-from launch.data.columns import DataError
+from launch.data.formats.columns import DataError
 from launch.data.splits import Splits
 
 

@@ -12,9 +12,9 @@ import re
 
 import numpy as np
 
-from detector_jax.table import reason_of
+from detector_jax.table import listed, reason_of
 from launch.data import audio, synthesis
-from launch.data.formats import DataError, listed
+from launch.data.formats import DataError
 from launch.data.images import TFDS_FOLDER
 from launch.data.real import FOLDER
 from launch.data.splits import Labelled, Splits

@@ -47,6 +47,7 @@ class Splits:
     class_test: int64 ``[m]``, the class of each test record, -1 for one that is out of
       distribution, or None.
     sources: str ``[m]``, the set each test record comes from, e.g. "mnist", or None.
+    names: str ``[m]``, what each test record is called, e.g. the name of its file, or None.
     negatives: float ``[k, ...]``, labelled negatives to train on, or None. Methods that learn from
       typical records alone leave them aside.
     validation: labelled records to choose settings and thresholds by, none of which trains or
@@ -68,6 +69,7 @@ class Splits:
   y_train: np.ndarray | None = None
   class_test: np.ndarray | None = None
   sources: np.ndarray | None = None
+  names: np.ndarray | None = None
   negatives: np.ndarray | None = None
   validation: Labelled | None = None
   groups: np.ndarray | None = None
@@ -314,19 +316,15 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
   negatives, validation = split.negatives, split.validation
   rows = np.arange(0) if validation is None else _drawn_of_each(validation.sources, limit, seed)
 
-  def of_test(values: np.ndarray | None) -> np.ndarray | None:
-    return None if values is None else values[test]
-
+  of_test = ("x_test", "y_test", "class_test", "sources", "names")
+  found = {name: getattr(split, name) for name in of_test}
   return dataclasses.replace(
     split,
+    **{name: None if values is None else values[test] for name, values in found.items()},
     x_train=split.x_train[train],
-    x_test=of_test(split.x_test),
-    y_test=of_test(split.y_test),
     description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
     y_train=None if split.y_train is None else split.y_train[train],
     groups=None if split.groups is None else split.groups[train],
-    class_test=of_test(split.class_test),
-    sources=of_test(split.sources),
     negatives=None
     if negatives is None
     else negatives[_drawn(np.arange(len(negatives)), limit, seed)],

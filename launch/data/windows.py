@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Iterator
 import dataclasses
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from launch.data.columns import DataError
+from detector_jax import cells, table
 from launch.data.files import read_table
-from launch.data.pieces import Piece, unfit
+from launch.data.formats import DataError
+from launch.data.formats.reader import Fault, Piece, unfit
 from launch.data.source import Source
 from launch.data.splits import Splits
 
@@ -28,7 +29,8 @@ class Windows(Source):
     test: likewise, to test on; empty: none.
     label: column of the labels, 1 = anomalous step; one of the series must have it, and training
       windows with such a step are left out. Empty: none.
-    time: column of numbers to leave out, such as seconds; it must rise in equal steps. Empty: none.
+    time: column to leave out, of numbers such as seconds or of ISO 8601 times; it must rise in
+      equal steps. Empty: none.
     window: steps of a window, >= 2.
     stride: steps between windows; 0 takes a quarter of a window.
   """
@@ -90,20 +92,19 @@ class Windows(Source):
     self, path: str, required: bool, channels: tuple[str, ...] | None = None
   ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
     """The series ``[time, channels]`` of a file, the labels of its steps, and its channels."""
-    trained = None if channels is None else (*([self.time] if self.time else []), *channels)
-    table = read_table(path, self.label or None, label_required=required, trained=trained)
-    x = table.x if table.x.ndim > 1 else table.x[:, None]
-    if x.ndim != 2:
-      raise DataError(f"{path} has shape {list(x.shape)}; a series is [time, channels].")
-    names = list(table.names or ())
-    if self.time:
-      if self.time not in names:
-        raise DataError(f"{path} has no time column {self.time!r}; it has {', '.join(names)}.")
-      place = names.index(self.time)
-      _check_even(path, self.time, x[:, place])
-      x = np.delete(x, place, axis=1)
-      names.remove(self.time)
-    return x, table.labels, tuple(names) if table.named else None
+    found = read_table(
+      path,
+      self.label or None,
+      label_required=required,
+      group=self.time or None,
+      role="time",
+      trained=channels,
+    )
+    if found.x.ndim != 2:
+      raise DataError(f"{path} has shape {list(found.x.shape)}; a series is [time, channels].")
+    if found.groups is not None:
+      _check_even(path, self.time, found.groups)
+    return found.x, found.labels, found.names if found.named else None
 
 
 def cut(x: np.ndarray, window: int, stride: int, path: str) -> np.ndarray:
@@ -115,49 +116,94 @@ def cut(x: np.ndarray, window: int, stride: int, path: str) -> np.ndarray:
   if len(x) < window:
     raise DataError(f"{path} has {len(x)} steps, fewer than a window of {window}; set window.")
   views = np.lib.stride_tricks.sliding_window_view(x, window, axis=0)[::stride]
-  return np.ascontiguousarray(views.swapaxes(1, 2))
+  return np.array(views.swapaxes(1, 2), order="C")
 
 
-def _check_even(path: str, name: str, time: np.ndarray) -> None:
+def _check_even(path: str, name: str, values: np.ndarray) -> None:
   """Raises a DataError where time does not rise in equal steps."""
-  steps = np.diff(time)
-  usual = np.median(steps) if len(steps) else 1.0
-  wrong = ~np.isclose(steps, usual, rtol=1e-3) | (steps <= 0)
-  if wrong.any():
+  time = _seconds(values)
+  if (wrong := np.isnan(time)).any():
     row = int(wrong.argmax())
-    raise DataError(
-      f"Column {name!r} of {path} goes from {time[row]:g} to {time[row + 1]:g} after record {row} "
-      f"where others are {usual:g} apart: fill the gap, or cut the series there."
+    said = f"holds {str(values[row])[:40]!r} in record {row}, no number or ISO 8601 time: repair it"
+  elif (found := _jumps(np.diff(time)))[0].any():
+    row = int(found[0].argmax())
+    before, after = (f"{t:g}" if isinstance(t, float) else t for t in values[row : row + 2])
+    said = (
+      f"goes from {before} to {after} after record {row} where others are {found[1]:g} apart: fill "
+      "the gap, or cut the series there"
     )
+  else:
+    return
+  raise DataError(f"Column {name!r} of {path} {said}.")
 
 
-def window_pieces(pieces: Iterable[Piece], window: int, stride: int, name: str) -> Iterator[Piece]:
-  """Windows of a series that is read in pieces of steps; a window with a bad step is bad.
+def _seconds(values: Iterable[Any]) -> np.ndarray:
+  """Times as numbers: as they are, or seconds since 1970; NaN where a value is neither."""
+  numbers = ((table.number(str(value)), value) for value in values)
+  return np.array([cells.seconds_of(v) if np.isnan(n) else n for n, v in numbers], np.float64)
+
+
+def _jumps(steps: np.ndarray, usual: float | None = None) -> tuple[np.ndarray, float | None]:
+  """Which steps of time are not the usual one, and the usual one: what most of them are."""
+  if usual is None and len(steps):
+    usual = float(np.nanmedian(steps)) if not np.isnan(steps).all() else None
+  if usual is None:
+    return np.isnan(steps), None
+  return ~np.isclose(steps, usual, rtol=1e-3) | (steps <= 0), usual
+
+
+def window_pieces(
+  pieces: Iterable[Piece], window: int, stride: int, name: str, time: str = ""
+) -> Iterator[Piece]:
+  """Windows of a series that is read in pieces of steps.
+
+  A window with a bad step is bad, and so is one over which time jumps.
 
   Args:
-    pieces: of steps ``[n, channels]``.
+    pieces: of steps ``[n, channels]``; their groups, where they have some, are times.
     window: steps of a window.
     stride: steps between windows.
     name: of the input, for messages.
+    time: name of the column of times.
 
   Raises:
     DataError: the series is shorter than a window.
   """
   held, first, number, skipped = np.zeros((0, 0)), 0, 0, 0
-  for piece in pieces:
-    steps, skipped = np.asarray(piece.x)[skipped:], max(0, skipped - len(piece.x))
+  for piece in _with_jumps(pieces):
+    steps, skipped = piece.x[skipped:], max(0, skipped - len(piece.x))
     held = np.concatenate([held, steps]) if held.size else steps
     if len(held) < window:
       continue
     count = (len(held) - window) // stride + 1
     x = cut(held[: (count - 1) * stride + window], window, stride, name)
+    jump = x[:, 1:, -1] > 0.0
+    x = x[..., :-1]
+    x[jump.any(axis=1)] = np.nan
 
-    def explain(row: int, x: np.ndarray = x, first: int = first) -> str:
-      place = np.argwhere(unfit(x[row]))[0].tolist()
-      return f"step {first + row * stride + place[0]} of {name} holds no number in a channel"
+    def fault(row: int, x: np.ndarray = x, jump: np.ndarray = jump, first: int = first) -> Fault:
+      start = first + row * stride
+      if jump[row].any():
+        step = start + 1 + int(jump[row].argmax())
+        return Fault(f"step {step}", f"does not follow the one before it in column {time!r}")
+      step = start + int(np.argwhere(unfit(x[row]))[0, 0])
+      return Fault(f"step {step}", "holds no number in a channel")
 
-    yield Piece(x, number, piece.done, explain)
+    yield Piece(x, number, piece.done, name, fault)
     skipped = max(0, count * stride - len(held))  # of the next pieces, where a stride leaves gaps
     held, first, number = held[count * stride :], first + count * stride, number + count
   if not number:
     raise DataError(f"{name} has fewer steps than a window of {window}.")
+
+
+def _with_jumps(pieces: Iterable[Piece]) -> Iterator[Piece]:
+  """The pieces with one more channel: 1 where time jumps from the step before, else 0."""
+  last, usual = np.zeros(0), None
+  for piece in pieces:
+    jump = np.zeros(len(piece.x))
+    if piece.groups is not None:
+      seconds = np.concatenate([last, _seconds(piece.groups)])
+      wrong, usual = _jumps(np.diff(seconds), usual)
+      jump[len(jump) - len(wrong) :] = wrong
+      last = seconds[-1:]
+    yield dataclasses.replace(piece, x=np.column_stack([piece.x, jump]))

@@ -6,7 +6,7 @@ import numpy as np
 
 import detector_jax
 from launch.data.splits import Splits
-from launch.reporting import report
+from launch.reporting import patch_maps, report
 
 SHOWN = 10
 COLUMNS = 3
@@ -78,7 +78,8 @@ def add(
   page.heading("Most anomalous records")
   shape = splits.image_shape or _map_shape(x)
   if shape is not None:
-    _pictures(page, x, shape, scores, names, order)
+    _pictures(page, x, shape, scores, names if splits.names is None else splits.names, order)
+    patch_maps.add(page, splits, scores, detector)
     return
   _rows(page, splits, scores, names, order[:SHOWN], detector)
 

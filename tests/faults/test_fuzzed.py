@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 import pytest
 import scipy.io
 
@@ -25,8 +27,10 @@ import detector_jax
 from detector_jax import artifact as artifact_module
 from detector_jax.preprocessing import Identity
 from launch import flags, scoring, watching, workdirs
-from launch.data import csv_pieces, files
+from launch.data import files, formats
 from launch.data import scoring as reading
+from launch.data.formats import csv_text
+from launch.data.formats.reader import Input, unfit
 from launch.methods import METHODS
 from launch.methods.drocc import Config
 
@@ -104,18 +108,20 @@ def test_csv_for_training(folder, content, label):
   block=st.sampled_from([1, 3, 7, 100]),
 )
 def test_csv_for_scoring(content, label, trained, block):
-  before = csv_pieces.BLOCK_BYTES
-  csv_pieces.BLOCK_BYTES = block
+  before = csv_text.BLOCK_BYTES
+  csv_text.BLOCK_BYTES = block
   try:
-    with contained(), reading.formats.damage_named("x.csv", ".csv"):
+    with contained(), formats.damage_named("x.csv", ".csv"):
       rows = 0
-      for piece in csv_pieces.csv_pieces(io.BytesIO(content), "x.csv", 0, label, trained):
+      source = Input("x.csv", pathlib.Path(), io.BytesIO(content), 0)
+      columns = formats.Columns(label, labelled=False, trained=trained)
+      for piece in csv_text.Csv(source, columns).pieces(1):
         assert piece.start == rows
         rows += len(piece.x)
-        for row in np.flatnonzero(reading.unfit(piece.x).any(axis=1)).tolist():
+        for row in np.flatnonzero(unfit(piece.x).any(axis=1)).tolist():
           assert "line" in piece.explain(row)
   finally:
-    csv_pieces.BLOCK_BYTES = before
+    csv_text.BLOCK_BYTES = before
 
 
 def saved(ending: str) -> bytes:
@@ -129,8 +135,8 @@ def saved(ending: str) -> bytes:
   elif ending == ".mat":
     scipy.io.savemat(buffer, {"x": x, "y": np.array([0, 1] * 3)})
   else:
-    table = reading.pa.table({"a": x[:, 0], "b": x[:, 1]})
-    reading.parquet.write_table(table, buffer)
+    table = pa.table({"a": x[:, 0], "b": x[:, 1]})
+    parquet.write_table(table, buffer)
   return buffer.getvalue()
 
 
@@ -267,10 +273,7 @@ DESCRIBED = [
 
 
 @SOME
-@given(
-  value=JSON,
-  name=st.sampled_from(DESCRIBED),
-)
+@given(value=JSON, name=st.sampled_from(DESCRIBED))
 def test_descriptions_that_somebody_signed(artifact, value, name):
   """A detector.json with wrong values and a checksum that fits."""
   description = json.loads(artifact["detector.json"])

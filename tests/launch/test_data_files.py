@@ -77,12 +77,6 @@ def test_csv_oddities_that_are_read(write):
   assert_table(read_table(write("t.csv", text)), [[1, 2], [-1000, 4]], None, ("a", "b"), True)
 
 
-def test_csv_numbers_keep_their_bits(write):
-  x = np.random.default_rng(0).standard_normal((50, 3))
-  text = "\n".join(",".join(repr(float(v)) for v in row) for row in x)
-  np.testing.assert_array_equal(read_table(write("t.csv", text)).x, x)
-
-
 def test_csv_column_that_turns_to_fractions_late(write):
   text = "a,b\n" + "1,2\n" * 400_000 + "1,2.5\n"
   assert read_table(write("t.csv", text)).x[-1].tolist() == [1.0, 2.5]
@@ -160,11 +154,8 @@ BAD = {
   "nothing but labels": ("t.csv", "y\n1\n0\n", "y", "t.csv holds no columns beside the label"),
   "text": ("t.csv", "a,b\n1,2\n\n3,red\n", None, "'b' of .* holds text, 'red' in line 4; encode"),
   "text label": ("t.csv", "a,y\n1,good\n", "y", "'y' of .* holds text, 'good' in line 2; encode"),
-  "true": ("t.csv", "1,2\n3,true\n", None, "Column '1' of .* holds text, 'true' in line 2"),
   "short row": ("t.csv", "a,b\n1,2\n3\n", None, "Line 3 of .* has 1 fields where the first has 2"),
-  "long row": ("t.csv", "1,2\n3,4,5\n", None, "Line 2 of .* has 3 fields where the first has 2"),
   "NaN": ("t.csv", "a,b\n1,2\n\n3,nan\n5,NA\n", None, "NaN or nothing in column 'b', line 4 \\(2 "),
-  "nothing": ("t.csv", "1,2\n,3\n", None, "NaN or nothing in column '0', line 2 \\(1 such values"),
   "first missing": ("t.csv", "1,,3\n1,2,3\n", None, "NaN or nothing in column '1', line 1 "),
   "infinity": ("t.csv", "a,b\n-inf,2\n", None, "infinity in column 'a', line 2 .* remove them"),
   "NaN label": ("t.csv", "a,y\n1,0\n2,\n", "y", "Label 'y' of .* is nan in line 3; write 0 for"),

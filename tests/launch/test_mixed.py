@@ -122,7 +122,7 @@ def test_bad_cells_are_named_or_left_without_a_score(trained, tmp_path):
   table = test.astype({"amount": object})
   table.loc[3, "amount"], table.loc[7, "channel"] = "much", None
   table.to_csv(tmp_path / "new.csv", index=False)
-  message = r"Row 3 of .*new\.csv holds 'much' in column 'amount', .*: it is a number; repair it"
+  message = r"Line 5 of .*new\.csv holds 'much' in column 'amount', .*: it is a number; repair it"
   with pytest.raises(DataError, match=message):
     scoring.score_input(detector, str(tmp_path / "new.csv"), tmp_path / "scores.csv")
   assert not (tmp_path / "scores.csv").exists()
@@ -130,6 +130,36 @@ def test_bad_cells_are_named_or_left_without_a_score(trained, tmp_path):
   tally = scoring.score_input(detector, source, output, on_bad_row="nan")
   assert (tally.rows, tally.bad) == (60, 2)
   assert np.flatnonzero(pd.read_csv(output)["score"].isna()).tolist() == [3, 7]
+
+
+def test_a_ragged_line_costs_no_other(trained, tmp_path):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  lines = test.assign(note='"in quotes"').to_csv(index=False).splitlines()
+  source, output = tmp_path / "new.csv", tmp_path / "scores.csv"
+  source.write_text("\n".join([*lines[:3], "1,2", *lines[3:]]))
+  with pytest.raises(DataError, match=r"Line 4 of .*new\.csv has 2 fields where the first has 8"):
+    scoring.score_input(detector, str(source), output)
+  tally = scoring.score_input(detector, str(source), output, on_bad_row="skip")
+  assert (tally.rows, tally.bad) == (61, 1)
+  got = pd.read_csv(output)["score"].to_numpy()
+  np.testing.assert_array_equal(got.astype(np.float32), detector.score(test))
+
+
+def test_a_missing_cell_of_a_test_file_is_named_once_by_its_column(tmp_path):
+  payments(50, 0).to_csv(tmp_path / "train.csv", index=False)
+  table = payments(9, 1).assign(bad=0)
+  table.loc[4, "at"] = None
+  table.to_csv(tmp_path / "test.csv", index=False)
+  source = Files(
+    train=str(tmp_path / "train.csv"),
+    test=str(tmp_path / "test.csv"),
+    label="bad",
+    columns="auto",
+  )
+  message = r"Line 6 of .*test\.csv holds nothing in column 'at', which .* never: it is a time; rep"
+  with pytest.raises(DataError, match=message):
+    source.load()
 
 
 def test_an_estimator_learns_the_same(trained, tmp_path):
@@ -169,7 +199,7 @@ def test_encoded_records_score_as_raw_ones_do(trained):
       "'b' holds 'x' in record 30 where near",
     ),
     ("a,a\n1,2\n", {"columns": "auto"}, "two columns named 'a'"),
-    ("a,y\n1,2\n", {"columns": "auto", "label": "y"}, "Label 'y' of .* is '2' in record 0"),
+    ("a,y\n1,2\n", {"columns": "auto", "label": "y"}, "Label 'y' of .* is '2' in line 2"),
     ("a,y\n1,1\n", {"columns": "auto", "label": "y"}, "All 1 records of .* are labelled 1"),
     ("a,b\n", {"columns": "auto"}, "holds no records"),
     ("a,b\n1,red\n", {}, "'b' .* holds text, 'red' in line 2; .* --config.data.columns=auto"),

@@ -16,8 +16,8 @@ import pytest
 import detector_jax
 from detector_jax.preprocessing import Identity
 from launch import scoring
-from launch.data import csv_pieces
 from launch.data.files import DataError
+from launch.data.formats import csv_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROWS = 61
@@ -86,7 +86,7 @@ def test_no_byte_depends_on_the_chunk(tmp_path, monkeypatch, records, name, on_b
     x[~good, 1] = np.nan
   source, written = saved(tmp_path, name, x), set()
   for chunk_size, block in ((1, 1), (8, 70), (11, 200), (0, 10**6)):
-    monkeypatch.setattr(csv_pieces, "BLOCK_BYTES", block)
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", block)
     scoring.score_input(detector, source, output, on_bad_row=on_bad_row, chunk_size=chunk_size)
     written.add(output.read_bytes())
   assert len(written) == 1
@@ -209,7 +209,7 @@ def test_progress_is_shown(tmp_path, capsys, records):
 
 @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.parquet"])
 def test_memory_does_not_grow_with_the_input(tmp_path, monkeypatch, name):
-  monkeypatch.setattr(csv_pieces, "BLOCK_BYTES", 2**16)
+  monkeypatch.setattr(csv_text, "BLOCK_BYTES", 2**16)
   detector, peaks = made().with_batch_size(1000), []
   for rows in (20_000, 100_000):
     x = np.random.default_rng(0).integers(10, size=(rows, 3)).astype(np.float64)

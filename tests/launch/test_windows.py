@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 import detector_jax
+from detector_jax.preprocessing import Identity
 from launch import evaluation, run, scoring
 from launch.data import DataError, Windows
-from launch.data.pieces import Piece
+from launch.data.formats import csv_text
+from launch.data.formats.reader import Piece
 from launch.data.windows import cut, window_pieces
 from launch.methods.drocc import Config, FeaturesConfig
 from launch.reporting import timeline
@@ -69,7 +71,7 @@ def test_a_series_of_another_file_is_cut_as_pieces_of_any_size(rng):
   x = rng.normal(size=(57, 2))
   want = cut(x, 10, 3, "x")
   for size in (1, 7, 10, 57):
-    parts = [Piece(x[i : i + size], i, None, str) for i in range(0, 57, size)]
+    parts = [Piece(x[i : i + size], i, None, "x", str) for i in range(0, 57, size)]
     pieces = list(window_pieces(parts, 10, 3, "x"))
     np.testing.assert_array_equal(np.concatenate([piece.x for piece in pieces]), want)
     assert [piece.start for piece in pieces] == np.cumsum(
@@ -80,11 +82,11 @@ def test_a_series_of_another_file_is_cut_as_pieces_of_any_size(rng):
 def test_a_bad_step_is_named(rng):
   x = rng.normal(size=(30, 2))
   x[17, 1] = np.nan
-  (piece,) = window_pieces([Piece(x, 0, None, str)], 5, 5, "x.csv")
+  (piece,) = window_pieces([Piece(x, 0, None, "x", str)], 5, 5, "x.csv")
   assert np.flatnonzero(~np.isfinite(piece.x).all(axis=(1, 2))).tolist() == [3]
   assert piece.explain(3) == "step 17 of x.csv holds no number in a channel"
   with pytest.raises(DataError, match="fewer steps than a window of 31"):
-    list(window_pieces([Piece(x, 0, None, str)], 31, 5, "x.csv"))
+    list(window_pieces([Piece(x, 0, None, "x", str)], 31, 5, "x.csv"))
 
 
 def test_from_a_series_to_events_and_scores(source, tmp_path):
@@ -125,7 +127,7 @@ def test_events_and_false_alarms_by_hand():
     ({"train": ""}, "needs a series to train on"),
     ({"window": 1}, "window must be >= 2 and stride >= 0, got 1 and 4"),
     ({"window": 1000}, r"train\.csv has 900 steps, fewer than a window of 1000"),
-    ({"time": "when"}, "no time column 'when'; it has time, value, other"),
+    ({"time": "when"}, "no time column 'when'; it has 'time', 'value', 'other'"),
     ({"label": "evil"}, "no label column 'evil'"),
   ],
 )
@@ -137,10 +139,44 @@ def test_what_cannot_be_cut_is_one_sentence(source, change, message):
 
 
 def test_a_gap_in_time_is_named(source, tmp_path):
-  frame = series(STEPS).drop(columns="odd")
-  frame.drop(index=[100, 101]).to_csv(tmp_path / "train.csv", index=False)
+  frame = series(STEPS).drop(columns="odd").drop(index=[100, 101])
+  frame.to_csv(tmp_path / "train.csv", index=False)
   with pytest.raises(DataError, match=r"'time' of .* goes from 495 to 510 after record 99 where"):
     source.load()
+  frame["time"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(frame["time"], unit="s")
+  frame.to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match=r"from 2026-01-01 00:08:15 to 2026-01-01 00:08:30 after rec"):
+    source.load()
+
+
+def test_times_of_the_calendar_are_times(source, tmp_path):
+  want = source.load()
+  frame = pd.read_csv(tmp_path / "train.csv")
+  times = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(frame["time"], unit="s")
+  frame.assign(time=times.map(pd.Timestamp.isoformat)).to_csv(tmp_path / "train.csv", index=False)
+  np.testing.assert_array_equal(source.load().x_train, want.x_train)
+  frame.assign(time="now").to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match=r"'time' of .* holds 'now' in record 0, no number"):
+    source.load()
+
+
+@pytest.mark.parametrize("block", [90, 2**23])
+def test_windows_over_a_gap_get_no_score(tmp_path, monkeypatch, block):
+  monkeypatch.setattr(csv_text, "BLOCK_BYTES", block)
+  detector = detector_jax.Detector.create(
+    lambda v, x: x[:, 0, 0] * v,
+    np.float32(1),
+    Identity(),
+    (10, 2),
+    metadata={"feature_names": ["value", "other"], "config": {"data": {"time": "time"}}},
+  )
+  path, output = str(tmp_path / "x.csv"), tmp_path / "scores.csv"
+  series(60).drop(index=[32, 33]).to_csv(path, index=False)
+  with pytest.raises(DataError, match=r"Step 32 of .*x\.csv does not follow the one before it in"):
+    scoring.score_input(detector, path, output, stride=4)
+  scoring.score_input(detector, path, output, stride=4, on_bad_row="skip")
+  first = pd.read_csv(output)["first"]
+  assert first.tolist() == [0, 4, 8, 12, 16, 20, 32, 36, 40, 44, 48]
 
 
 def test_a_stride_is_for_series_alone(tmp_path):
@@ -177,6 +213,6 @@ def test_training_windows_with_an_anomalous_step_are_left_out(source, tmp_path):
 def test_a_stride_beyond_the_window_leaves_gaps_wherever_pieces_end(rng, size):
   x = rng.normal(size=(1000, 2))
   want = cut(x, 8, 20, "x")
-  parts = [Piece(x[i : i + size], i, None, str) for i in range(0, 1000, size)]
+  parts = [Piece(x[i : i + size], i, None, "x", str) for i in range(0, 1000, size)]
   got = np.concatenate([piece.x for piece in window_pieces(parts, 8, 20, "x")])
   np.testing.assert_array_equal(got, want)

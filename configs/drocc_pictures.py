@@ -1,0 +1,18 @@
+r"""DROCC on a folder of pictures, with what is typical in train/good and others in test/NAME.
+
+  python -m launch.train --config=configs/drocc_pictures.py --workdir=runs/parts --evaluate \
+      --config.data.folder=parts
+  python -m launch.score --workdir=runs/parts --input=new_pictures/ --output=scores.csv
+
+This is the layout of MVTec AD: test/good is typical, too, and any other folder of test/ a kind of
+anomaly. Other folders by patterns: --config.data.train='*.png' --config.data.test=''. Patches that
+k-means finds stand in front of the network, averaged over four by four parts of the picture.
+"""
+
+from launch.data import Pictures
+from launch.methods.drocc import Config, FeaturesConfig
+
+
+def get_config() -> Config:
+  """Pictures of 64 x 64."""
+  return Config(data=Pictures(), features=FeaturesConfig("patches", pool=4))
