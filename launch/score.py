@@ -4,7 +4,8 @@
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
 detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a
-network adds the layer that is farthest out, and on which side: high or low. The input is read in
+network adds the layer that is farthest out, and on which side: high or low. --explain adds why a
+record is flagged: its unusual columns, and with which values it would pass. The input is read in
 chunks, and memory does not grow with it; an interrupted command writes nothing.
 """
 
@@ -47,6 +48,9 @@ _STRIDE = flags.DEFINE_integer(
   "scored, and the output begins with the first and last step of each.",
   lower_bound=0,
 )
+_EXPLAIN = flags.DEFINE_bool(
+  "explain", False, "Add the column reason: why a record is flagged, with what it would pass."
+)
 
 
 def main() -> None:
@@ -71,6 +75,7 @@ def main() -> None:
     chunk_size=_CHUNK_SIZE.value,
     header=_HEADER.value,
     stride=_STRIDE.value,
+    explain=_EXPLAIN.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

@@ -16,7 +16,7 @@ from launch.data.mixed import read_mixed_pieces
 from launch.data.pieces import Piece, unfit
 from launch.data.scoring import STANDARD_INPUT, ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
-from launch.reporting import progress
+from launch.reporting import progress, reasons
 
 ON_BAD_ROW = ("fail", "skip", "nan")
 CHUNK_VALUES = 2**22
@@ -57,6 +57,7 @@ def score_input(
   chunk_size: int = 0,
   header: str = "auto",
   stride: int = 0,
+  explain: bool = False,
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -74,12 +75,15 @@ def score_input(
     header: whether a CSV input has one: "auto", "yes" or "no".
     stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
       steps apart; the output then begins with ``first`` and ``last`` step of each.
+    explain: whether the output ends with ``reason``, why a record is flagged, empty for others.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
     ValueError: records that the detector was not trained on.
   """
   _check_apart(source, output)
+  if explain:
+    reasons.check(detector)
   size = rows_per_chunk(detector, chunk_size)
   schema = detector.schema
   if schema is None:
@@ -97,7 +101,7 @@ def score_input(
   with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
     for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
-      columns = _columns(detector, rows, x)
+      columns = _columns(detector, rows, x, explain)
       _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
@@ -186,17 +190,19 @@ def _count_changes(detector: detector_jax.Detector, x: np.ndarray, tally: Tally)
 
 
 def _columns(
-  detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray
+  detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray, explain: bool
 ) -> dict[str, np.ndarray]:
   try:
-    return columns_of(detector, x)
+    return columns_of(detector, x, explain)
   except detector_jax.HealthError as error:
     raise detector_jax.HealthError(
       f"In the {len(rows):,} rows from row {rows[0]:,} of the input on, counted from 0: {error}"
     ) from error
 
 
-def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.ndarray]:
+def columns_of(
+  detector: detector_jax.Detector, x: np.ndarray, explain: bool = False
+) -> dict[str, np.ndarray]:
   """What is said of records ``[n, ...]``: name -> ``[n]``."""
   scores = detector.score(x, warn=False)
   columns = {"score": scores.astype(np.float64)}
@@ -209,6 +215,11 @@ def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.n
     told = layers.reported(detector, x, "layer", "side")
     columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
     columns["side"] = np.where(told["side"] > 0, "high", "low")
+  if explain:
+    flagged = columns["decision"] == 1
+    told_of = np.full(len(x), "", object)
+    told_of[flagged] = reasons.texts(detector, x[flagged])
+    columns["reason"] = np.ma.masked_array(told_of.astype(str), ~flagged)
   return columns
 
 

@@ -131,6 +131,13 @@ def test_nan_leaves_every_value_of_a_bad_row_empty(tmp_path, records, ending):
   assert tally.anomalous == sum(table["decision"][20:38])
 
 
+def test_what_cannot_be_explained_is_refused_before_it_is_read(tmp_path, records):
+  output = tmp_path / "scores.csv"
+  with pytest.raises(ValueError, match="keeps no typical values to explain"):
+    scoring.score_input(made(), saved(tmp_path, "x.npy", records), output, explain=True)
+  assert not output.exists()
+
+
 def test_a_bad_row_stops_and_writes_nothing(tmp_path, records):
   x = records.copy()
   x[50, 1] = np.nan
@@ -160,12 +167,12 @@ def test_interrupted_midway_leaves_the_old_scores(tmp_path, monkeypatch, records
   output.write_text("old")
   real, chunks = scoring.columns_of, []
 
-  def columns_of(detector, x):
+  def columns_of(detector, x, *more):
     if len(chunks) == 3:
       assert len(list(tmp_path.iterdir())) == 3
       raise KeyboardInterrupt
     chunks.append(x)
-    return real(detector, x)
+    return real(detector, x, *more)
 
   monkeypatch.setattr(scoring, "columns_of", columns_of)
   with pytest.raises(KeyboardInterrupt):
