@@ -251,7 +251,7 @@ def deletion(
 def _planted_cell(kind: str, width: int, seed: int, cases: int) -> Cell:
   detector, x, draw = detector_of(kind, width, seed)
   rows, planted, share = plant(detector, x, draw, seed, cases)
-  median, cell = np.median(x, axis=0), {}
+  median, cell = np.median(x, axis=0), Cell()
   for method, rank in METHODS.items():
     hits = planted_first(rank(detector, rows, median), planted)
     cell[method] = {metric: 100.0 * float(hit.mean()) for metric, hit in hits.items()}
@@ -274,7 +274,7 @@ def _deletion_cell(name: str, seed: int) -> Cell:
   detector = DROCC(random_state=seed).fit(train).detector_
   anomalies = test[labels == 1]
   rows = anomalies[detector.predict(anomalies) == 1][:RECORDS]
-  median, cell = np.median(train, axis=0), {}
+  median, cell = np.median(train, axis=0), Cell()
   for method, rank in (METHODS | {SHAP: kernel_shap}).items():
     cell[method] = deletion(detector, rows, rank(detector, rows, median), median)
   detector.explain(np.resize(rows, (TIMED, x.shape[1])))
@@ -317,8 +317,8 @@ def table(
   learned = [f"{kind}, {width} columns" for kind in KINDS for width in WIDTHS]
   for rows, mean in ((learned, "all cases"), (list(SETS), "mean of the sets")):
     for method, metric in dict.fromkeys(key[1:] for key in found if key[0] in rows):
-      values = [found[row, method, metric] for row in rows if (row, method, metric) in found]
-      found[mean, method, metric] = np.mean(values, axis=0).tolist()
+      kept = [found[row, method, metric] for row in rows if (row, method, metric) in found]
+      found[mean, method, metric] = np.mean(np.array(kept), axis=0).tolist()
   records = [
     TableRecord(
       table="explain",
