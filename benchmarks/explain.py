@@ -308,8 +308,7 @@ def table(
   for row, measure, case in jobs:
     for seed in range(seeds):
       more = (cases,) if measure is _planted_cell else ()
-      key = ("explain", row, seed)
-      cell = ledger.cell(key, functools.partial(measure, *case, seed, *more))
+      cell = ledger.cell((row, seed, *more), functools.partial(measure, *case, seed, *more))
       for method, values in cell.items():
         for metric, value in values.items():
           found.setdefault((row, method, metric), []).append(value)
