@@ -5,6 +5,7 @@ of them: rows are those of ``read_pieces``, lines that are blank left out.
 """
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import csv
 import itertools
 import pathlib
@@ -42,7 +43,8 @@ class Kept:
     header: str = "auto",
     trained: Sequence[str] | None = None,
   ):
-    self._source, self._names, self._file = source, tuple(names), None
+    self._source, self._names = source, tuple(names)
+    self._open = contextlib.ExitStack()
     self._held: pa.Table | None = None
     self._parts: Iterator[pa.Table] = iter(())
     path = pathlib.Path(source).expanduser()
@@ -51,21 +53,23 @@ class Kept:
       raise DataError(f"--keep={','.join(names)} would write two columns of one name.")
     if not names:
       return
-    if path.suffix.lower() == ".parquet":
-      self._file = parquet.ParquetFile(path)
-      self._check(self._file.schema_arrow.names)
-      batches = self._file.iter_batches(ROWS, columns=list(self._names))
-      self._parts = (pa.table(batch).select(self._names) for batch in batches)
-    elif path.suffix.lower() == ".csv":
-      self._file = open(path, newline="", encoding="utf-8-sig", errors="replace")  # noqa: SIM115
-      records = (fields for fields in csv.reader(self._file) if fields)
-      first = next(records, [])
-      found, named = table.header(path, first, header, trained)
-      self._check(found)
-      places = [found.index(name) for name in names]
-      self._parts = self._csv(records if named else itertools.chain([first], records), places)
-    else:
-      raise DataError(f"--keep is for .csv and .parquet files, which name columns, not {source}.")
+    with contextlib.ExitStack() as stack:
+      if path.suffix.lower() == ".parquet":
+        file = stack.enter_context(parquet.ParquetFile(path))
+        self._check(file.schema_arrow.names)
+        batches = file.iter_batches(ROWS, columns=list(self._names))
+        self._parts = (pa.table(batch).select(self._names) for batch in batches)
+      elif path.suffix.lower() == ".csv":
+        text = open(path, newline="", encoding="utf-8-sig", errors="replace")  # noqa: SIM115
+        records = (fields for fields in csv.reader(stack.enter_context(text)) if fields)
+        first = next(records, [])
+        found, named = table.header(path, first, header, trained)
+        self._check(found)
+        places = [found.index(name) for name in names]
+        self._parts = self._csv(records if named else itertools.chain([first], records), places)
+      else:
+        raise DataError(f"--keep is for .csv and .parquet files, which name columns, not {source}.")
+      self._open = stack.pop_all()
 
   def _check(self, found: Sequence[str]) -> None:
     lacking = [name for name in self._names if name not in found]
@@ -112,8 +116,7 @@ class Kept:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    if self._file is not None:
-      self._file.close()
+    self._open.close()
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

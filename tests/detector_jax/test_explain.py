@@ -71,6 +71,8 @@ def test_contributions_are_exact_occlusion(explained):
     want = score(explained, x)[0] - score(explained, rows).min()
     assert got.contribution[0, column] == pytest.approx(want, rel=1e-4)
   assert got.order[0, 0] == got.contribution[0].argmax()
+  apart = explained.explain(np.array([[4.0, 30.0, 2.0], [2.0, 30.0, 6.0]]))
+  assert apart.order.tolist() == [[1, 0, 2], [1, 2, 0]]
 
 
 @dataclasses.dataclass(frozen=True)
