@@ -289,9 +289,11 @@ class Detector:
     """Says of records ``[n, features]`` what is unusual, and with what they would pass.
 
     Raises:
-      ValueError: as ``score``; or the detector keeps no typical values to compare with.
+      ValueError: as ``score``; or the detector keeps no typical values.
     """
-    return explain.explain(self, self._checked(self.records(x)))
+    found = explain.explain(self, checked := self._checked(self.records(x)))
+    self._check_scores(checked, found.score)
+    return found
 
   def _check_scores(self, x: np.ndarray, scores: np.ndarray) -> None:
     if np.isfinite(scores).all():

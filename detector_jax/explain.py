@@ -91,6 +91,8 @@ class Explanation:
     if not self.flagged[row]:
       return f"typical{sure}"
     telling = [place for place in self.order[row].tolist() if self.changed[row, place]]
+    if not telling:
+      return "no typical value of any single column lowers its score"
     told = ", ".join(self._value(row, place) for place in telling[:SHOWN])
     if not self.passes[row]:
       return f"{told}; with typical values of {len(telling)} columns it would not pass yet"
@@ -123,7 +125,8 @@ def explain(detector: Any, x: np.ndarray) -> Explanation:
 
   The columns of a move are the fewest that a search which adds one at a time and takes back those
   that are not needed has found: at most 8, and no proof that fewer would not do. About five times
-  the number of columns times one more than their number records are scored for each.
+  the number of columns times one more than their number records are scored for each. Memory grows
+  with the number of records: give a few thousand at a time.
 
   Args:
     detector: a ``Detector`` of rows of columns.
@@ -211,6 +214,7 @@ class _Search:
       x,
       at_once,
     )
+    scores = np.where(np.isnan(scores), np.inf, scores)  # of a network that overflows there
     least = np.minimum.reduceat(scores, self._starts, axis=1)
     ends = np.append(self._starts[1:], scores.shape[1])
     spread = np.repeat(least, ends - self._starts, axis=1) == scores

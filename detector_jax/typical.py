@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax.preprocessing import shifted
+from detector_jax.preprocessing import QUANTILE_ROWS, shifted
 from detector_jax.program import flatten
 from detector_jax.schema import DAY, Column, Schema
 
@@ -159,12 +159,13 @@ class Typical:
 def with_typical(detector: Any, x: np.ndarray) -> Any:
   """A copy of a detector that keeps typical values of its training records ``[n, ...]``.
 
-  Only records ``[n, features]`` have columns; a detector of others is returned as it is.
+  Only records ``[n, features]`` have columns; a detector of others is returned as it is. Of more
+  than 100,000 records as many, evenly spread, are looked at.
   """
   if x.ndim != 2:
     return detector
   groups = groups_of(detector.schema, detector.feature_names, x.shape[1])
-  x = shifted(x, detector.input_offset)
+  x = shifted(x[:: max(1, -(-len(x) // QUANTILE_ROWS))], detector.input_offset)
   parts = [_levels(x[:, group.places], group.column) for group in groups]
   values = np.full((max(len(rows) for rows, _ in parts), x.shape[1]), np.nan, np.float32)
   continuous = np.zeros(x.shape[1], bool)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import Detector, Standardizer, load, schema
+from detector_jax import Detector, HealthError, Standardizer, load, schema
 from detector_jax.preprocessing import Identity
 from detector_jax.typical import Typical, with_typical
 
@@ -143,6 +143,23 @@ class Norm:
 
   def __call__(self, variables, x):
     return jnp.sum(x**2, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overflowing:
+  """Not a number beyond 100, and the same for all records below."""
+
+  def __call__(self, variables, x):
+    return jnp.where(x[:, 0] > 100.0, jnp.nan, 1.0)
+
+
+def test_scores_that_are_not_finite_are_no_explanation(records):
+  plain = Detector.create(Overflowing(), {}, Identity(), (3,), threshold=0.5)
+  detector = with_typical(plain, records)
+  (told,) = detector.explain(np.zeros((1, 3))).describe()
+  assert told == "no typical value of any single column lowers its score"
+  with pytest.raises(HealthError, match="score of row 1 is nan"):
+    detector.explain(np.array([[0.0, 0.0, 0.0], [1e3, 0.0, 0.0]]))
 
 
 def test_what_keeps_no_typical_values_is_refused_in_words(uncalibrated):
