@@ -5,7 +5,8 @@
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
 the others, and features puts feature maps in front of DROCC on images; figure1, ocln-mnist and
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
-are worth on real sets. mixed has tables with text and missing cells. neuralfp, neuralfp-layers,
+are worth on real sets. mixed has tables with text and missing cells, explain asks whether
+explanations name the columns that were planted. neuralfp, neuralfp-layers,
 neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
 for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each
 part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes
@@ -34,6 +35,7 @@ from benchmarks import (
   chaos,
   costs,
   epochs,
+  explain,
   features,
   images,
   kinds,
@@ -74,6 +76,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
   "features": (features.table, features.count),
+  "explain": (explain.table, explain.count),
   "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
   "figure7": (images.figure7, images.count_sweep),

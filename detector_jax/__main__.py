@@ -2,10 +2,11 @@
 
     python -m detector_jax info FOLDER
     python -m detector_jax score FOLDER records.csv > scores.csv
+    python -m detector_jax score FOLDER records.csv --explain > scores.csv
 
 ``score`` reads .csv (matched by name where it has a header) and .npy, and writes score, p_value
-and decision of each record to standard output. ``python -m launch.score`` of a clone reads more
-formats, in chunks.
+and decision of each record to standard output, and why it is anomalous with ``--explain``.
+``python -m launch.score`` of a clone reads more formats, in chunks.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("folder", help="of the detector")
   score.add_argument("records", help=".csv or .npy")
   score.add_argument("--header", choices=table.HEADERS, default="auto", help="of a .csv")
+  score.add_argument("--explain", action="store_true", help="say why a record is anomalous")
   given = parser.parse_args(arguments)
   try:
     _info(given.folder) if given.command == "info" else _score(given)
@@ -103,10 +105,18 @@ def _score(given: argparse.Namespace) -> None:
   calibrated = detector.calibration.scores.size > 0
   p_values = detector.calibration.p_value(scores) if calibrated else [None] * len(scores)
   writer = csv.writer(sys.stdout, lineterminator="\n")
-  writer.writerow(["score", "p_value", "decision"])
-  for score, p in zip(scores.tolist(), p_values, strict=True):
+  names = ["score", "p_value", "decision"]
+  writer.writerow([*names, "reason"] if given.explain else names)
+  flagged = scores > np.float32(detector.threshold)
+  rows = np.flatnonzero(flagged)
+  told = (
+    detector.explain(detector.records(x)[rows]).describe() if given.explain and len(rows) else []
+  )
+  reasons = dict(zip(rows.tolist(), told, strict=False))
+  for row, (score, p) in enumerate(zip(scores.tolist(), p_values, strict=True)):
     shown = "" if p is None else f"{p:.9g}"
-    writer.writerow([f"{score:.9g}", shown, int(score > np.float32(detector.threshold))])
+    cells = [f"{score:.9g}", shown, int(flagged[row])]
+    writer.writerow([*cells, reasons.get(row, "")] if given.explain else cells)
 
 
 def _read(path: str, trained: tuple[str, ...] | None, header: str) -> np.ndarray:

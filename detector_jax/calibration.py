@@ -146,6 +146,55 @@ def p_values(calibration_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
   return (1.0 + ordered.size - below) / (ordered.size + 1.0)
 
 
+def alarm_rate(alarms: float, records: float) -> float:
+  """False-positive rate at which so many of so many typical records are flagged, e.g. in a day.
+
+  Raises:
+    ValueError: not 0 < alarms < records.
+
+  Examples:
+    >>> alarm_rate(5, records=20_000)
+    0.00025
+  """
+  if not 0 < alarms < records:
+    raise ValueError(
+      f"The alarms must be above 0 and fewer than the records, got {alarms:g} of {records:g}."
+    )
+  return alarms / records
+
+
+def fdr_rank(counts: np.ndarray, fdr: float) -> int:
+  r"""How far down the p-values of a batch may be flagged at a false discovery rate.
+
+  Benjamini and Hochberg's rule on conformal p-values :math:`k / (n + 1)`: the largest ``k`` with
+  :math:`m k / (n + 1) \le \mathrm{fdr} \cdot \#\{p_i \le k / (n + 1)\}` of ``m`` records. Of the
+  records with a p-value of at most that, ``fdr`` are typical in expectation over draws of batch and
+  calibration records, or fewer; conformal p-values depend on one another in the way that allows it.
+
+  Args:
+    counts: ``[n + 1]``, how many records of the batch have the p-value ``1 / (n + 1)``, ``2 / (n +
+      1)``, ...
+    fdr: in (0, 1).
+
+  Returns:
+    ``k``, 0 where no record may be flagged: with ``n`` calibration records that takes a share of
+    ``1 / (fdr (n + 1))`` of the batch at the least.
+
+  Raises:
+    ValueError: ``fdr`` is out of its range.
+
+  References:
+    Benjamini and Hochberg (1995); Bates et al., Testing for outliers with conformal p-values
+    (2023), Theorem 2.
+  """
+  if not isinstance(fdr, numbers.Real) or not 0.0 < fdr < 1.0:
+    raise ValueError(f"fdr, the false discovery rate, must be in (0, 1), got {fdr!r}.")
+  ranks = np.arange(1, len(counts) + 1)
+  held = np.sum(counts) * ranks <= fdr * len(counts) * np.cumsum(counts) * (1.0 + 1e-12)
+  held &= np.cumsum(counts) > 0
+  return int(ranks[held].max(initial=0))
+
+
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["scores"],
@@ -195,3 +244,21 @@ class Calibration:
         "with held-out typical records."
       )
     return p_values(self.scores, scores)
+
+  def ranks(self, scores: np.ndarray) -> np.ndarray:
+    """int64 ``[m]``, p-values times ``n + 1``: 1 for a score above all calibration scores."""
+    return np.rint(self.p_value(scores) * (self.scores.size + 1)).astype(np.int64)
+
+  def discoveries(self, scores: np.ndarray, fdr: float) -> np.ndarray:
+    """Which records of a batch to flag at a false discovery rate, see ``fdr_rank``.
+
+    Args:
+      scores: ``[m]``, of the whole batch.
+      fdr: in (0, 1), share of typical records among the flagged ones, in expectation.
+
+    Returns:
+      bool ``[m]``.
+    """
+    ranks = self.ranks(scores)
+    counts = np.bincount(ranks - 1, minlength=self.scores.size + 1)
+    return ranks <= fdr_rank(counts, fdr)

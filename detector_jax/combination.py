@@ -12,6 +12,7 @@ import numpy as np
 from detector_jax import health, splits
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
+from detector_jax.typical import with_typical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,6 @@ def combine(
     else None,
     batch_size=min(each.batch_size for each in detectors),
   )
-  whole = dataclasses.replace(whole, input_offset=first.input_offset)
+  whole = with_typical(dataclasses.replace(whole, input_offset=first.input_offset), x)
   rate = splits.attainable_fpr(len(x[1::2]), confidence) if fpr is None else fpr
   return whole.calibrate(x[1::2], rate, confidence)

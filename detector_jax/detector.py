@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import artifact, batching, health, processes, splits, table
+from detector_jax import artifact, batching, explain, health, processes, splits, table
 from detector_jax.calibration import Calibration, stated
 from detector_jax.preprocessing import shifted
-from detector_jax.program import Program
+from detector_jax.program import Program, report_of, scores_of
 from detector_jax.schema import Schema
 
 
@@ -25,16 +25,6 @@ from detector_jax.schema import Schema
 def _read_facts(metadata_json: str) -> dict[str, Any]:
   """The metadata, read once; nobody may change them."""
   return json.loads(metadata_json)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _score(program: Callable[..., Any], arrays: Any, x: jax.Array) -> jax.Array:
-  return program(arrays, x)["score"]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _report(program: Callable[..., Any], arrays: Any, x: jax.Array) -> dict[str, jax.Array]:
-  return program(arrays, x)
 
 
 @functools.partial(
@@ -59,7 +49,8 @@ class Detector:
   Attributes:
     arrays: ``{"preprocessing", "variables", "calibration", "threshold"}``; the calibration is the
       float32 ``[n]`` ascending scores of held-out typical records, empty when there were none. And
-      "features", a map that stands before the preprocessing, where there is one; see ``features``.
+      "features", a map that stands before the preprocessing, where there is one; see ``features``;
+      "typical", values of the columns of ``[n, features]``, see ``explain``.
     program: ``(arrays, x) -> {"score": [batch], "p_value": [batch], ...}``.
     fpr: stated false-positive rate of the threshold, or None.
     threshold: a record is anomalous when its score is strictly above.
@@ -168,6 +159,7 @@ class Detector:
       )
     facts = {name: fact for name, fact in self.metadata.items() if name != "constants"}
     arrays, described = {**self.arrays, "features": features}, json.dumps(facts, sort_keys=True)
+    arrays.pop("typical", None)
     found = dataclasses.replace(self, arrays=arrays, metadata_json=described, input_range=None)
     return dataclasses.replace(found, input_shape=tuple(input_shape), batch_size=features.rows)
 
@@ -217,7 +209,7 @@ class Detector:
       changed = int(differs.any(axis=1).sum())
       health.warn([self.constants_finding(differs.sum(axis=0), changed, len(raw))])
     scores = batching.in_batches(
-      lambda rows: _score(self.program, self.arrays, rows), x, self.batch_size
+      lambda rows: scores_of(self.program, self.arrays, rows), x, self.batch_size
     )
     self._check_scores(x, scores)
     return scores
@@ -290,8 +282,18 @@ class Detector:
     """
     x = self._checked(self.records(x))
     return batching.in_batches(
-      lambda rows: _report(self.program, self.arrays, rows), x, self.batch_size
+      lambda rows: report_of(self.program, self.arrays, rows), x, self.batch_size
     )
+
+  def explain(self, x: Any) -> explain.Explanation:
+    """Says of records ``[n, features]`` what is unusual, and with what they would pass.
+
+    Raises:
+      ValueError: as ``score``; or the detector keeps no typical values.
+    """
+    found = explain.explain(self, checked := self._checked(self.records(x)))
+    self._check_scores(checked, found.score)
+    return found
 
   def _check_scores(self, x: np.ndarray, scores: np.ndarray) -> None:
     if np.isfinite(scores).all():

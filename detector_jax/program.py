@@ -54,6 +54,18 @@ class Program:
     return result
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def scores_of(program: Callable[..., Any], arrays: Any, x: jax.Array) -> jax.Array:
+  """Scores ``[batch]`` of ``x`` ``[batch, ...]``, compiled."""
+  return program(arrays, x)["score"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def report_of(program: Callable[..., Any], arrays: Any, x: jax.Array) -> dict[str, jax.Array]:
+  """All that a program gives for ``x`` ``[batch, ...]``, compiled."""
+  return program(arrays, x)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExportedProgram:
   """A program read back from its serialised form; compared by identity.

@@ -56,6 +56,19 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     check_is_fitted(self, "detector_")
     return self.detector_.p_value(self._validated(X, reset=False))
 
+  def explain(self, X: Any) -> Any:
+    """Why records are flagged; ``describe()`` says it in words, one text a record.
+
+    Returns:
+      A ``detector_jax.explain.Explanation`` of columns; of NeuralFP that of its layers.
+
+    Raises:
+      ValueError: as ``score_samples``; or the records are no rows of columns.
+      NotFittedError: before ``fit``.
+    """
+    check_is_fitted(self, "detector_")
+    return self.detector_.explain(self._validated(X, reset=False))
+
   def calibrate(self, X: Any, fpr: float, confidence: float | None = None) -> Self:
     """Sets the threshold at a stated false-positive rate, from held-out typical records.
 

@@ -16,6 +16,7 @@ from scipy import stats
 from detector_jax import batching, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer, extreme_values
+from detector_jax.typical import with_typical
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, isolation, networks
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.settings import Training
@@ -227,7 +228,7 @@ def build_detector(
   findings += health.check_health(detector, detector.score(typical[:1000], warn=False), typical)
   if examine is not None:
     findings += health.examined(examine, state, preprocessing.transform(typical))
-  detector = detector.with_health(findings)
+  detector = with_typical(detector.with_health(findings), x)
   if len(x_calibration):
     return detector.calibrate(x_calibration, fpr, confidence)
   if fpr is not None:

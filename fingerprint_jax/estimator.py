@@ -45,18 +45,22 @@ class Explanation:
   layer: np.ndarray
   maps: dict[str, np.ndarray]
 
-  def __str__(self) -> str:
-    """One line per record: which layer objected, on which side, how sure it is."""
-    lines = []
+  def describe(self) -> list[str]:
+    """One text for each record: which layer objected, on which side, how sure it is."""
+    texts = []
     for row, number in enumerate(self.layer):
       error, low, high = self.error[row, number], self.low[number], self.high[number]
       side = self.side[row, number]
       verdict = "typical" if not side else "error too large" if side > 0 else "error too small"
-      lines.append(
-        f"record {row}: {verdict}; {self.layers[number]}: error {error:.3g} of [{low:.3g}, "
-        f"{high:.3g}], p = {self.p_value[row, number]:.2g}"
+      texts.append(
+        f"{verdict}; {self.layers[number]}: error {error:.3g} of [{low:.3g}, {high:.3g}], "
+        f"p = {self.p_value[row, number]:.2g}"
       )
-    return "\n".join(lines)
+    return texts
+
+  def __str__(self) -> str:
+    """One line for each record."""
+    return "\n".join(f"record {row}: {text}" for row, text in enumerate(self.describe()))
 
 
 class NeuralFP(DetectorEstimator):

@@ -4,7 +4,8 @@
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
 detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a
-network adds the layer that is farthest out, and on which side: high or low. The input is read in
+network adds the layer that is farthest out, and on which side: high or low. --explain adds why a
+record is flagged: its unusual columns, and with which values it would pass. The input is read in
 chunks, and memory does not grow with it; an interrupted command writes nothing.
 """
 
@@ -15,6 +16,7 @@ import sys
 from absl import flags
 
 import detector_jax
+from detector_jax.calibration import alarm_rate
 from detector_jax.table import HEADERS
 from launch import flags as common
 from launch import scoring
@@ -50,6 +52,17 @@ _STRIDE = flags.DEFINE_integer(
   "scored, and the output begins with the first and last step of each.",
   lower_bound=0,
 )
+_EXPLAIN = flags.DEFINE_bool(
+  "explain", False, "Add the column reason: why a record is flagged, with what it would pass."
+)
+_FDR = flags.DEFINE_float(
+  "fdr", None, "Decide on the whole file: at most this share of the flagged rows is typical."
+)
+_ALARMS = flags.DEFINE_float(
+  "alarms_per_day", None, "Decide at so many false alarms of --records_per_day typical records."
+)
+_RECORDS = flags.DEFINE_float("records_per_day", None, "See --alarms_per_day.")
+_KEEP = flags.DEFINE_list("keep", [], "Columns of a .csv or .parquet to write beside the scores.")
 
 
 def main() -> None:
@@ -57,6 +70,8 @@ def main() -> None:
   common.require(input=_INPUT.value, output=_OUTPUT.value)
   if bool(_WORKDIR.value) == bool(_DETECTOR.value):
     raise ValueError("Give either --workdir or --detector.")
+  if (_ALARMS.value is None) != (_RECORDS.value is None) or None not in (_ALARMS.value, _FDR.value):
+    raise ValueError("Give --alarms_per_day with --records_per_day, or --fdr, or neither.")
   if _INPUT.value == STANDARD_INPUT:
     common.require_open("standard input")
   check_writable(_OUTPUT.value)
@@ -65,6 +80,9 @@ def main() -> None:
     detector = _finished(pathlib.Path(_WORKDIR.value))
   else:
     detector = detector_jax.load(_DETECTOR.value)
+  if _ALARMS.value is not None and _RECORDS.value is not None:
+    rate = alarm_rate(_ALARMS.value, _RECORDS.value)
+    detector = detector.calibrate_scores(detector.calibration.scores, rate)
   tally = scoring.score_input(
     detector,
     _INPUT.value,
@@ -74,6 +92,9 @@ def main() -> None:
     chunk_size=_CHUNK_SIZE.value,
     header=_HEADER.value,
     stride=_STRIDE.value,
+    explain=_EXPLAIN.value,
+    keep=_KEEP.value,
+    fdr=_FDR.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

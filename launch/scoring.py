@@ -1,7 +1,8 @@
 """Scores an input of any length, in chunks whose size changes no bit of what is written."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -11,12 +12,14 @@ import time
 import numpy as np
 
 import detector_jax
+from detector_jax.calibration import fdr_rank
 from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece, unfit
+from launch.data.kept import Kept
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
-from launch.reporting import progress
+from launch.reporting import progress, reasons
 
 ON_BAD_ROW = ("fail", "skip", "nan")
 CHUNK_VALUES = 2**22
@@ -57,6 +60,9 @@ def score_input(
   chunk_size: int = 0,
   header: str = "auto",
   stride: int = 0,
+  explain: bool = False,
+  keep: Sequence[str] = (),
+  fdr: float | None = None,
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -75,33 +81,35 @@ def score_input(
     header: whether a CSV input has one: "auto", "yes" or "no".
     stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
       steps apart; the output then begins with ``first`` and ``last`` step of each.
+    explain: whether the output ends with ``reason``, why a record is flagged, empty for others.
+    keep: columns of a .csv or .parquet that the output begins with, as they are.
+    fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
+      twice; None takes the detector's threshold.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
     ValueError: records that the detector was not trained on.
   """
   _check_apart(source, output)
+  if explain:
+    reasons.check(detector)
   size = rows_per_chunk(detector, chunk_size)
-  schema, clock = detector.schema, _time_column(detector) if stride else None
-  if schema is None:
-    pieces = read_pieces(
-      source, label, detector.feature_names, size, header, clock, detector.input_shape
-    )
-  elif header == "no":
-    raise DataError(f"{source} must name its columns: the detector was trained on a table.")
-  else:
-    pieces = read_mixed_pieces(source, schema, size)
-  if stride:
-    if len(detector.input_shape) != 2:
-      raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
-    pieces = window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride)
+  if fdr is not None:
+    if source == STANDARD_INPUT:
+      raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
+    read = _good(pieces(), on_bad_row, Tally())
+    detector = for_batch(detector, (x for _, x in _chunks(read, size)), fdr)
   files = _names(source)
   tally, written, columns = Tally(), 0, {}
   start = time.perf_counter()
-  with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
+  if stride and keep:
+    raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
+  kept = Kept(source, keep, header, detector.feature_names)
+  with kept, ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
-    for rows, x in _chunks(_good(pieces, on_bad_row, tally), size):
-      columns = _columns(detector, rows, x)
+    for rows, x in _chunks(_good(pieces(), on_bad_row, tally), size):
+      columns = _columns(detector, rows, x, explain)
       _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
@@ -112,7 +120,10 @@ def score_input(
       if stride:
         first = stride * (rows if on_bad_row == "skip" else np.arange(written, end))
         arranged = {"first": first, "last": first + detector.input_shape[0] - 1, **arranged}
-      writer.write(arranged)
+      cells = kept.take(end - written)
+      if on_bad_row == "skip":
+        cells = {name: values.take(rows - written) for name, values in cells.items()}
+      writer.write({**cells, **arranged})
       written, share = end, int(100 * (tally.done or 0.0))
       advance(share - shown, f"{end:,} rows")
       shown = share
@@ -120,11 +131,68 @@ def score_input(
       raise DataError(f"No row can be scored: {tally.first_bad}.")
     if on_bad_row == "nan" and written < tally.rows:
       none = {name: values[:0] for name, values in columns.items()}
-      rest = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
-      writer.write(({"file": np.array(files[written : tally.rows])} if files else {}) | rest)
+      empty = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
+      rest = {"file": np.array(files[written : tally.rows])} if files else {}
+      writer.write({**kept.take(tally.rows - written), **rest, **empty})
     advance(100 - shown, f"{tally.rows:,} rows")
   tally.seconds = time.perf_counter() - start
   return tally
+
+
+def _pieces(
+  detector: detector_jax.Detector,
+  source: str,
+  label: str | None,
+  size: int,
+  header: str,
+  stride: int,
+) -> Iterator[Piece]:
+  """The input in pieces, as the detector was trained on."""
+  schema, clock = detector.schema, _time_column(detector) if stride else None
+  if schema is None:
+    names, shape = detector.feature_names, detector.input_shape
+    pieces = read_pieces(source, label, names, size, header, clock, shape)
+  elif header == "no":
+    raise DataError(f"{source} must name its columns: the detector was trained on a table.")
+  else:
+    pieces = read_mixed_pieces(source, schema, size)
+  if not stride:
+    return pieces
+  if len(detector.input_shape) != 2:
+    raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
+  return window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
+
+
+def for_batch(
+  detector: detector_jax.Detector, chunks: Iterable[np.ndarray], fdr: float
+) -> detector_jax.Detector:
+  """The detector with the threshold of a batch, see ``calibration.fdr_rank``.
+
+  Args:
+    detector: calibrated.
+    chunks: records ``[n, ...]`` of the whole batch.
+    fdr: in (0, 1).
+
+  Raises:
+    ValueError: ``fdr`` is out of its range, or the detector is not calibrated.
+  """
+  calibration = detector.calibration
+  size = calibration.scores.size + 1
+  counts = np.zeros(size, np.int64)
+  fdr_rank(counts, fdr)  # refuses another rate before anything is read
+  for x in chunks:
+    ranks = calibration.ranks(detector.score(x, warn=False))
+    counts += np.bincount(ranks - 1, minlength=size)
+  rank = fdr_rank(counts, fdr)
+  if rank:
+    return detector.calibrate_scores(calibration.scores, rank / size)
+  print(
+    f"No record can be flagged at a false discovery rate of {fdr:g}: that takes at least "
+    f"{int(np.ceil(counts.sum() / (fdr * size))):,} records with a score above all {size - 1:,} "
+    f"calibration records, and {counts[0]:,} of {counts.sum():,} have one.",
+    file=sys.stderr,
+  )
+  return dataclasses.replace(detector, threshold=math.inf)
 
 
 def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
@@ -208,17 +276,19 @@ def _count_changes(detector: detector_jax.Detector, x: np.ndarray, tally: Tally)
 
 
 def _columns(
-  detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray
+  detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray, explain: bool
 ) -> dict[str, np.ndarray]:
   try:
-    return columns_of(detector, x)
+    return columns_of(detector, x, explain)
   except detector_jax.HealthError as error:
     raise detector_jax.HealthError(
       f"In the {len(rows):,} rows from row {rows[0]:,} of the input on, counted from 0: {error}"
     ) from error
 
 
-def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.ndarray]:
+def columns_of(
+  detector: detector_jax.Detector, x: np.ndarray, explain: bool = False
+) -> dict[str, np.ndarray]:
   """What is said of records ``[n, ...]``: name -> ``[n]``."""
   scores = detector.score(x, warn=False)
   columns = {"score": scores.astype(np.float64)}
@@ -231,6 +301,11 @@ def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.n
     told = layers.reported(detector, x, "layer", "side")
     columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
     columns["side"] = np.where(told["side"] > 0, "high", "low")
+  if explain:
+    flagged = columns["decision"] == 1
+    told_of = np.full(len(x), "", object)
+    told_of[flagged] = reasons.texts(detector, x[flagged])
+    columns["reason"] = np.ma.masked_array(told_of.astype(str), ~flagged)
   return columns
 
 

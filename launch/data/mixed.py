@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
+from detector_jax import cells
 from detector_jax import schema as schema_lib
 from detector_jax.schema import Schema
 from launch.data.formats import Columns, DataError, opened
@@ -165,7 +166,7 @@ def _labels(piece: Piece, name: str | None) -> np.ndarray:
   Raises:
     DataError: another value.
   """
-  known = {"0": 0, "1": 1} | {k: int(v) for k, v in schema_lib.BOOLEANS.items()}
+  known = {"0": 0, "1": 1} | {k: int(v) for k, v in cells.BOOLEANS.items()}
   if piece.labels is None:
     return np.zeros(len(piece.raw[0]), np.int64)
   result = np.zeros(len(piece.labels), np.int64)

@@ -102,10 +102,10 @@ class ScoreWriter:
   def __enter__(self) -> Self:
     return self
 
-  def write(self, columns: Mapping[str, np.ndarray]) -> None:
+  def write(self, columns: Mapping[str, Any]) -> None:
     """Appends rows: name -> ``[n]`` values, the same names and kinds every time.
 
-    Masked values of a masked array are left empty.
+    They are arrays of NumPy or pyarrow. Masked values of a masked array are left empty.
 
     Raises:
       DataError: columns that are not one-dimensional and of one length.
@@ -115,7 +115,7 @@ class ScoreWriter:
       raise DataError(
         f"Columns of {self._path} must have one axis and one length, got {sorted(shapes)}."
       )
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    table = pa.table({name: _array(values) for name, values in columns.items()})
     with self._failure_named():
       if self._writer is None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,3 +150,7 @@ class ScoreWriter:
       raise OSError(
         f"The scores cannot be written to {self._path}: {reason}; what was there is as it was."
       ) from error
+
+
+def _array(values: Any) -> pa.Array:
+  return values if isinstance(values, pa.Array) else pa.array(values)

@@ -6,7 +6,7 @@ import numpy as np
 
 import detector_jax
 from launch.data.splits import Splits
-from launch.reporting import patch_maps, report
+from launch.reporting import patch_maps, reasons, report
 
 SHOWN = 10
 COLUMNS = 3
@@ -124,6 +124,20 @@ def _rows(
   head = ("test row", "score", "p value", "truly")
   if x.ndim != 2:
     page.table(head, cells)
+    return
+  try:
+    told = reasons.texts(detector, x[rows])
+  except ValueError:  # of an earlier release, or behind a feature map
+    told = []
+  if told:
+    page.table(
+      (*head, "why"), [(*cell, why) for cell, why in zip(cells, told, strict=True)], prose=True
+    )
+    page.text(
+      "Why: the fewest columns that were found whose typical values make the detector call the "
+      "record typical, the most telling first, and the values nearest to its own that do. Typical "
+      "is what 98 % of the training records lie between, each column by itself."
+    )
     return
   typical = Typical.from_records(splits.x_train)
   columns = splits.feature_names or tuple(f"column {place}" for place in range(x.shape[1]))

@@ -5,7 +5,9 @@ import pytest
 
 from detector_jax.calibration import (
   Calibration,
+  alarm_rate,
   conformal_threshold,
+  fdr_rank,
   p_values,
   records_needed,
   stated,
@@ -118,3 +120,34 @@ def test_a_rate_is_put_in_words():
   assert stated(None, None) == "no stated rate"
   assert stated(0.005, None) == ("at most 0.5 % false alarms in expectation over calibration draws")
   assert stated(0.05, 0.95) == "at most 5 % false alarms with 95 % confidence"
+
+
+def test_benjamini_and_hochberg_by_hand():
+  # p-values 1, 1, 2 and 9 tenths: k = 3 takes 4 * 3 <= fdr * 10 * 3, k = 1 4 * 1 <= fdr * 10 * 2.
+  counts = np.bincount([0, 0, 1, 8], minlength=10)
+  assert [fdr_rank(counts, fdr) for fdr in (0.1, 0.2, 0.4)] == [0, 1, 3]
+  calibration = Calibration(np.arange(9, dtype=np.float32), 0.1, 8.0)
+  got = calibration.discoveries(np.array([9.0, 10.0, 7.5, 0.5]), 0.4)
+  assert got.tolist() == [True, True, True, False]
+  with pytest.raises(ValueError, match="must be in"):
+    fdr_rank(counts, 1.0)
+
+
+def test_a_false_discovery_rate_holds_over_2000_batches():
+  rng = np.random.default_rng(0)
+  shares, found = [], []
+  for _ in range(2000):
+    calibration = Calibration(np.sort(rng.normal(size=999)), 0.1, 0.0)
+    scores = np.append(rng.normal(size=90), rng.normal(3.0, 1.0, size=10))
+    flagged = calibration.discoveries(scores, 0.1)
+    shares.append(flagged[:90].sum() / max(1, flagged.sum()))
+    found.append(flagged[90:].mean())
+  # 0.1 times the share of typical records in expectation: 0.1 * 1000 / 100 is a whole number.
+  assert np.mean(shares) == pytest.approx(0.09, abs=0.01)
+  assert np.mean(found) > 0.5
+
+
+def test_alarms_become_a_rate():
+  assert alarm_rate(5, 20_000) == 0.00025
+  with pytest.raises(ValueError, match="fewer than the records, got 5 of 5"):
+    alarm_rate(5, 5)

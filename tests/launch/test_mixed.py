@@ -116,6 +116,29 @@ def test_the_core_package_scores_the_same_file(trained, tmp_path, capsys):
   assert "% missing" in told
 
 
+def test_reasons_are_the_same_wherever_a_file_is_scored(trained, tmp_path, capsys):
+  from detector_jax.__main__ import main
+
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  source, output = str(tmp_path / "new.csv"), tmp_path / "scores.csv"
+  test.to_csv(source, index=False)
+  scoring.score_input(detector, source, output, explain=True)
+  got, told = pd.read_csv(output), detector.explain(test)
+  flagged = detector.predict(test) == 1
+  assert got["reason"].notna().tolist() == flagged.tolist()
+  want = np.array(told.describe())[flagged]
+  assert got["reason"][flagged].tolist() == want.tolist()
+  assert told.columns == ("at", "channel", "zip", "present", "amount", "age")
+  assert flagged[40:].all()
+  assert (told.order[40:, 0] == told.columns.index("amount")).all()
+  assert got["reason"][40].startswith("amount 100,000 (typical up to ")
+  assert main(["score", str(folder / "run" / "detector"), source, "--explain"]) == 0
+  rows = csv.DictReader(io.StringIO(capsys.readouterr().out))
+  assert [row["reason"] for row in rows if row["reason"]] == want.tolist()
+  assert "amount 100,000 (typical up to " in (folder / "run" / "report.html").read_text()
+
+
 def test_bad_cells_are_named_or_left_without_a_score(trained, tmp_path):
   folder, test, _ = trained
   detector = detector_jax.load(folder / "run" / "detector")

@@ -8,6 +8,7 @@ import tracemalloc
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
@@ -16,6 +17,7 @@ import pytest
 import detector_jax
 from detector_jax.preprocessing import Identity
 from launch import scoring
+from launch.data import kept
 from launch.data.files import DataError
 from launch.data.formats import csv_text
 
@@ -131,6 +133,83 @@ def test_nan_leaves_every_value_of_a_bad_row_empty(tmp_path, records, ending):
   assert tally.anomalous == sum(table["decision"][20:38])
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("on_bad_row", ["skip", "nan"])
+def test_kept_columns_stand_beside_their_scores(tmp_path, monkeypatch, records, ending, on_bad_row):
+  monkeypatch.setattr(kept, "ROWS", 7)
+  detector = made(metadata={"feature_names": ["a", "b", "c"]})
+  names = [f"no {row}, and more" for row in range(ROWS)]
+  x = records.copy()
+  x[[0, 9, 10, ROWS - 1], 1] = np.inf
+  frame = pd.DataFrame(x, columns=["c", "b", "a"]).assign(id=names, note=[None, "x"] * 30 + ["y"])
+  source, output = str(tmp_path / f"x{ending}"), tmp_path / "scores.csv"
+  frame.to_csv(source, index=False) if ending == ".csv" else frame.to_parquet(source)
+  scoring.score_input(detector, source, output, on_bad_row=on_bad_row, chunk_size=8, keep=["id"])
+  got = pd.read_csv(output)
+  good = np.isfinite(x).all(axis=1)
+  assert got["id"].tolist() == [
+    n for n, g in zip(names, good, strict=True) if g or on_bad_row == "nan"
+  ]
+  scored = got.dropna(subset=["score"])
+  assert scored["id"].tolist() == np.array(names)[good].tolist()
+  np.testing.assert_array_equal(np.float32(scored["score"]), detector.score(x[good][:, ::-1]))
+  assert list(got)[:2] == (["id", "row"] if on_bad_row == "skip" else ["id", "score"])
+
+
+@pytest.mark.parametrize(
+  ("name", "keep", "message"),
+  [
+    ("x.csv", ["when"], "has no column 'when' to keep; it has '0', '1', '2'"),
+    ("x.parquet", ["a", "a"], "two columns of one name"),
+    ("x.parquet", ["score"], "two columns of one name"),
+    ("x.npy", ["a"], r"--keep is for \.csv and \.parquet files"),
+  ],
+)
+def test_what_cannot_be_kept_is_one_sentence(tmp_path, records, name, keep, message):
+  output = tmp_path / "scores.csv"
+  with pytest.raises(DataError, match=message):
+    scoring.score_input(made(), saved(tmp_path, name, records), output, keep=keep)
+  assert not output.exists()
+
+
+def test_kept_columns_of_other_records_are_refused(tmp_path):
+  text = 'a,b,c,id\n1,2,3,x\n4,5,6,"y\n7,8,9,z\n'
+  (tmp_path / "x.csv").write_text(text)
+  output = tmp_path / "scores.csv"
+  with pytest.raises(DataError, match="another number of records for --keep"):
+    scoring.score_input(
+      made(metadata={"feature_names": ["a", "b", "c"]}),
+      str(tmp_path / "x.csv"),
+      output,
+      on_bad_row="skip",
+      keep=["id"],
+    )
+  assert not output.exists()
+
+
+def test_a_false_discovery_rate_is_of_the_whole_file(tmp_path, capsys, records):
+  detector, output = made(), tmp_path / "scores.csv"
+  x = np.concatenate([records, np.full((30, 3), 9.0)])
+  tally = scoring.score_input(detector, saved(tmp_path, "x.npy", x), output, chunk_size=8, fdr=0.2)
+  scores = detector.score(x)
+  want = detector.calibration.discoveries(scores, 0.2)
+  assert table_of(output)["decision"] == want.astype(int).tolist()
+  assert tally.anomalous == want.sum() >= 30
+  assert want.sum() != detector.predict(x).sum()
+  scoring.score_input(detector, saved(tmp_path, "y.npy", x[:70]), output, fdr=0.001)
+  assert table_of(output)["decision"] == [0] * 70
+  assert "takes at least 1,708 records with a score above all 40" in capsys.readouterr().err
+  with pytest.raises(DataError, match="which is read twice"):
+    scoring.score_input(detector, "-", output, fdr=0.2)
+
+
+def test_what_cannot_be_explained_is_refused_before_it_is_read(tmp_path, records):
+  output = tmp_path / "scores.csv"
+  with pytest.raises(ValueError, match="keeps no typical values to explain"):
+    scoring.score_input(made(), saved(tmp_path, "x.npy", records), output, explain=True)
+  assert not output.exists()
+
+
 def test_a_bad_row_stops_and_writes_nothing(tmp_path, records):
   x = records.copy()
   x[50, 1] = np.nan
@@ -160,12 +239,12 @@ def test_interrupted_midway_leaves_the_old_scores(tmp_path, monkeypatch, records
   output.write_text("old")
   real, chunks = scoring.columns_of, []
 
-  def columns_of(detector, x):
+  def columns_of(detector, x, *more):
     if len(chunks) == 3:
       assert len(list(tmp_path.iterdir())) == 3
       raise KeyboardInterrupt
     chunks.append(x)
-    return real(detector, x)
+    return real(detector, x, *more)
 
   monkeypatch.setattr(scoring, "columns_of", columns_of)
   with pytest.raises(KeyboardInterrupt):

@@ -101,7 +101,7 @@ class Archive(Array):
     self._arrays: dict[str, np.ndarray] = {}
     beside = {"labels": self.columns.label or "y", "groups": self.columns.group}
     for role, name in beside.items():
-      if name not in names or (role == "labels" and not self.columns.labelled):
+      if name is None or name not in names or (role == "labels" and not self.columns.labelled):
         continue
       self._arrays[role] = values = self._whole(name).reshape(-1)
       if role == "labels":

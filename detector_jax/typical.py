@@ -1,0 +1,195 @@
+"""What values each column of typical records takes: a small summary that a detector keeps.
+
+A column of a table may be several coordinates of a record (a category, a time, a number and its
+mark of a missing cell); they are a group, which moves as a whole. Of each group a few typical
+values are kept: quantiles of a number, the most frequent categories, times round the clock. No
+record is kept, only values of single columns; of 100 numbers they are 2 kB.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import datetime
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from detector_jax.preprocessing import QUANTILE_ROWS, shifted
+from detector_jax.program import flatten
+from detector_jax.schema import DAY, Column, Schema
+
+QUANTILES = (0.01, 0.2, 0.5, 0.8, 0.99)
+MIDDLE = 1.683  # from the 20 % to the 80 % quantile of a normal, in standard deviations
+FEW, MOST = 10, 21  # numbers of so few values are discrete; values kept of a group
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The coordinates of one column.
+
+  Attributes:
+    name: of the column.
+    places: numbers of its coordinates.
+    column: what the schema knows of it, None without a schema.
+  """
+
+  name: str
+  places: tuple[int, ...]
+  column: Column | None = None
+
+  @property
+  def is_number(self) -> bool:
+    """Whether it is a number, and not a category, a time or a boolean."""
+    return self.column is None or self.column.kind == "number"
+
+  def words(self, values: np.ndarray) -> str:
+    """Its values ``[len(places)]`` as a reader of the table knows them."""
+    column = self.column
+    if column is None:
+      return number(values[0])
+    if column.kind == "category":
+      return (*column.categories, "other")[int(np.argmax(values))]
+    if column.marked and values[-1] > 0.5:
+      return "missing"
+    if column.kind == "elapsed":
+      seconds = float(values[4]) + (column.low or 0.0)
+      return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M}"
+    if column.kind == "time":
+      day, week = (np.arctan2(values[i], values[i + 1]) / (2.0 * np.pi) % 1.0 for i in (0, 2))
+      minutes = round(float(day) * DAY / 60.0) % 1440
+      return f"{DAYS[int(float(week) * 7.0 + 1e-4) % 7]} {minutes // 60:02d}:{minutes % 60:02d}"
+    return number(values[0]) if column.kind == "number" else str(values[0] > 0.5).lower()
+
+
+def number(value: float) -> str:
+  """A number for people: four digits, and all those before the point."""
+  value = float(value)
+  return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def groups_of(schema: Schema | None, names: Sequence[str] | None, width: int) -> tuple[Group, ...]:
+  """The columns of a record of ``width`` coordinates."""
+  if schema is None:
+    return tuple(Group(names[i] if names else f"column {i}", (i,)) for i in range(width))
+  found, start = [], 0
+  for column in schema.columns:
+    count = len(column.features)
+    if count:
+      found.append(Group(column.name, tuple(range(start, start + count)), column))
+    start += count
+  return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Typical:
+  """Typical values, as the program of a detector takes them.
+
+  Attributes:
+    groups: the columns.
+    values: float32 ``[levels, width]``: ``values[i, group.places]`` is the i-th typical value of a
+      column, NaN where it has fewer.
+    continuous: bool ``[width]``: coordinates that may take any value between.
+  """
+
+  groups: tuple[Group, ...]
+  values: np.ndarray
+  continuous: np.ndarray
+
+  @classmethod
+  def from_detector(cls, detector: Any) -> "Typical":
+    """What a detector keeps.
+
+    Raises:
+      ValueError: it keeps none, or something else.
+    """
+    arrays, shape = flatten(detector.arrays), tuple(detector.input_shape)
+    if "typical/values" not in arrays:
+      why = "an earlier release trained it, or a feature map stands before it"
+      raise ValueError(
+        f"This detector keeps no typical values to explain records with: "
+        f"{why if len(shape) == 1 else 'its records are no rows of columns'}."
+      )
+    values, continuous = arrays["typical/values"], arrays.get("typical/continuous")
+    fine = values.ndim == 2 and values.shape[1:] == shape and np.isfinite(values[0]).all()
+    if not fine or continuous is None or continuous.shape != shape:
+      raise ValueError("The typical values of this detector are damaged; train it again.")
+    groups = groups_of(detector.schema, detector.feature_names, shape[0])
+    return cls(groups, values, continuous.astype(bool))
+
+  @functools.cached_property
+  def candidates(self) -> tuple[np.ndarray, np.ndarray]:
+    """Group and level of every typical value of every column, int64 ``[candidates]``, in order."""
+    firsts = self.values[:, [group.places[0] for group in self.groups]]
+    group, level = np.nonzero(np.isfinite(firsts).T)
+    return group, level
+
+  @functools.cached_property
+  def member(self) -> np.ndarray:
+    """Which coordinates a column is, bool ``[groups, width]``."""
+    member = np.zeros((len(self.groups), self.values.shape[1]), bool)
+    for place, group in enumerate(self.groups):
+      member[place, list(group.places)] = True
+    return member
+
+  @functools.cached_property
+  def low(self) -> np.ndarray:
+    """float32 ``[width]``: the smallest value kept of each coordinate."""
+    return np.nanmin(self.values, axis=0)
+
+  @functools.cached_property
+  def high(self) -> np.ndarray:
+    """float32 ``[width]``: the largest."""
+    return np.nanmax(self.values, axis=0)
+
+  @functools.cached_property
+  def scale(self) -> np.ndarray:
+    """float64 ``[width]``: standard deviations of a normal with the same inner quantiles.
+
+    The whole range over 4.65 where these are equal, as in a column that is nearly always 0.
+    """
+    levels = self.values[: len(QUANTILES)].astype(np.float64)
+    inner = (levels[-2] - levels[1]) / MIDDLE if len(levels) == len(QUANTILES) else 0.0
+    whole = (self.high.astype(np.float64) - self.low) / 4.65
+    usable = self.continuous & (np.nan_to_num(inner) > 1e-3 * whole)
+    return np.where(usable, inner, np.where(whole > 0, whole, 1.0))
+
+
+def with_typical(detector: Any, x: np.ndarray) -> Any:
+  """A copy of a detector that keeps typical values of its training records ``[n, ...]``.
+
+  Only records ``[n, features]`` have columns; a detector of others is returned as it is. Of more
+  than 100,000 records as many, evenly spread, are looked at.
+  """
+  if x.ndim != 2:
+    return detector
+  groups = groups_of(detector.schema, detector.feature_names, x.shape[1])
+  x = shifted(x[:: max(1, -(-len(x) // QUANTILE_ROWS))], detector.input_offset)
+  parts = [_levels(x[:, group.places], group.column) for group in groups]
+  values = np.full((max(len(rows) for rows, _ in parts), x.shape[1]), np.nan, np.float32)
+  continuous = np.zeros(x.shape[1], bool)
+  for group, (rows, smooth) in zip(groups, parts, strict=True):
+    values[: len(rows), list(group.places)] = rows
+    continuous[group.places[0]] = smooth
+  kept = {"values": jnp.asarray(values), "continuous": jnp.asarray(continuous)}
+  return dataclasses.replace(detector, arrays={**detector.arrays, "typical": kept})
+
+
+def _levels(x: np.ndarray, column: Column | None) -> tuple[np.ndarray, bool]:
+  """Typical values of one column ``[n, places]``, and whether its first coordinate is a number."""
+  kind = "number" if column is None else column.kind
+  if kind == "category":
+    rows, counts = np.unique(x, axis=0, return_counts=True)
+    return rows[np.argsort(-counts, kind="stable")][:MOST], False
+  if column is not None and column.marked and (x[:, -1] < 0.5).any():
+    x = x[x[:, -1] < 0.5]
+  if kind in ("time", "elapsed"):
+    order = np.argsort(np.arctan2(x[:, 0], x[:, 1]), kind="stable")
+    return x[order[np.linspace(0, len(x) - 1, min(MOST, len(x))).round().astype(int)]], False
+  known = np.unique(x[:, 0])
+  smooth = kind == "number" and len(known) > FEW
+  levels = np.quantile(x[:, 0], QUANTILES) if smooth else known
+  rows = np.zeros((len(levels), x.shape[1]), np.float32)
+  rows[:, 0] = levels
+  return rows, smooth
