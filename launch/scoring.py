@@ -206,7 +206,10 @@ def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.n
   if detector.metadata.get("layers"):
     from launch.reporting import layers  # figures and the report, slow to import
 
-    told = layers.reported(detector, x, "layer", "side")
+    groups = detector.metadata.get("groups", [])
+    told = layers.reported(detector, x, "layer", "side", *["group"] * bool(groups))
+    if groups:
+      columns["group"] = np.array(groups)[told["group"].astype(np.int64)]
     columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
     columns["side"] = np.where(told["side"] > 0, "high", "low")
   return columns
