@@ -5,9 +5,8 @@ activations and its neighbours are others. Each group is one statistic :math:`s_
 anomalous, none of them learnt from anomalies:
 
 ==========  ========================================================================================
-profile     log of the Mahalanobis distance, within the predicted class, of what all layers show at
-            once: the logarithm of each channel's energy, the means of channels that take both
-            signs, and the logarithm of each layer's reconstruction error
+profile     log of the Mahalanobis distance, in the predicted class, of what all layers show: the
+            log of each channel's energy, the mean of one that takes both signs, the log-errors
 class       that distance squared, less the one to all records whatever their class (Ren et al.,
             2021): large where a record is no better a member of its class than of none
 layers      the largest error of a layer, in deviations of the predicted class's log-errors
@@ -17,16 +16,14 @@ neighbours  log of the distance to the nearest of 2,000 training records, of the
 ==========  ========================================================================================
 
 "class" and "softmax" are there where the network classifies. A group's p-value :math:`p_g` is that
-among held-out records, with an exponential tail beyond the largest. The score is Fisher's statistic
-with weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`, where the two that look at every layer
-count twice. Groups depend on one another, so that its distribution is not the textbook's: other
-held-out records calibrate it, and the stated rate holds for the whole.
+among held-out records, with an exponential tail beyond the largest. The score is Fisher's with
+weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`; the two that look at every layer count twice.
+Groups depend on one another: other held-out records calibrate it, so that the stated rate holds.
 
-References:
-  Good, On the weighted combination of significance tests, 1955; Ren et al., A simple fix to
-  Mahalanobis distance for improving near-OOD detection, 2021; Sun et al., Out-of-distribution
-  detection with deep nearest neighbors, ICML 2022; Ledoit and Wolf, A well-conditioned estimator
-  for large-dimensional covariance matrices, 2004.
+References: Good, On the weighted combination of significance tests, 1955; Ren et al., A simple fix
+to Mahalanobis distance for improving near-OOD detection, 2021; Sun et al., Out-of-distribution
+detection with deep nearest neighbors, 2022; for the covariance, Ledoit and Wolf, A well-conditioned
+estimator for large-dimensional covariance matrices, 2004.
 """
 
 from collections.abc import Mapping
@@ -49,7 +46,7 @@ QUIET = 0.01
 DEAD = 0.03
 PRIOR = 20
 NEAREST = 1e-3
-LEAST_NEIGHBOURS = 8
+LEAST_WIDTH = 8
 LEAST_OF_CLASS = 0.01
 CONFIDENT = 0.5
 LARGE = 1e30
@@ -108,8 +105,8 @@ class Evidence:
   """Which layers give which evidence; hashable.
 
   Attributes:
-    layers: names, in the order of the network.
-    signed: of these, those whose channels' means are in the profile.
+    layers: names, in order.
+    signed: those whose channels' means are in the profile.
     logits: the one whose largest entry is the predicted class, or None.
     hidden: the one that gives directions to the neighbours.
     width: largest number of channels of a layer; more are averaged, neighbour by neighbour.
@@ -140,14 +137,12 @@ class Evidence:
     largest = jnp.max(jnp.abs(hidden), axis=1, keepdims=True)
     hidden = hidden / jnp.maximum(largest, one_out.TINY)
     length = jnp.sqrt(jnp.sum(hidden**2, axis=1, keepdims=True))
-    logits = jnp.zeros((errors.shape[0], 1))
-    if self.logits is not None:
-      logits = as_logits(activations[self.logits])
+    none = jnp.zeros((errors.shape[0], 1))
     return Observed(
       jnp.concatenate(energies, axis=1),
-      jnp.concatenate([*means, jnp.zeros((errors.shape[0], 0))], axis=1),
+      jnp.concatenate([*means, none[:, :0]], axis=1),
       jnp.log(jnp.maximum(errors, one_out.TINY)),
-      logits,
+      none if self.logits is None else as_logits(activations[self.logits]),
       hidden / jnp.maximum(length, one_out.TINY),
     )
 
@@ -227,7 +222,7 @@ def predicted(logits: jax.Array) -> jax.Array:
 
 
 def as_logits(activation: jax.Array) -> jax.Array:
-  """The activation of a layer as logits ``[batch, classes]``; of one unit, two classes."""
+  """A layer as logits ``[batch, classes]``; of one unit, two classes."""
   flat = activation.reshape(activation.shape[0], -1)
   return flat if flat.shape[1] > 1 else jnp.concatenate([jnp.zeros_like(flat), flat], axis=1)
 
@@ -281,7 +276,7 @@ def plan(
     )
   signed = tuple(n for n in names if n not in sample or np.min(sample[n]) < 0.0)
   before = names[: names.index(logits) if logits else None]
-  wide = [n for n in before if shapes[n][-1] >= LEAST_NEIGHBOURS]
+  wide = [n for n in before if shapes[n][-1] >= LEAST_WIDTH]
   hidden = (wide or before or names)[-1]
   width = WIDEST
   while width > 1 and _entries(_sizes(shapes, width), signed) > WIDEST:
@@ -311,11 +306,10 @@ def _classifies(activation: np.ndarray | None) -> bool:
 
 def fit(plan: Evidence, observed: Observed) -> Fitted:
   """Everything but the reference, from ``n`` training records."""
-  found = Observed(*(np.asarray(leaf, np.float64) for leaf in observed))
-  classes = found.logits.shape[1]
-  of_class = np.argmax(found.logits, axis=1)
-  centre, spread = _moments(found.log_errors, of_class, classes)
-  energy = _energy(plan, found.energies)
+  classes = observed.logits.shape[1]
+  of_class = np.argmax(observed.logits, axis=1)
+  centre, spread = _moments(np.asarray(observed.log_errors, np.float64), of_class, classes)
+  energy = _energy(plan, np.asarray(observed.energies, np.float64))
   shown = np.asarray(profile(observed, jnp.asarray(energy)), np.float64)
   origin = shown.mean(axis=0)
   means = _moments(shown, of_class, classes)[0] - origin
@@ -334,7 +328,7 @@ def fit(plan: Evidence, observed: Observed) -> Fitted:
     within=as_float32(within),
     class_means=as_float32(means @ within.T),
     overall=as_float32(overall),
-    bank=as_float32(found.direction[rows]),
+    bank=as_float32(observed.direction[rows]),
     weights=as_float32([WEIGHTS[name] for name in plan.groups]),
     reference=one_out.fit_logs(np.arange(2.0 * one_out.TAIL_RECORDS)[:, None], ("",)),
   )
@@ -364,14 +358,13 @@ def with_reference(plan: Evidence, fitted: Fitted, statistics: np.ndarray) -> Fi
 def _moments(values: np.ndarray, of_class: np.ndarray, classes: int) -> tuple[np.ndarray, ...]:
   """Means and deviations by class, ``[classes, d]``; of few records, drawn to those of all."""
   mean, deviation = values.mean(axis=0), values.std(axis=0)
-  floor = np.maximum(1e-3 * deviation, 1e-6)
   means, deviations = np.tile(mean, (classes, 1)), np.tile(deviation, (classes, 1))
   for each in np.unique(of_class):
     rows = values[of_class == each]
     weight = len(rows) / (len(rows) + PRIOR)
     means[each] += weight * (rows.mean(axis=0) - mean)
     deviations[each] += weight * (rows.std(axis=0) - deviation)
-  return means, np.maximum(deviations, floor)
+  return means, np.maximum(deviations, np.maximum(1e-3 * deviation, 1e-6))
 
 
 def _scale(about: np.ndarray) -> np.ndarray:
@@ -387,8 +380,7 @@ def _shrinkage(about: np.ndarray) -> float:
 
 def _whitening(about: np.ndarray, shrinkage: float) -> np.ndarray:
   """Inverse of the Cholesky factor of the shrunken covariance of rows ``[n, d]``."""
-  scale = _scale(about)
-  scaled = about / scale
+  scaled = about / (scale := _scale(about))
   correlation = (1.0 - shrinkage) * (scaled.T @ scaled) / len(scaled)
   correlation += max(shrinkage, 1e-4) * np.eye(len(scale))
   return np.linalg.inv(np.linalg.cholesky(correlation)) / scale[None]
