@@ -46,7 +46,7 @@ FPR = 0.01
 OURS = "NeuralFP"
 PAPERS = "NeuralFP, one-out"
 KNOWN = "NeuralFP, calibrated on records that the network knows"
-OF_GRADIENTS = ("ODIN", "Mahalanobis", "Gram")  # need the network, not its last two layers alone
+OF_LAYERS = ("ODIN", "Mahalanobis", "Gram")  # need the network, not its last two layers alone
 
 
 def config_of(name: str, seed: int) -> Config:
@@ -75,13 +75,11 @@ def table(
   ledger, values = ledger or Ledger(), neuralfp.Values()
   for seed in range(seeds):
     for name in TRAINING:
-      cell = ledger.cell((name, seed), functools.partial(_measured, name, seed))
-      for method, found in cell.items():
+      for method, found in _measured(name, seed, ledger).items():
         for key, value in found.items():
           row, metric = key.split("|")
-          values.setdefault((f"{neuralfp.NAMES[name]} model{row}", method, metric), []).append(
-            value
-          )
+          row = f"{neuralfp.NAMES[name]} model{row}"
+          values.setdefault((row, method, metric), []).append(value)
       advance(1, f"{neuralfp.NAMES[name]} model, seed {seed}")
   records: list[TableRecord] = []
   for (row, method, metric), measured in values.items():
@@ -89,7 +87,7 @@ def table(
   return records, {}
 
 
-def _measured(name: str, seed: int) -> Cell:
+def _measured(name: str, seed: int, ledger: Ledger) -> Cell:
   """Everything of one model: ``{method: {"row|metric": value}}``."""
   config = config_of(name, seed)
   workdir = pathlib.Path(flags.FLAGS.models) / f"peers_{name}_{seed}"
@@ -98,25 +96,36 @@ def _measured(name: str, seed: int) -> Cell:
   forward, detector = neuralfp.TappedForward(network, params), evaluation.load_detector(workdir)
   splits = config.data.load()
   rows = recipe.split_rows(splits.x_train, config.held_out, config.fpr, seed)
-  assert splits.x_test is not None
   assert splits.y_train is not None
-  sets = {
-    "reference": splits.x_train[rows.reference],
-    "calibration": splits.x_train[rows.calibration],
-    **_tests(name, seed, splits, forward),
-  }
   x, y = splits.x_train[rows.train], splits.y_train[rows.train]
-  found = {
-    OURS: {each: detector.score(test) for each, test in sets.items()},
-    PAPERS: _one_out(detector, sets),
-    **_peers(forward, x, y, sets),
-  }
-  cell = {method: _rates(scores) for method, scores in found.items()}
-  cell["classifier"] = {"|test_accuracy": float(detector.metadata["classifier_test_accuracy"])}
-  if not seed:
+
+  @functools.cache
+  def sets() -> dict[str, np.ndarray]:
+    held_out = {each: splits.x_train[getattr(rows, each)] for each in ("reference", "calibration")}
+    return {**held_out, **_tests(name, seed, splits, forward)}
+
+  def ours() -> Cell:
+    scores = {each: detector.score(test) for each, test in sets().items()}
+    return {
+      "classifier": {"|test_accuracy": float(detector.metadata["classifier_test_accuracy"])},
+      OURS: _rates(scores),
+      PAPERS: _rates(_one_out(detector, sets())),
+    }
+
+  def known() -> Cell:
     model = NeuralFP(network, {"params": params}, FPR, epochs=20, random_state=seed).fit(x)
-    flagged = float(np.mean(model.predict(sets["typical"]) < 0))
-    cell[KNOWN] = {"|realised_fpr_at_stated_1%": flagged}
+    flagged = float(np.mean(model.predict(sets()["typical"]) < 0))
+    return {KNOWN: {"|realised_fpr_at_stated_1%": flagged}}
+
+  def of_layers(peer: str) -> Cell:
+    return {peer: _of_layers(peer, forward, x, y, sets())}
+
+  parts = {"ours": ours, "last two": lambda: _of_last_two(forward, x, y, sets())}
+  parts |= {peer: functools.partial(of_layers, peer) for peer in OF_LAYERS}
+  parts |= {} if seed else {"known": known}
+  cell: Cell = {}
+  for part, measure in parts.items():
+    cell |= ledger.cell((name, seed, part), measure)
   return cell
 
 
@@ -152,31 +161,29 @@ def _one_out(detector: detector_jax.Detector, sets: dict[str, np.ndarray]) -> di
   return {each: np.asarray(judge(jnp.asarray(rows))) for each, rows in errors.items()}
 
 
-def _peers(
-  forward: Any, x: np.ndarray, y: np.ndarray, sets: dict[str, np.ndarray]
-) -> dict[str, dict[str, np.ndarray]]:
-  """Scores of every peer; those that need the last two layers alone share one pass."""
+def _of_layers(
+  peer: str, forward: Any, x: np.ndarray, y: np.ndarray, sets: dict[str, np.ndarray]
+) -> dict[str, float]:
+  """Rates of a peer that needs the network."""
+  fitted = NETWORK_BASELINES[peer](forward).fit(x, y)
+  return _rates({each: fitted.score(rows) for each, rows in sets.items()})
 
-  @jax.jit
-  def last_two(rows: jax.Array) -> jax.Array:
-    return jnp.concatenate(forward(rows), axis=1)
 
-  def passed(rows: np.ndarray) -> np.ndarray:
-    return in_batches(last_two, rows)
-
-  classes = in_batches(jax.jit(lambda rows: forward(rows)[0]), x[:1]).shape[1]
+def _of_last_two(forward: Any, x: np.ndarray, y: np.ndarray, sets: dict[str, np.ndarray]) -> Cell:
+  """Rates of the peers that need logits and features alone, from one pass of the network."""
+  both = jax.jit(lambda rows: jnp.concatenate(forward(rows), axis=1))
+  seen = in_batches(both, x)
+  shown = {each: in_batches(both, rows) for each, rows in sets.items()}
+  classes = jax.eval_shape(forward, x[:1])[0].shape[1]
 
   def split(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     return rows[:, :classes], rows[:, classes:]
 
-  seen, shown = passed(x), {each: passed(rows) for each, rows in sets.items()}
-  result = {}
-  for name, make in NETWORK_BASELINES.items():
-    if name in OF_GRADIENTS:
-      peer, inputs = make(forward).fit(x, y), sets
-    else:
-      peer, inputs = make(split).fit(seen, y), shown
-    result[name] = {each: peer.score(rows) for each, rows in inputs.items()}
+  result: Cell = {}
+  for peer, make in NETWORK_BASELINES.items():
+    if peer not in OF_LAYERS:
+      fitted = make(split).fit(seen, y)
+      result[peer] = _rates({each: fitted.score(rows) for each, rows in shown.items()})
   return result
 
 
