@@ -145,8 +145,8 @@ def _tests(name: str, seed: int, splits: Any, forward: Any) -> dict[str, np.ndar
   clean, moved = order[:TYPICAL_RECORDS], order[TYPICAL_RECORDS:]
   x, classes = splits.x_test[moved], splits.class_test[moved]
   tests = {"typical": splits.x_test[clean]}
-  others = ~np.isin(splits.sources, (name, *neuralfp.SETS[name]))
-  tests[HELD_OUT_CLASSES] = splits.x_test[some(others, UNSEEN_RECORDS)]
+  unseen = (splits.class_test < 0) & ~np.isin(splits.sources, neuralfp.SETS[name])
+  tests[HELD_OUT_CLASSES] = splits.x_test[some(unseen, UNSEEN_RECORDS)]
   for source in neuralfp.SETS[name]:
     rows = some(splits.sources == source, SHIFT_RECORDS)
     tests[neuralfp.NAMES[source]] = splits.x_test[rows]
