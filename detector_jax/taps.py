@@ -87,7 +87,7 @@ def find(
   if set(shapes) <= {RESIDUAL} and isinstance(network, nn.Module) and not capture:
     capture = True
     shapes = _innermost(_shapes(network, capture, kwargs, variables, record_shape))
-  if not shapes:
+  if set(shapes) <= {RESIDUAL}:
     raise ValueError(
       "There is no layer to tap: let the network sow its activations into 'intermediates', or "
       "pass a function x -> {name: activation}."

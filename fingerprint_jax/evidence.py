@@ -140,7 +140,7 @@ class Evidence:
     none = jnp.zeros((errors.shape[0], 1))
     return Observed(
       jnp.concatenate(energies, axis=1),
-      jnp.concatenate([*means, none[:, :0]], axis=1),
+      jnp.concatenate(means, axis=1) if means else none[:, :0],
       jnp.log(jnp.maximum(errors, one_out.TINY)),
       none if self.logits is None else as_logits(activations[self.logits]),
       hidden / jnp.maximum(length, one_out.TINY),
@@ -213,7 +213,8 @@ def deviations(fitted: Fitted, observed: Observed) -> jax.Array:
 def profile(observed: Observed, energy: jax.Array) -> jax.Array:
   """What all layers show at once, ``[batch, d]``; energies relative to those of the layer."""
   logs = jnp.log(observed.energies / energy[None] + QUIET)
-  return jnp.concatenate([logs, observed.means, observed.log_errors], axis=1)
+  means = [observed.means] if observed.means.shape[1] else []
+  return jnp.concatenate([logs, *means, observed.log_errors], axis=1)
 
 
 def predicted(logits: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT_CAP = 6000
 COMBINATIONS = ("fingerprint", "one_out")
 SAMPLED = 2000
+LOOKED_AT = 10_000
 RECONSTRUCTS = 0.5
 
 
@@ -330,7 +331,7 @@ def fit_evidence(
   Args:
     prints: the fingerprint.
     variables: all but these two.
-    x: ``[n, ...]`` training records, of which at most 20,000 are looked at.
+    x: ``[n, ...]`` training records, of which at most 10,000 are looked at.
     x_reference: ``[r, ...]`` held-out records.
     batch_size: records per pass.
 
@@ -344,7 +345,7 @@ def fit_evidence(
   def observed(rows: np.ndarray) -> evidence.Observed:
     return batching.in_batches(lambda part: observe(variables, part), rows, batch_size)
 
-  rows = np.linspace(0, len(x) - 1, min(train.MEASURED, len(x))).round().astype(int)
+  rows = np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).round().astype(int)
   fitted = evidence.fit(plan, observed(np.asarray(x[rows], np.float32)))
   held_out = evidence.Observed(*map(jnp.asarray, observed(x_reference)))
   fitted = evidence.with_reference(plan, fitted, np.asarray(plan.statistics(fitted, held_out)))

@@ -206,7 +206,7 @@ def columns_of(detector: detector_jax.Detector, x: np.ndarray) -> dict[str, np.n
   if detector.metadata.get("layers"):
     from launch.reporting import layers  # figures and the report, slow to import
 
-    groups = detector.metadata.get("groups", [])
+    groups = layers.names_of(detector, "groups")
     told = layers.reported(detector, x, "layer", "side", *["group"] * bool(groups))
     if groups:
       columns["group"] = np.array(groups)[told["group"].astype(np.int64)]

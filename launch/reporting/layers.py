@@ -59,15 +59,15 @@ def add(
     _maps(page, x.reshape(-1, *splits.image_shape), x, scores, groups, detector)
 
 
-def names_of(detector: detector_jax.Detector) -> list[str]:
-  """Names of the layers that ``Detector.report`` tells apart; none where it knows no layers.
+def names_of(detector: detector_jax.Detector, kind: str = "layers") -> list[str]:
+  """Names of the layers, or "groups", that ``Detector.report`` tells apart; none where it has none.
 
   Raises:
     ValueError: the metadata of a folder hold something else.
   """
-  names = detector.metadata.get("layers", [])
+  names = detector.metadata.get(kind, [])
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-    raise ValueError("The layers in the detector's metadata are no names; save the detector again.")
+    raise ValueError(f"The {kind} in the detector's metadata are no names; save it again.")
   return names
 
 
