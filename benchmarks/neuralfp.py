@@ -21,7 +21,7 @@ from benchmarks.baselines.networks import EPSILONS, NETWORK_BASELINES, Forward
 from benchmarks.records import TableRecord
 from configs import neuralfp_fashion_mnist, neuralfp_mnist
 import detector_jax
-from detector_jax import metrics
+from detector_jax import metrics, taps
 from fingerprint_jax import one_out, recipe
 from launch import evaluation, run
 from launch.data import corruptions
@@ -45,6 +45,7 @@ NAMES = {
   "svhn_cropped": "SVHN, grey subset",
 }
 UNSEEN = {"mnist": (4, 9)}
+PEERS = ("max softmax", "ODIN", "Mahalanobis", "deep nearest neighbour")
 PEER_RECORDS = 2000
 SHIFT_RECORDS = 1000
 ATTACK_SIZES = (0.05, 0.1, 0.2)
@@ -144,15 +145,21 @@ class Model(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Forward:
-  """Logits and features of a classifier, hashable by identity."""
+class TappedForward:
+  """Logits and features of a classifier, and its layers; hashable by identity."""
 
   network: Any
   params: Any
 
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits and penultimate features of inputs ``[n, ...]``."""
     found: Any = self.network.apply({"params": self.params}, x, method="with_features")
     return found
+
+  def layers(self, x: jax.Array) -> dict[str, jax.Array]:
+    """Activations by layer."""
+    _, state = self.network.apply({"params": self.params}, x, mutable=[taps.SOWN])
+    return {name: values[0] for name, values in state[taps.SOWN].items()}
 
 
 def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
@@ -173,7 +180,7 @@ def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   assert splits.sources is not None
   return Model(
     evaluation.load_detector(workdir),
-    _Forward(network, params),
+    TappedForward(network, params),
     splits.x_train[rows],
     splits.y_train[rows],
     splits.x_test,
@@ -252,8 +259,8 @@ def table_layers(seeds: int, advance: Advance) -> Result:
   return _records("neuralfp-layers", values, paper), drawn
 
 
-def table_peers(seeds: int, advance: Advance) -> Result:
-  """Other scores of the same networks, on the same 2,000 test records of each set."""
+def table_steps(seeds: int, advance: Advance) -> Result:
+  """The paper's peers over its input steps, on the same 2,000 test records of each set."""
   values: Values = {}
   for name, seed, trained in models(seeds, advance):
     order = np.random.default_rng(seed).permutation(len(trained.x_test))
@@ -270,7 +277,7 @@ def table_peers(seeds: int, advance: Advance) -> Result:
     for epsilon, row in zip(EPSILONS, by_epsilon, strict=True)
     for source, value in zip(SETS[name], row, strict=True)
   }
-  return _records("neuralfp-peers", values, paper), {}
+  return _records("neuralfp-steps", values, paper), {}
 
 
 def table_shifts(seeds: int, advance: Advance) -> Result:
@@ -324,8 +331,8 @@ def _all_scores(
 ) -> dict[str, list[np.ndarray]]:
   """Scores of each test set by NeuralFP and every peer, fitted to the classifier's records."""
   result = {"NeuralFP, one-out": [trained.detector.score(test) for test in tests]}
-  for name, make in NETWORK_BASELINES.items():
-    peer: Any = make(trained.forward).fit(trained.x_train, trained.y_train)
+  for name in PEERS:
+    peer: Any = NETWORK_BASELINES[name](trained.forward).fit(trained.x_train, trained.y_train)
     if not hasattr(peer, "epsilon"):
       result[name] = [peer.score(test) for test in tests]
       continue

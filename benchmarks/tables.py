@@ -6,13 +6,14 @@
 the others, and features puts feature maps in front of DROCC on images; figure1, ocln-mnist and
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
 are worth on real sets. mixed has tables with text and missing cells, explain asks whether
-explanations name the columns that were planted. neuralfp, neuralfp-layers,
-neuralfp-peers and neuralfp-shifts are of NeuralFP. adbench has real sets of ADBench and one setting
-for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each
-part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes
-along a training, and adbench-chaos how far it moves where nothing of substance does. references
-holds every baseline against a published figure under that figure's protocol, costs has training
-seconds, scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
+explanations name the columns that were planted. neuralfp, neuralfp-layers, neuralfp-steps and
+neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its default beside other
+scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
+adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
+is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
+adbench-chaos how far it moves where nothing of substance does. references holds every baseline
+against a published figure under that figure's protocol, costs has training seconds, scoring rate
+and size beside quality, and precision says what bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -42,6 +43,7 @@ from benchmarks import (
   limited_negatives,
   mixed,
   neuralfp,
+  neuralfp_peers,
   precision,
   records,
   references,
@@ -66,7 +68,7 @@ TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "ocln-speech": (limited_negatives.table_speech, limited_negatives.count_speech),
   "neuralfp": (neuralfp.table, neuralfp.count),
   "neuralfp-layers": (neuralfp.table_layers, neuralfp.count),
-  "neuralfp-peers": (neuralfp.table_peers, neuralfp.count),
+  "neuralfp-steps": (neuralfp.table_steps, neuralfp.count),
   "neuralfp-shifts": (neuralfp.table_shifts, neuralfp.count_shifts),
 }
 
@@ -79,6 +81,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "explain": (explain.table, explain.count),
   "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
+  "neuralfp-peers": (neuralfp_peers.table, neuralfp_peers.count),
   "figure7": (images.figure7, images.count_sweep),
   "figure8": (images.figure8, images.count_sweep),
   "references": (references.table, references.count),

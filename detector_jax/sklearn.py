@@ -7,7 +7,7 @@ records, ``predict`` gives +1 for typical and -1 for anomalous ones. The ``Detec
 
 import json
 import os
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -32,6 +32,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
 
   detector_: detector_lib.Detector
   schema_: schema.Schema | None = None
+  _former: ClassVar[dict[str, Any]] = {}  # parameters that a folder of an earlier release lacks
 
   def score_samples(self, X: Any) -> np.ndarray:
     """Typicality of records ``[n, ...]``; higher = more typical; float64 ``[n]``.
@@ -112,7 +113,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
         f"{folder} was saved by {facts.get('class', 'no estimator')}, not by {cls.__name__}; "
         "detector_jax.load reads any detector."
       )
-    estimator = cls(**facts["params"])
+    estimator = cls(**{**cls._former, **facts["params"]})
     estimator._set_detector(detector)
     return estimator
 

@@ -14,6 +14,7 @@ from detector_jax.table import reason_of
 
 Activations = dict[str, jax.Array]
 SOWN = "intermediates"
+RESIDUAL = "residual"
 _CALL_NUMBER = re.compile(r":\d+$")
 
 
@@ -42,6 +43,12 @@ class Taps:
     found = _activations(self.network, self.capture, dict(self.apply_kwargs), variables, x)
     return {name: _with_features(found[name]).astype(jnp.float32) for name in self.layers}
 
+  def without(self, name: str) -> "Taps":
+    """The same taps less one layer, where it is among them."""
+    kept = [pair for pair in zip(self.layers, self.shapes, strict=True) if pair[0] != name]
+    layers, shapes = zip(*kept, strict=True)
+    return dataclasses.replace(self, layers=layers, shapes=shapes)
+
 
 def find(
   network: nn.Module | Callable[..., Any],
@@ -55,7 +62,8 @@ def find(
   """Finds what can be tapped, by shapes alone: the network does not run.
 
   A Linen module is tapped where it sows into "intermediates" itself; one that sows nothing, at the
-  outputs of its innermost submodules.
+  outputs of its innermost submodules. Where its output has the shape of its input, what is left
+  of the record, ``x - output``, is one more layer, "residual": that of an autoencoder is telling.
 
   Args:
     network: a Linen module or a function, see ``Taps``.
@@ -76,10 +84,10 @@ def find(
   kwargs = dict(apply_kwargs or {})
   capture: Any = select or False
   shapes = _shapes(network, capture, kwargs, variables, record_shape)
-  if not shapes and isinstance(network, nn.Module) and not capture:
+  if set(shapes) <= {RESIDUAL} and isinstance(network, nn.Module) and not capture:
     capture = True
     shapes = _innermost(_shapes(network, capture, kwargs, variables, record_shape))
-  if not shapes:
+  if set(shapes) <= {RESIDUAL}:
     raise ValueError(
       "There is no layer to tap: let the network sow its activations into 'intermediates', or "
       "pass a function x -> {name: activation}."
@@ -155,10 +163,13 @@ def _activations(
       raise TypeError(f"the function must return {{name: array}}, got {type(found).__name__}")
     return {name: jnp.asarray(value) for name, value in found.items()}
   choose = _calls if capture is True else capture
-  _, state = network.apply(
+  output, state = network.apply(
     as_variables(variables), x, mutable=[SOWN], capture_intermediates=choose, **kwargs
   )
-  return {name: jnp.asarray(value) for name, value in _named(state.get(SOWN, {}))}
+  found = {name: jnp.asarray(value) for name, value in _named(state.get(SOWN, {}))}
+  if getattr(output, "shape", None) == x.shape:
+    found[RESIDUAL] = x - output
+  return found
 
 
 def _with_features(value: jax.Array) -> jax.Array:

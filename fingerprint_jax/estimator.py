@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import logging
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from flax import linen as nn
 import jax
@@ -22,18 +22,24 @@ TRAIN_STEPS = 1500
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-  """What each layer has to say of each record.
+  """What each layer, and each group of evidence, has to say of each record.
 
   Attributes:
     layers: names.
     error: ``[n, layers]`` reconstruction errors.
-    low: ``[layers]`` thresholds mu; an error below is too small.
-    high: ``[layers]`` thresholds tau; an error above is too large.
-    side: ``[n, layers]`` -1 below mu, +1 above tau, 0 between: the rule flags a record if any is
-      not 0.
+    low: ``[n, layers]`` thresholds mu; an error below is too small.
+    high: ``[n, layers]`` thresholds tau; an error above is too large. The paper's rule has the same
+      for all records; with groups they are those of the predicted class, for a layer that is asked
+      alone at the rate of the whole.
+    side: ``[n, layers]`` -1 below mu, +1 above tau, 0 between. The paper's rule flags a record if
+      any is not 0.
     p_value: ``[n, layers]`` two-sided, of the layer alone.
     layer: ``[n]`` number of the layer that objects most.
     maps: layer -> ``[n, ...]`` the error by place, for layers that are maps.
+    flagged: bool ``[n]``, whether the rule flags the record.
+    groups: names of the groups of evidence, see ``evidence``; () with the paper's rule.
+    group_p_value: ``[n, groups]``, of the group alone.
+    group: ``[n]`` number of the group that adds most to the score.
   """
 
   layers: tuple[str, ...]
@@ -44,17 +50,29 @@ class Explanation:
   p_value: np.ndarray
   layer: np.ndarray
   maps: dict[str, np.ndarray]
+  flagged: np.ndarray
+  groups: tuple[str, ...]
+  group_p_value: np.ndarray
+  group: np.ndarray
 
   def describe(self) -> list[str]:
-    """One text for each record: which layer objected, on which side, how sure it is."""
+    """One text for each record: what objected, which layer most, on which side, how sure it is."""
     texts = []
     for row, number in enumerate(self.layer):
-      error, low, high = self.error[row, number], self.low[number], self.high[number]
-      side = self.side[row, number]
-      verdict = "typical" if not side else "error too large" if side > 0 else "error too small"
+      error, low, high = (each[row, number] for each in (self.error, self.low, self.high))
+      side = {-1: "error too small", 0: "typical", 1: "error too large"}[self.side[row, number]]
+      told = f"{self.layers[number]}: "
+      if self.groups:
+        group = self.group[row]
+        verdict = "out-of-distribution" if self.flagged[row] else "typical"
+        told = (
+          f"{verdict}; {self.groups[group]}, p = {self.group_p_value[row, group]:.2g}; {told}"
+          + (f"{side}, " if side != "typical" else "")
+        )
+      else:
+        told = f"{side}; {told}"
       texts.append(
-        f"{verdict}; {self.layers[number]}: error {error:.3g} of [{low:.3g}, {high:.3g}], "
-        f"p = {self.p_value[row, number]:.2g}"
+        f"{told}error {error:.3g} of [{low:.3g}, {high:.3g}], p = {self.p_value[row, number]:.2g}"
       )
     return texts
 
@@ -66,8 +84,10 @@ class Explanation:
 class NeuralFP(DetectorEstimator):
   """Fingerprints of a trained network: says of a record whether it is out-of-distribution.
 
-  An autoencoder per layer learns the activations of the training records. A record whose
-  reconstruction error is too large or too small at any layer is out-of-distribution.
+  An autoencoder per layer learns the activations of the training records. Their errors on a record,
+  the sizes of its activations, its class and its neighbours are joined to one score, see
+  ``evidence``; with ``combine="one_out"`` a record is out-of-distribution if its error is too large
+  or too small at any layer, the paper's rule.
 
   Args:
     network: a trained flax.linen Module, tapped where it sows into "intermediates" or else at its
@@ -76,12 +96,15 @@ class NeuralFP(DetectorEstimator):
     variables: its trained variables, ``{"params": ...}`` and the like, or the parameters alone.
     fpr: false-positive rate of the whole rule, in (0, 1), in expectation over draws of the
       held-out records.
+    combine: "fingerprint" joins groups of evidence; "one_out" is the paper's rule.
     layers: names of the layers to use; None takes all.
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
     apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
     autoencoders: ``{layer: Linen module}`` that take the place of the default ones.
-    two_sided: whether an error that is too small objects too, as the paper has it; without, the
-      same false-positive rate finds more of what makes errors large.
+    two_sided: of the rule "one_out": whether an error that is too small objects too, as the paper
+      has it; without, the same false-positive rate finds more of what makes errors large.
+    logits: the layer whose largest entry is the network's class, None where there is none; "auto"
+      takes the last one where it looks like a classifier's, see ``evidence.plan``.
     epochs: over the training records; "auto": as many as make about 1,500 steps.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0.
@@ -100,17 +123,21 @@ class NeuralFP(DetectorEstimator):
     Lee et al., NeuralFP: Out-of-distribution Detection using Fingerprints of Neural Networks.
   """
 
+  _former: ClassVar[dict[str, Any]] = {"combine": "one_out"}
+
   def __init__(
     self,
     network: nn.Module | Callable[..., Any] | None = None,
     variables: Any = None,
     fpr: float = 0.01,
     *,
+    combine: str = "fingerprint",
     layers: Sequence[str] | None = None,
     select: Callable[[nn.Module, str], bool] | None = None,
     apply_kwargs: Mapping[str, Any] | None = None,
     autoencoders: Mapping[str, nn.Module] | None = None,
     two_sided: bool = True,
+    logits: str | None = "auto",
     epochs: int | str = "auto",
     batch_size: int = 256,
     learning_rate: float = 5e-3,
@@ -121,11 +148,13 @@ class NeuralFP(DetectorEstimator):
     self.network = network
     self.variables = variables
     self.fpr = fpr
+    self.combine = combine
     self.layers = layers
     self.select = select
     self.apply_kwargs = apply_kwargs
     self.autoencoders = autoencoders
     self.two_sided = two_sided
+    self.logits = logits
     self.epochs = epochs
     self.batch_size = batch_size
     self.learning_rate = learning_rate
@@ -133,12 +162,17 @@ class NeuralFP(DetectorEstimator):
     self.calibration_size = calibration_size
     self.random_state = random_state
 
-  def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> Self:
+  def fit(self, X: Any, y: Any = None, *, X_calibration: Any = None, groups: Any = None) -> Self:
     """Learns the fingerprints from the network's own training records.
 
     Args:
       X: ``[n, ...]`` records as the network takes them.
       y: ignored.
+      X_calibration: ``[m, ...]`` typical records that the network was not trained on: half tell how
+        evidence is distributed, half set the threshold; those equal to one of ``X`` are left out.
+        Without, ``calibration_size`` of ``X`` is held out. The network knows these records, and
+        ``fpr`` is the rate on records that it knows: on fresh ones it is higher, which a warning
+        says.
       groups: ``[n]`` labels of what records belong to: records of one group have one role. Equal
         records have, too.
 
@@ -160,9 +194,14 @@ class NeuralFP(DetectorEstimator):
     x = np.asarray(x, np.float32)
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
     fpr, confidence = plain(self.fpr), plain(self.confidence)
-    rows = recipe.split_rows(
-      x, self.calibration_size, fpr, seed, confidence=confidence, groups=groups
-    )
+    if X_calibration is None:
+      rows = recipe.split_rows(
+        x, self.calibration_size, fpr, seed, confidence=confidence, groups=groups
+      )
+    else:
+      fresh = np.asarray(self._validated(X_calibration, reset=False), np.float32)
+      rows = recipe.given_rows(x, fresh, fpr, seed, confidence=confidence)
+      x = np.concatenate([x, fresh])
     config = train.Config(
       self._epochs(len(rows.train)), plain(self.batch_size), plain(self.learning_rate)
     )
@@ -178,6 +217,8 @@ class NeuralFP(DetectorEstimator):
       apply_kwargs=self.apply_kwargs,
       chosen=self.autoencoders,
       two_sided=self.two_sided,
+      combine=self.combine,
+      logits=self.logits,
     )
     state, _ = prepared.advance(prepared.state, train_key, 0, config.epochs)
     detector = recipe.build_detector(
@@ -194,7 +235,7 @@ class NeuralFP(DetectorEstimator):
       },
       confidence,
     )
-    self._set_detector(detector)
+    self._set_detector(detector.with_health([_known_to_network(X_calibration is None, fpr)]))
     return self
 
   def explain(self, X: Any) -> Explanation:
@@ -233,6 +274,18 @@ class NeuralFP(DetectorEstimator):
     return facts
 
 
+def _known_to_network(known: bool, fpr: float) -> health.Finding:
+  """What ``fpr`` means where the network was trained on the records that set the threshold."""
+  return health.Finding.from_check(
+    "whether the network was trained on the records that set the threshold",
+    known,
+    not known,
+    f"The threshold was set by records out of those that the network was trained on: it flags "
+    f"{100 * fpr:.3g} % of records that the network knows, and more of fresh ones. Give typical "
+    "records that it has not seen: fit(X, X_calibration=...).",
+  )
+
+
 def explain(detector: Any, x: np.ndarray) -> Explanation:
   """As ``NeuralFP.explain``, of a detector that was loaded from its folder.
 
@@ -255,15 +308,21 @@ def explain(detector: Any, x: np.ndarray) -> Explanation:
       f"Layer {layers[number]!r} has activations that are not finite on row {row}; look at the "
       "network and at the record."
     )
-  low, high = report["layer_low"][0], report["layer_high"][0]
-  beyond = report["layer_extremeness"] > np.float32(detector.threshold)
+  groups = tuple(detector.metadata.get("groups", ()))
+  level = report["layer_extremeness"] > np.float32(detector.threshold)
+  if groups:
+    level = (error < report["layer_low"]) | (error > report["layer_high"])
   return Explanation(
     layers=tuple(layers),
     error=error,
-    low=low,
-    high=high,
-    side=np.where(beyond, report["layer_side"], 0.0).astype(np.int64),
+    low=report["layer_low"],
+    high=report["layer_high"],
+    side=np.where(level, report["layer_side"], 0.0).astype(np.int64),
     p_value=report["layer_p_value"],
     layer=report["layer"],
     maps={n.removeprefix("map/"): values for n, values in report.items() if n.startswith("map/")},
+    flagged=report["score"] > np.float32(detector.threshold),
+    groups=groups,
+    group_p_value=report.get("group_p_value", np.zeros((len(error), 0), np.float32)),
+    group=report.get("group", np.zeros(len(error), np.int32)),
   )

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax.taps import Taps
-from fingerprint_jax import one_out, views
+from fingerprint_jax import evidence, one_out, views
+from fingerprint_jax.evidence import Evidence, Observed
 
 FLOOR = 0.1
 
@@ -21,17 +22,20 @@ class Fingerprint:
 
   ``variables`` is ``{"network", "views", "params", "weights", "reference"}``: the frozen network's
   own, then by layer a ``View``, the autoencoder's parameters and the weights of the error, and a
-  ``one_out.Reference``.
+  ``one_out.Reference``; with ``evidence`` that is one of ``evidence.deviations`` and not of
+  log-errors, and "evidence" has an ``evidence.Fitted``.
 
   Attributes:
     taps: which activations.
     autoencoders: one Linen module per tap, in the order of ``taps.layers``.
     two_sided: whether errors that are too small count too, as the paper has it.
+    evidence: what else is looked at, see ``evidence``; None is the paper's one-out rule.
   """
 
   taps: Taps
   autoencoders: tuple[nn.Module, ...]
   two_sided: bool = True
+  evidence: Evidence | None = None
 
   @property
   def layers(self) -> tuple[str, ...]:
@@ -40,7 +44,16 @@ class Fingerprint:
 
   def targets(self, variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
     """What the autoencoders have to reconstruct, by layer, from one pass of the network."""
-    activations = jax.lax.stop_gradient(self.taps(variables["network"], x))
+    return self.views(variables, self.activations(variables, x))
+
+  def activations(self, variables: Mapping[str, Any], x: jax.Array) -> dict[str, jax.Array]:
+    """Activations ``[batch, ...]`` by layer, of which no gradient is taken."""
+    return jax.lax.stop_gradient(self.taps(variables["network"], x))
+
+  def views(
+    self, variables: Mapping[str, Any], activations: Mapping[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """What the autoencoders see of activations, by layer."""
     return {name: variables["views"][name](a) for name, a in activations.items()}
 
   def residuals(
@@ -65,7 +78,13 @@ class Fingerprint:
     Returns:
       ``{layer: [batch, ...]}``.
     """
-    targets = self.targets(variables, x)
+    return self.shares(variables, self.activations(variables, x))
+
+  def shares(
+    self, variables: Mapping[str, Any], activations: Mapping[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """As ``unexplained``, of the activations of a pass."""
+    targets = self.views(variables, activations)
     residuals = self.residuals(variables["params"], targets)
     result = {}
     for name, target in targets.items():
@@ -81,8 +100,19 @@ class Fingerprint:
       axis=1,
     )
 
+  def observe(self, variables: Mapping[str, Any], x: jax.Array) -> Observed:
+    """What the groups of evidence look at; needs neither reference nor "evidence"."""
+    assert self.evidence is not None
+    activations = self.activations(variables, x)
+    errors = self.errors(self.shares(variables, activations))
+    return self.evidence.observe(activations, errors)
+
   def __call__(self, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    """One-out score ``[batch]``; higher = more anomalous."""
+    """Score ``[batch]`` of the rule; higher = more anomalous."""
+    if self.evidence is not None:
+      fitted = variables["evidence"]
+      statistics = self.evidence.statistics(fitted, self.observe(variables, x))
+      return evidence.score(fitted, self.evidence.extremeness(fitted, statistics))
     errors = self.errors(self.unexplained(variables, x))
     extremes, _ = one_out.extremeness(variables["reference"], errors, self.two_sided)
     return one_out.score(extremes)
@@ -95,21 +125,33 @@ class Fingerprint:
     Args:
       variables: see the class.
       x: records.
-      threshold: of the one-out score.
+      threshold: of the score.
 
     Returns:
       ``layer_error``, ``layer_extremeness``, ``layer_p_value``, ``layer_side`` (+1 above the
       typical errors' middle, -1 below), ``layer_low`` and ``layer_high`` (the thresholds mu and
       tau), ``[batch, layers]`` each; ``layer`` ``[batch]`` int32, the layer of the largest
       extremeness, and ``side`` ``[batch]``, its side; for each layer that is a map,
-      ``map/LAYER`` ``[batch, ...]``, its error by place (their mean is ``layer_error``).
+      ``map/LAYER`` ``[batch, ...]``, its error by place (their mean is ``layer_error``). With
+      ``evidence`` also ``group_extremeness`` and ``group_p_value`` ``[batch, groups]`` and
+      ``group`` ``[batch]`` int32, the one that adds most to the score; the layers' thresholds are
+      then those of the predicted class, for a layer that is asked alone at the rate of the whole.
     """
-    unexplained = self.unexplained(variables, x)
-    errors = self.errors(unexplained)
-    reference = variables["reference"]
-    extremes, sides = one_out.extremeness(reference, errors, self.two_sided)
-    low, high = one_out.thresholds(reference, threshold)
-    low = low if self.two_sided else jnp.zeros_like(low)
+    activations = self.activations(variables, x)
+    unexplained = self.shares(variables, activations)
+    errors, told = self.errors(unexplained), {}
+    reference, two_sided = variables["reference"], self.two_sided or self.evidence is not None
+    logs = jnp.log(jnp.maximum(errors, one_out.TINY))
+    centre, spread = jnp.zeros_like(logs), jnp.ones_like(logs)
+    if self.evidence is not None:
+      fitted = variables["evidence"]
+      observed = self.evidence.observe(activations, errors)
+      centre, spread = evidence.typical(fitted, observed)
+      told = self.evidence.report(fitted, observed)
+      threshold = evidence.level(fitted, threshold)
+    extremes, sides = one_out.extremeness_of_logs(reference, (logs - centre) / spread, two_sided)
+    low, high = one_out.log_thresholds(reference, threshold)
+    low = jnp.exp(low[None] * spread + centre) if two_sided else jnp.zeros_like(low[None])
     layer = jnp.argmax(extremes, axis=1).astype(jnp.int32)
     maps = {
       f"map/{name}": jnp.mean(share, axis=-1)
@@ -119,12 +161,13 @@ class Fingerprint:
     return {
       "layer_error": errors,
       "layer_extremeness": extremes,
-      "layer_p_value": one_out.p_value(reference, extremes, self.two_sided),
+      "layer_p_value": one_out.p_value(reference, extremes, two_sided),
       "layer_side": sides,
-      "layer_low": jnp.broadcast_to(low[None], errors.shape),
-      "layer_high": jnp.broadcast_to(high[None], errors.shape),
+      "layer_low": jnp.broadcast_to(low, errors.shape),
+      "layer_high": jnp.broadcast_to(jnp.exp(high[None] * spread + centre), errors.shape),
       "layer": layer,
       "side": jnp.take_along_axis(sides, layer[:, None], axis=1)[:, 0],
+      **told,
       **maps,
     }
 

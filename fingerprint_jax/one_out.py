@@ -73,7 +73,20 @@ def fit_reference(errors: np.ndarray, layers: tuple[str, ...]) -> Reference:
         f"All reconstruction errors of layer {name!r} are {column[0]:.3g}: it is constant and says "
         "nothing of a record. Leave it out with layers=."
       )
-  logs = np.sort(np.log(np.maximum(errors, TINY)), axis=0).T
+  return fit_logs(np.log(np.maximum(errors, TINY)), layers)
+
+
+def fit_logs(values: np.ndarray, names: tuple[str, ...]) -> Reference:
+  """As ``fit_reference``, of any statistics ``[n, names]`` in the place of log-errors.
+
+  Raises:
+    ValueError: a statistic that is not finite.
+  """
+  n = len(values)
+  for name, column in zip(names, values.T, strict=True):
+    if not np.isfinite(column).all():
+      raise ValueError(f"{name} is not finite on held-out records; look at the network.")
+  logs = np.sort(values, axis=0).T
   ranks = _knots(n)
   m = max(TAIL_RECORDS, round(TAIL * n))
   upper_scale = np.mean(logs[:, -m:] - logs[:, -m, None], axis=1)
@@ -112,12 +125,19 @@ def extremeness(
     ``[batch, layers]`` minus the logarithm of the one-sided p-value, of the side where it is
     smaller, and ``[batch, layers]`` that side, +1 above and -1 below.
   """
+  return extremeness_of_logs(reference, jnp.log(jnp.maximum(errors, TINY)), two_sided)
+
+
+def extremeness_of_logs(
+  reference: Reference, logs: jax.Array, two_sided: bool = True
+) -> tuple[jax.Array, jax.Array]:
+  """As ``extremeness``, of log-errors or other statistics ``[batch, layers]``."""
   upper, lower = jax.vmap(_two_tails, in_axes=(None, 0, 0, 0, 1), out_axes=1)(
     reference,
     reference.errors,
     reference.upper_slope,
     reference.lower_slope,
-    jnp.log(jnp.maximum(errors, TINY)),
+    logs,
   )
   above = upper >= lower if two_sided else jnp.ones_like(upper, bool)
   # NaN must not turn into a side: it stays NaN in the extremeness.
@@ -165,12 +185,18 @@ def thresholds(reference: Reference, level: jax.Array) -> tuple[jax.Array, jax.A
   Returns:
     ``mu`` and ``tau``, ``[layers]`` each, in units of the reconstruction error.
   """
+  low, high = log_thresholds(reference, level)
+  return jnp.exp(low), jnp.exp(high)
+
+
+def log_thresholds(reference: Reference, level: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """As ``thresholds``, of log-errors or whatever else the reference is of."""
 
   def crossing(knots: jax.Array, up: jax.Array, down: jax.Array) -> tuple[jax.Array, jax.Array]:
     beyond = jnp.maximum(level - reference.upper[-1], 0.0) / up
     tau = jnp.interp(level, reference.upper, knots) + beyond
     beyond = jnp.maximum(level - reference.lower[0], 0.0) / down
     mu = jnp.interp(level, reference.lower[::-1], knots[::-1]) - beyond
-    return jnp.exp(mu), jnp.exp(tau)
+    return mu, tau
 
   return jax.vmap(crossing)(reference.errors, reference.upper_slope, reference.lower_slope)

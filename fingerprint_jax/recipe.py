@@ -18,13 +18,16 @@ import optax
 from detector_jax import batching, calibration, health, splits, taps, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
-from fingerprint_jax import autoencoders, fingerprint, one_out, train
+from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT_CAP = 6000
-BATCH_SIZE = 256
+COMBINATIONS = ("fingerprint", "one_out")
+SAMPLED = 2000
+LOOKED_AT = 10_000
+RECONSTRUCTS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,41 @@ def split_rows(
   return Rows(training, reference, calibrating)
 
 
+def given_rows(
+  x: np.ndarray, fresh: np.ndarray, fpr: float, seed: int, *, confidence: float | None = None
+) -> Rows:
+  """Rows of ``x`` followed by ``fresh``: all of the first train, the rest are held out in halves.
+
+  Of ``fresh``, records that are equal to another or to one of ``x`` do nothing.
+
+  Args:
+    x: ``[n, ...]`` training records.
+    fresh: ``[m, ...]`` records that the network was not trained on.
+    fpr: see ``split_rows``.
+    seed: of the halves.
+    confidence: see ``split_rows``.
+
+  Raises:
+    ValueError: records of another shape, or too few for ``fpr``.
+  """
+  if fresh.shape[1:] != x.shape[1:]:
+    raise ValueError(
+      f"X_calibration has records of shape {list(fresh.shape[1:])}, X of {list(x.shape[1:])}."
+    )
+  calibration.check_rate(fpr, confidence)
+  different = splits.distinct(np.concatenate([x, fresh]))
+  held = np.random.default_rng(seed).permutation(different[different >= len(x)])
+  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
+  if len(held) < 2 * needed:
+    raise ValueError(
+      f"A false-positive rate of {fpr:g} needs {2 * needed} records in X_calibration (half tell "
+      "how errors are distributed, half set the threshold) that differ from one another and from "
+      f"X, got {len(held)}: give more, or ask for a larger fpr."
+    )
+  middle = len(held) // 2
+  return Rows(np.arange(len(x)), np.sort(held[:middle]), np.sort(held[middle:]))
+
+
 @dataclasses.dataclass
 class Prepared:
   """A fit about to start.
@@ -122,6 +160,12 @@ class Prepared:
     return state, losses(info)
 
 
+def check_combine(combine: str) -> None:
+  """Raises a ValueError for a combination that there is not."""
+  if combine not in COMBINATIONS:
+    raise ValueError(f"combine must be one of {', '.join(COMBINATIONS)}, got {combine!r}.")
+
+
 def losses(info: train.Info) -> dict[str, float]:
   """``{layer: mean squared residual}``, in variances of the layer's activations."""
   return {name: float(mean.value) for name, mean in info.losses.items()}
@@ -139,6 +183,8 @@ def build_training(
   apply_kwargs: Mapping[str, Any] | None = None,
   chosen: Mapping[str, nn.Module] | None = None,
   two_sided: bool = True,
+  combine: str = "fingerprint",
+  logits: str | None = "auto",
   make_train_epochs: Callable[..., training.TrainEpochs] = training.on_one_device,
 ) -> Prepared:
   """Finds the taps, measures their activations and makes the autoencoders.
@@ -154,17 +200,26 @@ def build_training(
     apply_kwargs: see ``taps.find``.
     chosen: autoencoders by layer; the others get the default of their shape.
     two_sided: see ``Fingerprint``.
+    combine: "fingerprint" joins groups of evidence, see ``evidence``; "one_out" is the paper's rule
+      over the layers' errors.
+    logits: see ``evidence.plan``.
     make_train_epochs: ``(make_train_step, batch_size) -> train_epochs``, where
       ``make_train_step(axis_name=...)`` makes the step; compiles for one device unless told
       otherwise.
 
   Raises:
-    ValueError: what ``taps.find``, ``train.measure_views`` and ``train.init`` refuse.
+    ValueError: another ``combine``, or what ``taps.find``, ``evidence.plan``,
+      ``train.measure_views`` and ``train.init`` refuse.
   """
   config.validate()
+  check_combine(combine)
   tapped = taps.find(
     network, variables, x.shape[1:], layers=layers, select=select, apply_kwargs=apply_kwargs
   )
+  batch_size = min(config.batch_size, len(x))
+  sample = _vectors(tapped, variables, x, batch_size)
+  if layers is None and not _reconstructs(sample.pop(taps.RESIDUAL, None), x):
+    tapped = tapped.without(taps.RESIDUAL)
   chosen = dict(chosen or {})
   unknown = [name for name in chosen if name not in tapped.layers]
   if unknown:
@@ -174,10 +229,12 @@ def build_training(
     )
   shapes = fingerprint.shapes_of_targets(tapped)
   modules = (chosen.get(n) or autoencoders.default_autoencoder(shapes[n]) for n in tapped.layers)
-  prints = Fingerprint(tapped, tuple(modules), two_sided)
+  plan = None
+  if combine == "fingerprint":
+    plan = evidence.plan(dict(zip(tapped.layers, tapped.shapes, strict=True)), sample, logits)
+  prints = Fingerprint(tapped, tuple(modules), two_sided, plan)
   copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
-  frozen = {"network": copied, "views": train.measure_views(prints, copied, x)}
-  batch_size = min(config.batch_size, len(x))
+  frozen = {"network": copied, "views": train.measure_views(prints, copied, x, batch_size)}
   total = config.epochs * training.steps_per_epoch(len(x), batch_size)
   optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
   state = train.init(prints, frozen, optimizer, key)
@@ -213,27 +270,33 @@ def build_detector(
     ValueError: too few records for ``fpr``, or a layer whose errors are all alike.
     HealthError: losses or scores that are not finite.
   """
-  prints = prepared.fingerprint
-  mean_squares = train.measure_residuals(prints, state.frozen, state.params, x)
+  prints, batch_size = prepared.fingerprint, min(prepared.config.batch_size, len(x))
+  mean_squares = train.measure_residuals(prints, state.frozen, state.params, x, batch_size)
   last_losses = {name: float(np.mean(squares)) for name, squares in mean_squares.items()}
   health.check_loss({f"loss of layer {n}": v for n, v in last_losses.items()}, int(state.step))
   for name in train.unlearned(last_losses):
-    logger.warning(
-      "The autoencoder of layer %r did not learn: its loss is %.2f of the activations' variance. "
-      "Train longer, give it a larger code, or leave the layer out with layers=.",
-      name,
-      last_losses[name],
-    )
+    if name != taps.RESIDUAL:  # what an autoencoder leaves is noise
+      logger.warning(
+        "The autoencoder of layer %r did not learn: its loss is %.2f of the activations' variance. "
+        "Train longer, give it a larger code, or leave the layer out with layers=.",
+        name,
+        last_losses[name],
+      )
   variables = {
     **state.frozen,
     "params": state.params,
     "weights": fingerprint.error_weights(mean_squares),
   }
+  held_out, told = np.asarray(x_reference, np.float32), {}
   compute = jax.jit(lambda variables, rows: prints.errors(prints.unexplained(variables, rows)))
-  errors = batching.in_batches(
-    lambda rows: compute(variables, rows), np.asarray(x_reference, np.float32), BATCH_SIZE
-  )
+  errors = batching.in_batches(lambda rows: compute(variables, rows), held_out, batch_size)
   variables["reference"] = one_out.fit_reference(errors, prints.layers)
+  if prints.evidence is not None:
+    variables |= fit_evidence(prints, variables, x, held_out, batch_size)
+    told = {
+      "groups": list(prints.evidence.groups),
+      "evidence": dataclasses.asdict(prints.evidence),
+    }
   sample = x[:: max(1, len(x) // 10_000)]
   detector = Detector.create(
     prints,
@@ -246,10 +309,75 @@ def build_detector(
       "report_names": {"layer_error": list(prints.layers)},
       "layer_shapes": [list(shape) for shape in prints.taps.shapes],
       "layer_losses": [float(last_losses[name]) for name in prints.layers],
+      **told,
       **metadata,
     },
     report_fn=fingerprint.Report(prints),
     input_range=(float(sample.min()), float(sample.max())),
-    batch_size=BATCH_SIZE,
+    batch_size=batch_size,
   )
   return detector.calibrate(x_calibration, fpr, confidence)
+
+
+def fit_evidence(
+  prints: Fingerprint,
+  variables: Mapping[str, Any],
+  x: np.ndarray,
+  x_reference: np.ndarray,
+  batch_size: int,
+) -> dict[str, Any]:
+  """``{"evidence", "reference"}`` of a fingerprint with groups of evidence.
+
+  Args:
+    prints: the fingerprint.
+    variables: all but these two.
+    x: ``[n, ...]`` training records, of which at most 10,000 are looked at.
+    x_reference: ``[r, ...]`` held-out records.
+    batch_size: records per pass.
+
+  Raises:
+    ValueError: a statistic that is not finite on held-out records.
+  """
+  plan = prints.evidence
+  assert plan is not None
+  observe = jax.jit(prints.observe)
+
+  def observed(rows: np.ndarray) -> evidence.Observed:
+    return batching.in_batches(lambda part: observe(variables, part), rows, batch_size)
+
+  rows = np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).round().astype(int)
+  fitted = evidence.fit(plan, observed(np.asarray(x[rows], np.float32)))
+  held_out = evidence.Observed(*map(jnp.asarray, observed(x_reference)))
+  fitted = evidence.with_reference(plan, fitted, np.asarray(plan.statistics(fitted, held_out)))
+  deviations = np.asarray(evidence.deviations(fitted, held_out), np.float64)
+  return {"evidence": fitted, "reference": one_out.fit_logs(deviations, prints.layers)}
+
+
+def _vectors(
+  tapped: taps.Taps, variables: Any, x: np.ndarray, batch_size: int
+) -> dict[str, np.ndarray]:
+  """Activations of the layers that are vectors, and the residual, of at most 2,000 records."""
+  chosen = [
+    name
+    for name, shape in zip(tapped.layers, tapped.shapes, strict=True)
+    if len(shape) == 1 or name == taps.RESIDUAL
+  ]
+
+  @jax.jit
+  def compute(variables: Any, rows: jax.Array) -> dict[str, jax.Array]:
+    found = tapped(variables, rows)
+    return {name: found[name] for name in chosen}
+
+  rows = x[:: max(1, len(x) // SAMPLED)]
+  return batching.in_batches(
+    lambda part: compute(variables, part), np.asarray(rows, np.float32), batch_size
+  )
+
+
+def _reconstructs(residual: np.ndarray | None, x: np.ndarray) -> bool:
+  """Whether an output of the records' shape explains half of their variance: an autoencoder's."""
+  if residual is None:
+    return False
+  rows = np.asarray(x[:: max(1, len(x) // SAMPLED)], np.float64)
+  total = np.mean((rows - rows.mean(axis=0)) ** 2)
+  return bool(np.mean(np.asarray(residual, np.float64) ** 2) < RECONSTRUCTS * total)

@@ -19,7 +19,6 @@ from fingerprint_jax import fingerprint, views
 from fingerprint_jax.fingerprint import Fingerprint
 
 MEASURED = 20_000
-SUMMED = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +184,9 @@ def _check(autoencoder: nn.Module, name: str, sample: jax.ShapeDtypeStruct) -> N
     )
 
 
-def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str, views.View]:
+def measure_views(
+  prints: Fingerprint, network: Any, x: np.ndarray, batch_size: int = Config.batch_size
+) -> dict[str, views.View]:
   """Mean and deviation of every layer's channels over at most 20,000 records ``[n, ...]``.
 
   Raises:
@@ -198,14 +199,14 @@ def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str,
     return {n: views.moments(a, mask, about[n]) for n, a in found.items()}
 
   x = x[:MEASURED]
-  count, some = len(x), x[:SUMMED]
+  count, some = len(x), x[:batch_size]
   zero = {
     name: np.zeros(shape[-1:], np.float32)
     for name, shape in zip(prints.layers, prints.taps.shapes, strict=True)
   }
-  first = _sum_over(lambda rows, mask: sums(network, rows, mask, zero), some)
+  first = _sum_over(lambda rows, mask: sums(network, rows, mask, zero), some, batch_size)
   about = {name: np.float32(total / len(some)) for name, (total, _) in first.items()}
-  total = _sum_over(lambda rows, mask: sums(network, rows, mask, about), x)
+  total = _sum_over(lambda rows, mask: sums(network, rows, mask, about), x, batch_size)
   result = {}
   for name in prints.layers:
     moved, mean_square = (leaf / count for leaf in total[name])
@@ -226,7 +227,11 @@ def measure_views(prints: Fingerprint, network: Any, x: np.ndarray) -> dict[str,
 
 
 def measure_residuals(
-  prints: Fingerprint, frozen: Mapping[str, Any], params: Mapping[str, Any], x: np.ndarray
+  prints: Fingerprint,
+  frozen: Mapping[str, Any],
+  params: Mapping[str, Any],
+  x: np.ndarray,
+  batch_size: int = Config.batch_size,
 ) -> dict[str, np.ndarray]:
   """Mean squared residuals by layer and coordinate, over at most 20,000 records ``[n, ...]``."""
 
@@ -236,12 +241,12 @@ def measure_residuals(
     residuals = prints.residuals(params, prints.targets(frozen, rows))
     return {name: jnp.sum(_masked(r**2, mask), axis=0) for name, r in residuals.items()}
 
-  total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x[:MEASURED])
-  count = len(x[:MEASURED])
-  return {name: leaf / count for name, leaf in total.items()}
+  x = x[:MEASURED]
+  total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x, batch_size)
+  return {name: leaf / len(x) for name, leaf in total.items()}
 
 
-def _sum_over(function: Any, x: np.ndarray, batch_size: int = SUMMED) -> Any:
+def _sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
   """Sums ``function(rows, mask)`` over batches of ``x``, in float64."""
   total: Any = None
   for start in range(0, len(x), batch_size):

@@ -298,7 +298,10 @@ def columns_of(
   if detector.metadata.get("layers"):
     from launch.reporting import layers  # figures and the report, slow to import
 
-    told = layers.reported(detector, x, "layer", "side")
+    groups = layers.names_of(detector, "groups")
+    told = layers.reported(detector, x, "layer", "side", *["group"] * bool(groups))
+    if groups:
+      columns["group"] = np.array(groups)[told["group"].astype(np.int64)]
     columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
     columns["side"] = np.where(told["side"] > 0, "high", "low")
   if explain:

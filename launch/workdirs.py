@@ -200,6 +200,7 @@ def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
     raise ValueError(f"{values!r} is no {cls.__name__}")
   if cls is Source:
     cls, values = from_settings(values)
+  values = {**getattr(cls, "former", {}), **values}  # what settings were before they could be set
   hints = typing.get_type_hints(cls)
   known = {field.name for field in dataclasses.fields(cls)}
   if not known >= values.keys():

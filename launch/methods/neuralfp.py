@@ -13,7 +13,7 @@ from detector_jax import Detector, taps
 from detector_jax.batching import num_parameters
 from detector_jax.preprocessing import Identity
 from detector_jax.program import Program, nested
-from fingerprint_jax import autoencoders, fingerprint, one_out, recipe, views
+from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, recipe, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
@@ -47,8 +47,10 @@ class Config:
     data: records with classes to train on, out-of-distribution records to test on.
     classifier: the network.
     fingerprint: settings of the autoencoders' training.
+    combine: "fingerprint" joins groups of evidence; "one_out" is the paper's rule.
     layers: names of the layers to use; () takes all.
-    two_sided: whether errors that are too small count too, as the paper has it.
+    two_sided: of the rule "one_out": whether errors that are too small count too, as the paper has
+      it.
     held_out: share of the training records, at most 6,000, that neither classifier nor
       fingerprints see: half tell how errors are distributed, half set the threshold.
     fpr: false-positive rate of the whole rule.
@@ -58,10 +60,12 @@ class Config:
   """
 
   method: ClassVar[str] = "neuralfp"
+  former: ClassVar[dict[str, str]] = {"combine": "one_out"}
 
   data: Source = dataclasses.field(default_factory=ShiftedDigits)
   classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
   fingerprint: FingerprintConfig = dataclasses.field(default_factory=FingerprintConfig)
+  combine: str = "fingerprint"
   layers: tuple[str, ...] = ()
   two_sided: bool = True
   held_out: float = 0.1
@@ -74,6 +78,7 @@ class Config:
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
+  recipe.check_combine(config.combine)
   config.fingerprint.validate()
   config.classifier.training.validate()
   splits = config.data.load()
@@ -109,6 +114,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     init_key,
     layers=config.layers or None,
     two_sided=config.two_sided,
+    combine=config.combine,
     make_train_epochs=devices.make_train_epochs,
   )
   stage = _stage(prepared, train_key, rows.train)
@@ -147,7 +153,9 @@ def rebuild(
   tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
   shapes = fingerprint.shapes_of_targets(tapped)
   modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
-  prints = fingerprint.Fingerprint(tapped, modules, config.two_sided)
+  plan = loaded.metadata.get("evidence")
+  plan = None if plan is None else evidence.from_json(plan)
+  prints = fingerprint.Fingerprint(tapped, modules, config.two_sided, plan)
   arrays = loaded.arrays
   variables = {
     "network": nested(arrays, "variables/network"),
@@ -156,6 +164,10 @@ def rebuild(
     "weights": {n: arrays[f"variables/weights/{n}"] for n in tapped.layers},
     "reference": one_out.Reference(**nested(arrays, "variables/reference")),
   }
+  if plan is not None:
+    fitted = nested(arrays, "variables/evidence")
+    fitted["reference"] = one_out.Reference(**fitted["reference"])
+    variables["evidence"] = evidence.Fitted(**fitted)
   program = Program(prints, fingerprint.Report(prints))
   return program, {"variables": variables, "preprocessing": Identity()}
 

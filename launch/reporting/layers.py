@@ -7,6 +7,8 @@ from detector_jax import metrics
 from launch.data.splits import Splits
 from launch.reporting import figures, report
 
+GROUPS = "the sizes of activations, the class and the neighbours of a record"
+
 
 def reported(detector: detector_jax.Detector, x: np.ndarray, *names: str) -> dict[str, np.ndarray]:
   """The named parts of ``Detector.report`` on records ``[n, ...]``, each ``[n, ...]``.
@@ -33,37 +35,39 @@ def add(
     detector: whose metadata name the layers.
   """
   x, labels = splits.labelled_test()
-  errors = reported(detector, x, "layer_error")["layer_error"]
-  limits = reported(detector, x[:1], "layer_low", "layer_high")
-  low, high = limits["layer_low"][0], limits["layer_high"][0]
+  told = reported(detector, x, "layer_error", "layer_low", "layer_high")
+  errors, low, high = told["layer_error"], told["layer_low"], told["layer_high"]
   sources = np.full(len(x), "anomalous") if splits.sources is None else splits.sources
   groups = {"typical": labels == 0}
   for source in dict.fromkeys(sources[labels == 1].tolist()):
     groups[source] = (labels == 1) & (sources == source)
   page.heading("Layers")
   flagged = scores > np.float32(detector.threshold)
-  _table(page, names_of(detector), errors, (low, high), groups, flagged)
+  grouped = bool(detector.metadata.get("groups"))
+  _table(page, names_of(detector), errors, (low, high), groups, flagged, grouped)
   figure = figures.layer_histograms(
     names_of(detector),
     errors[labels == 0],
     {name: errors[rows] for name, rows in groups.items() if name != "typical"},
-    list(zip(low.tolist(), high.tolist(), strict=True)),
+    list(zip(np.median(low, axis=0).tolist(), np.median(high, axis=0).tolist(), strict=True)),
   )
-  caption = "Errors of the test set by layer; the dashed lines are the layer's two thresholds."
+  caption = "Errors of the test set by layer; the dashed lines are the layer's two thresholds" + (
+    ", in the median over records: each has those of its class." if grouped else "."
+  )
   page.figure("layers", figure, caption)
   if splits.image_shape is not None:
     _maps(page, x.reshape(-1, *splits.image_shape), x, scores, groups, detector)
 
 
-def names_of(detector: detector_jax.Detector) -> list[str]:
-  """Names of the layers that ``Detector.report`` tells apart; none where it knows no layers.
+def names_of(detector: detector_jax.Detector, kind: str = "layers") -> list[str]:
+  """Names of the layers, or "groups", that ``Detector.report`` tells apart; none where it has none.
 
   Raises:
     ValueError: the metadata of a folder hold something else.
   """
-  names = detector.metadata.get("layers", [])
+  names = detector.metadata.get(kind, [])
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-    raise ValueError("The layers in the detector's metadata are no names; save the detector again.")
+    raise ValueError(f"The {kind} in the detector's metadata are no names; save it again.")
   return names
 
 
@@ -74,30 +78,37 @@ def _table(
   limits: tuple[np.ndarray, np.ndarray],
   groups: dict[str, np.ndarray],
   flagged: np.ndarray,
+  grouped: bool,
 ) -> None:
   low, high = limits
   anomalous = ~groups["typical"]
   rows: list[tuple[str, ...]] = []
   for place, name in enumerate(layers):
     error = errors[:, place]
-    beyond = (error < low[place]) | (error > high[place])
+    too_small = error < low[:, place]
+    beyond = too_small | (error > high[:, place])
     rows.append(
       (
         name,
-        f"{low[place]:.3g} to {high[place]:.3g}",
+        f"{np.median(low[:, place]):.3g} to {np.median(high[:, place]):.3g}",
         *(f"{100 * beyond[of].mean():.1f} %" for of in groups.values()),
-        f"{100 * (error < low[place])[anomalous].mean():.1f} %",
+        f"{100 * too_small[anomalous].mean():.1f} %",
         f"{metrics.auroc(anomalous.astype(int), error):.4f}",
       )
     )
   shares = (f"{100 * flagged[of].mean():.1f} %" for of in groups.values())
-  rows.append(("any layer", "", *shares, "", ""))
+  rows.append(("all evidence" if grouped else "any layer", "", *shares, "", ""))
   head = ("layer", "typical errors", *groups, "too small", "AUROC of the error")
   page.table(head, rows, total=True)
   page.text(
     "Shares of the records of each set to which a layer objects: its error lies outside the range "
-    "of typical errors. Too small: the share of all anomalies whose error is below it. The whole "
-    "rule flags a record to which any layer objects."
+    "of typical errors. Too small: the share of all anomalies whose error is below it. "
+    + (
+      "A layer's range is that of the predicted class, at the rate of the whole rule, which joins "
+      f"the layers to other evidence ({GROUPS})."
+      if grouped
+      else "The whole rule flags a record to which any layer objects."
+    )
   )
 
 

@@ -53,7 +53,7 @@ def test_far_inputs_score_higher(problem, name):
   assert model.fit(x, y) is model
   scores = model.score(np.concatenate([typical, far]))
   assert scores.shape == (200,)
-  assert len(np.unique(scores)) > 150
+  assert len(np.unique(scores)) > (100 if name == "Gram" else 150)  # 0 within the bounds
   health.check_scores(scores)
   assert metrics.auroc(np.repeat([0, 1], 100), scores) > 0.97
 

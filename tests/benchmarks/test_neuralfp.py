@@ -22,6 +22,7 @@ def config() -> Config:
       training=TrainingConfig(epochs=4, batch_size=64, learning_rate=5e-3)
     ),
     fingerprint=FingerprintConfig(epochs=4, batch_size=128),
+    combine="one_out",
     held_out=0.4,
     fpr=0.05,
     checkpoints=1,
@@ -98,7 +99,7 @@ def test_two_sided_rule_in_the_layers_table_is_the_detectors_score(tables):
 
 
 def test_peers_and_shifts_have_every_method_in_every_row(tables):
-  for measure, methods in ((tables.table_peers, 7), (tables.table_shifts, 5)):
+  for measure, methods in ((tables.table_steps, 7), (tables.table_shifts, 5)):
     cells = by_key(measure(1, advance)[0])
     rows = {row for row, _, _ in cells}
     assert len(rows) == (len(SOURCES) if methods == 7 else 15 + 6)

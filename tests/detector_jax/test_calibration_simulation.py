@@ -51,8 +51,8 @@ def neuralfp() -> NeuralFP:
   rng = np.random.default_rng(2)
   shapes = {"first": (6, 8), "second": (8, 5)}
   weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-  model = NeuralFP(layers, weights, 0.1, epochs=4, batch_size=64, random_state=0)
-  return model.fit(typical(400, 3))
+  settings = {"epochs": 4, "batch_size": 64, "random_state": 0}
+  return NeuralFP(layers, weights, 0.1, combine="one_out", **settings).fit(typical(400, 3))
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,14 @@ def variables(network, images):
 @pytest.fixture(scope="session")
 def make() -> Callable[..., NeuralFP]:
   """Makes a NeuralFP that is cheap to train."""
-  cheap = {"fpr": 0.1, "epochs": 6, "batch_size": 64, "learning_rate": 5e-3, "random_state": 0}
+  cheap = {
+    "combine": "one_out",
+    "fpr": 0.1,
+    "epochs": 6,
+    "batch_size": 64,
+    "learning_rate": 5e-3,
+    "random_state": 0,
+  }
 
   def neuralfp(network, variables, **settings):
     return NeuralFP(network, variables, **{**cheap, **settings})

@@ -90,7 +90,7 @@ def test_explanations(fitted, fresh):
   got = fitted.explain(x)
   assert got.layers == fitted.layers_
   assert got.error.shape == got.side.shape == got.p_value.shape == (30, 3)
-  assert got.low.shape == got.high.shape == (3,)
+  assert got.low.shape == got.high.shape == (30, 3)
   assert got.layer.shape == (30,)
   assert (got.low < got.high).all()
   assert ((got.p_value > 0) & (got.p_value <= 1)).all()

@@ -81,6 +81,7 @@ def others():
   found["neuralfp"] = dataclasses.replace(
     config, classifier=dataclasses.replace(config.classifier, training=training),
     fingerprint=dataclasses.replace(config.fingerprint, epochs=1), checkpoints=1,
+    combine="one_out",  # a whitening would make more of what rounding makes of the weights
   )
   return found
 """

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
+import numpy as np
 import pytest
 
 import detector_jax
@@ -11,7 +13,7 @@ from detector_jax import health
 from fingerprint_jax import recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import evaluation, run, scoring
+from launch import evaluation, exporting, run, scoring
 from launch.data import Digits, ShiftedDigits
 from launch.methods import classifier, neuralfp
 from launch.reporting import progress
@@ -78,9 +80,24 @@ def test_columns_of_scored_records_name_layer_and_side(finished):
   detector = evaluation.load_detector(finished)
   x, labels = small().data.load().labelled_test()
   columns = scoring.columns_of(detector, x[labels == 1][:50])
-  assert set(columns) == {"score", "p_value", "decision", "layer", "side"}
+  assert set(columns) == {"score", "p_value", "decision", "group", "layer", "side"}
   assert set(columns["layer"]) <= set(detector.metadata["layers"])
   assert set(columns["side"]) <= {"high", "low"}
+  assert set(columns["group"]) <= set(detector.metadata["groups"])
+
+
+def test_a_run_from_before_the_setting_keeps_the_papers_rule(finished, tmp_path):
+  shutil.copytree(finished, tmp_path / "former")
+  settings = json.loads((finished / "config.json").read_text())
+  del settings["combine"]
+  (tmp_path / "former" / "config.json").write_text(json.dumps(settings))
+  config = run.read_config(tmp_path / "former")
+  assert (config.combine, neuralfp.Config().combine) == ("one_out", "fingerprint")
+  run.train(config, tmp_path / "former")
+  detector = detector_jax.load(tmp_path / "former" / "detector")
+  assert "groups" not in detector.metadata
+  live = exporting.live(tmp_path / "former").report(small().data.load().x_test[:9])
+  np.testing.assert_array_equal(live["score"], live["layer_extremeness"].max(axis=1))
 
 
 def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
@@ -106,6 +123,7 @@ def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
       "needs records with classes",
     ),
     ({"fpr": 0.001}, "A false-positive rate of 0.001 needs 1998 held-out records"),
+    ({"combine": "all"}, "combine must be one of fingerprint, one_out, got 'all'"),
     ({"held_out": 1.0}, r"calibration_size must be in \(0, 1\)"),
     ({"layers": ("layer_9",)}, "no layer 'layer_9'; the network has: layer_1, layer_2"),
     (

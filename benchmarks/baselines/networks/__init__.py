@@ -10,20 +10,29 @@ from typing import Protocol, Self
 import numpy as np
 
 from benchmarks.baselines.networks.deep_nearest_neighbour import DeepNearestNeighbour
+from benchmarks.baselines.networks.energy import Energy, ReAct
 from benchmarks.baselines.networks.forward import Forward
+from benchmarks.baselines.networks.gram import Gram
 from benchmarks.baselines.networks.mahalanobis import Mahalanobis
 from benchmarks.baselines.networks.max_softmax import MaxSoftmax
 from benchmarks.baselines.networks.odin import ODIN
+from benchmarks.baselines.networks.relative_mahalanobis import RelativeMahalanobis
+from benchmarks.baselines.networks.vim import ViM
 
 __all__ = [
   "EPSILONS",
   "NETWORK_BASELINES",
   "ODIN",
   "DeepNearestNeighbour",
+  "Energy",
   "Forward",
+  "Gram",
   "Mahalanobis",
   "MaxSoftmax",
   "NetworkBaseline",
+  "ReAct",
+  "RelativeMahalanobis",
+  "ViM",
 ]
 
 EPSILONS = (0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
@@ -49,4 +58,9 @@ NETWORK_BASELINES: dict[str, Callable[..., NetworkBaseline]] = {
   "ODIN": ODIN,
   "Mahalanobis": Mahalanobis,
   "deep nearest neighbour": DeepNearestNeighbour,
+  "energy": Energy,
+  "ReAct": ReAct,
+  "relative Mahalanobis": RelativeMahalanobis,
+  "ViM": ViM,
+  "Gram": Gram,
 }

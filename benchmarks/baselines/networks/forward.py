@@ -74,3 +74,14 @@ def check_epsilon(epsilon: float) -> float:
   if not 0.0 <= epsilon < float("inf"):
     raise ValueError(f"epsilon must be a number of at least 0, got {epsilon}.")
   return epsilon
+
+
+def linear_head(features: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Weights ``[d, classes]`` and bias ``[classes]`` of a last layer, by what it makes of features.
+
+  By least squares in float64; exact on the span of the features ``[n, d]``, and 0 off it.
+  """
+  centre = features.mean(axis=0, dtype=np.float64)
+  mean = logits.mean(axis=0, dtype=np.float64)
+  weights = np.linalg.lstsq(features - centre, logits - mean, rcond=1e-6)[0]
+  return weights, mean - centre @ weights
