@@ -242,7 +242,7 @@ def test_labelled_rows_and_groups_of_a_mixed_table(tmp_path):
   assert (got.x_train.shape, got.negatives.shape) == ((8, 4), (4, 4))
   np.testing.assert_array_equal(got.negatives[0], [1.0, 0.0, 0.0, 1.0])
   assert got.groups.tolist() == ["x", "y"] * 4
-  assert json.loads(json.dumps(got.schema.to_json()))[0]["categories"] == ["a", "b"]
+  assert json.loads(json.dumps(got.schema.to_json()))["columns"][0]["categories"] == ["a", "b"]
 
 
 def test_codes_with_zeros_in_front_stay_what_they_are_where_they_are_categories(tmp_path):
