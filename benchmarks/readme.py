@@ -103,6 +103,37 @@ TABLES = {
       "the others": {"row": "mean, report", "metric": "auroc"},
     },
   ),
+  "adbench-more": Summary(
+    "adbench_more",
+    {"DROCC()": {"method": "DROCC"}}
+    | _named("method", "5 nearest neighbours", "LOF", "isolation forest", "OC-SVM"),
+    {"23 further sets": {"row": "mean", "metric": "auroc"}},
+  ),
+  "neuralfp-peers": Summary(
+    "neuralfp_peers",
+    _named(
+      "method",
+      "NeuralFP",
+      "NeuralFP, one-out",
+      "Gram",
+      "deep nearest neighbour",
+      "relative Mahalanobis",
+      "ViM",
+      "ReAct",
+      "energy",
+      "ODIN",
+      "Mahalanobis",
+      "max softmax",
+    ),
+    {
+      f"{model}: {what}": {"row": f"{model} model, {row}", "metric": "auroc"}
+      for model in ("MNIST", "Fashion-MNIST")
+      for what, row in (
+        ("ten shifts", "mean of ten shifts"),
+        ("held-out classes", "classes 4 and 9"),
+      )
+    },
+  ),
   "neuralfp": Summary(
     "neuralfp",
     {
