@@ -199,9 +199,9 @@ SECTIONS = (
     "mixed",
     "Tables as they come: text, and missing cells",
     'Columns of few values as text, against one-hot by hand: what `columns="auto"` makes of them '
-    "costs nothing. With 20 % of all cells missing at random in training and test, filled by what "
-    "the other cells of the record lead one to expect (a factor model), DROCC loses half of what it "
-    "lost with medians.",
+    "costs nothing. With 20 % of all cells missing at random in training and test, filled by "
+    "what the other cells of the record lead one to expect (a factor model), DROCC loses half of "
+    "what it lost with medians.",
     ("mixed.png",),
     command="python -m benchmarks.tables --table=mixed",
   ),
@@ -217,7 +217,8 @@ SECTIONS = (
   Section(
     "adbench_more",
     "ADBench: the sets that nothing was chosen on",
-    "One setting, the same splits. But for one set, wilt, DROCC and the neighbours are level. Twelve of these sets had been looked at with seed 0 before, and "
+    "One setting, the same splits. But for one set, wilt, DROCC and the neighbours are level. "
+    "Twelve of these sets had been looked at with seed 0 before, and "
     "nothing was changed after it; the others not at all.",
     ("adbench-more.png",),
     command="python -m benchmarks.tables --table=adbench-more",
@@ -225,11 +226,12 @@ SECTIONS = (
   Section(
     "explain",
     "Why a record is flagged: are the planted columns named first?",
-    "One to three columns are planted in typical records; in how many cases all of them are among "
-    "the first three that an explanation names. `detector.explain` asks the score alone, and moves "
-    "the fewest columns to typical values until the record passes. In the figure, how the score of "
-    "anomalies of five sets of ADBench falls as columns are replaced in the order named: KernelSHAP "
-    "needs fewer columns in the mean, and is behind in the area.",
+    "One to three columns are planted in typical records; in how many cases all of them are "
+    "among the first three that an explanation names. `detector.explain` asks the score alone, "
+    "and moves the fewest columns to typical values until the record passes. The last figure has "
+    "the area below the score of anomalies of five sets of ADBench, as columns are replaced in "
+    "the order named: smaller is better. KernelSHAP needs fewer columns in the mean until a "
+    "record passes, and has the larger area.",
     ("explain-planted.png", "explain-deletion.png"),
     metric="planted in first 3",
     measure="cases, %",
