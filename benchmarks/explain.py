@@ -332,19 +332,18 @@ def table(
     for (row, method, metric), values in found.items()
   ]
   return records, {
-    "explain-planted": _bars(records, "planted first", "planted columns first, % of cases"),
-    "explain-deletion": _bars(records, "area", "area of the deletion curve, %"),
+    "explain-planted": _dots(
+      records, "planted in first 3", "cases with all planted columns among the first three, %"
+    ),
+    "explain-deletion": _dots(records, "area", "area of the deletion curve, %"),
   }
 
 
-def _bars(records: list[TableRecord], metric: str, label: str) -> Figure:
+def _dots(records: list[TableRecord], metric: str, label: str) -> Figure:
   kept = [record for record in records if record.metric == metric]
   rows = list(dict.fromkeys(record.row for record in kept))
   series = {
-    method: (
-      [record.mean for record in kept if record.method == method],
-      [record.std for record in kept if record.method == method],
-    )
+    method: [record.mean for record in kept if record.method == method]
     for method in dict.fromkeys(record.method for record in kept)
   }
-  return figures.grouped_bars(rows, series, label, bottom=0.0)
+  return figures.dots(rows, series, label)
