@@ -1,10 +1,16 @@
-"""Test environment: 4 emulated CPU devices, implicit rank promotion raises, shared fixtures."""
+"""Test environment: 4 emulated CPU devices, implicit rank promotion raises, shared fixtures.
+
+Workers and the commands that tests start share what they compile, in a folder that the next run
+finds again.
+"""
 
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+COMPILED = pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
 
 import jax
 import numpy as np

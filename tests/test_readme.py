@@ -30,6 +30,8 @@ network = nn.Sequential((nn.Dense(8), jnp.tanh, nn.Dense(2)))
 variables = network.init(jax.random.key(0), X_train[:1])
 sizes, zips = rng.normal(size=600), np.repeat([10115, 450, 120], 200)
 frame = [{"id": i, "zip": z, "size": s} for i, (z, s) in enumerate(zip(zips, sizes))]
+from drocc_jax import DROCC
+detector = DROCC(epochs=2, random_state=0).fit(X_train).detector_
 """
 
 
@@ -96,7 +98,7 @@ def test_blocks_of_the_other_pages_run():
     if path.name in {"files.md", "limited_negatives.md", "neuralfp.md"}
     for block in snippets.blocks(path.read_text(), "python")
   ]
-  assert len(codes) == 4
+  assert len(codes) == 6
   printed = snippets.run([GIVEN, *codes])
   assert "record 0: " in "".join(printed)
 

@@ -47,9 +47,9 @@ def folder(tmp_path_factory):
 def finished(folder):
   config = Config(
     data=Pictures(folder=str(folder), size=SIDE),
-    features=FeaturesConfig("patches", centroids=6, window=5, pool=2, components=6),
+    features=FeaturesConfig("patches", centroids=16, window=5, pool=2, components=16),
     network=NetworkConfig("mlp", (16,)),
-    epochs=60,
+    epochs=400,
     checkpoints=1,
   )
   run.train(config, folder / "run")
