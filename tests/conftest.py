@@ -9,8 +9,10 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-COMPILED = pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR",
+  str(pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"),
+)
 
 import jax
 import numpy as np
