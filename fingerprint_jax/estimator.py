@@ -171,8 +171,8 @@ class NeuralFP(DetectorEstimator):
       X_calibration: ``[m, ...]`` typical records that the network was not trained on: half tell how
         evidence is distributed, half set the threshold; those equal to one of ``X`` are left out.
         Without, ``calibration_size`` of ``X`` is held out. The network knows these records, and
-        ``fpr`` is the rate on records that it knows: on fresh ones it is higher, which a warning
-        says.
+        ``fpr`` is the rate on records that it knows: on fresh ones it may be higher, which a
+        warning says.
       groups: ``[n]`` labels of what records belong to: records of one group have one role. Equal
         records have, too.
 
@@ -281,8 +281,8 @@ def _known_to_network(known: bool, fpr: float) -> health.Finding:
     known,
     not known,
     f"The threshold was set by records out of those that the network was trained on: it flags "
-    f"{100 * fpr:.3g} % of records that the network knows, and more of fresh ones. Give typical "
-    "records that it has not seen: fit(X, X_calibration=...).",
+    f"{100 * fpr:.3g} % of records that the network knows, and may flag more of fresh ones. Give "
+    "typical records that it has not seen: fit(X, X_calibration=...).",
   )
 
 

@@ -24,6 +24,7 @@ from fingerprint_jax.fingerprint import Fingerprint
 logger = logging.getLogger(__name__)
 
 HELD_OUT_CAP = 6000
+BATCH_SIZE = 256
 COMBINATIONS = ("fingerprint", "one_out")
 SAMPLED = 2000
 LOOKED_AT = 10_000
@@ -314,7 +315,7 @@ def build_detector(
     },
     report_fn=fingerprint.Report(prints),
     input_range=(float(sample.min()), float(sample.max())),
-    batch_size=batch_size,
+    batch_size=BATCH_SIZE,
   )
   return detector.calibrate(x_calibration, fpr, confidence)
 

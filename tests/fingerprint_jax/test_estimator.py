@@ -65,10 +65,8 @@ def test_fitting_leaves_the_networks_variables_alone(fitted, variables, images, 
 def test_a_score_does_not_depend_on_the_records_beside_it(fitted, fresh):
   together = fitted.detector_.score(fresh)
   assert fitted.detector_.batch_size < 300
-  for rows in (slice(0, 1), slice(0, 7), slice(293, 300)):
+  for rows in (slice(0, 1), slice(0, 7), slice(293, 300), slice(None, None, -1)):
     np.testing.assert_array_equal(fitted.detector_.score(fresh[rows]), together[rows])
-  # At another place of its batch a record is another one's row of a convolution: rounding.
-  np.testing.assert_allclose(fitted.detector_.score(fresh[::-1]), together[::-1], rtol=2e-6)
 
 
 @pytest.mark.parametrize("batch_size", [7, 300])
@@ -276,7 +274,7 @@ def test_bytes_are_noticed_when_fitting(images, network, variables, caplog):
   assert "Records are bytes from 0 to 255" in caplog.text
 
 
-def test_one_sided_no_error_is_too_small(images, network, variables, make, fresh):
+def test_one_sided_no_error_is_too_small(make, images, network, variables, fresh):
   model = make(network, variables, two_sided=False, epochs=2).fit(images)
   told = model.explain(fresh)
   assert not told.low.any()
