@@ -9,7 +9,6 @@ import contextlib
 import csv
 import itertools
 import pathlib
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -110,12 +109,7 @@ class Kept:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    traceback: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *_: object) -> None:
     self._open.close()
 
 

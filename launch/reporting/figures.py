@@ -249,7 +249,7 @@ def contact_sheet(rows: Sequence[tuple[str, np.ndarray, Iterable[str]]], title: 
       axes.spines[:].set_visible(False)
     line[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     for axes, image, caption in zip(line, images, captions, strict=False):
-      axes.imshow(image, cmap="gray_r" if image.ndim == 2 else None, interpolation="nearest")
+      axes.imshow(image, cmap="gray" if image.ndim == 2 else None, interpolation="nearest")
       axes.set_xlabel(caption, fontsize=8, labelpad=1)
   return figure
 
@@ -278,7 +278,7 @@ def error_maps(
     for axes, layer in zip(line, ("", *maps), strict=True):
       axes.set(xticks=[], yticks=[])
       axes.spines[:].set_visible(False)
-      axes.imshow(images[row], cmap="gray_r" if images.ndim == 3 else None, alpha=0.75)
+      axes.imshow(images[row], cmap="gray" if images.ndim == 3 else None, alpha=0.75)
       if row == 0:
         axes.set_title(layer or "image", fontsize=8)
       if layer:

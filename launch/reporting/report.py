@@ -242,7 +242,7 @@ def _letters(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
 def _png(image: np.ndarray) -> str:
   buffer = io.BytesIO()
   if image.ndim == 2:
-    mpl_image.imsave(buffer, image, cmap="gray_r", format="png")
+    mpl_image.imsave(buffer, image, cmap="gray", format="png")
   else:
     mpl_image.imsave(buffer, np.clip(image, 0.0, 1.0), format="png")
   return base64.b64encode(buffer.getvalue()).decode()

@@ -5,9 +5,8 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
-from benchmarks.baselines.networks.forward import Forward, in_batches, linear_head
+from benchmarks.baselines.networks.forward import Fitted, Forward, in_batches, linear_head
 
 
 class Energy:
@@ -30,7 +29,7 @@ class Energy:
     return in_batches(self._score, x)
 
 
-class ReAct:
+class ReAct(Fitted):
   """The energy after penultimate features are clipped from above (Sun, Guo & Li, 2021).
 
   The clip is one number for all features, a quantile of those of the training inputs.
@@ -47,7 +46,6 @@ class ReAct:
     if not 0.0 < quantile < 1.0:
       raise ValueError(f"quantile must be in (0, 1), got {quantile}.")
     self._quantile = quantile
-    self._fitted: tuple[jax.Array, ...] | None = None
     self._forward = jax.jit(forward)
 
     def score(x: jax.Array, fitted: tuple[jax.Array, ...]) -> jax.Array:
@@ -66,13 +64,3 @@ class ReAct:
     most = np.quantile(features, self._quantile)
     self._fitted = tuple(jnp.asarray(each, jnp.float32) for each in (weights, bias, most))
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-    """
-    if self._fitted is None:
-      raise NotFittedError("Call fit before score.")
-    return in_batches(lambda rows: self._score(rows, self._fitted), x)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.exceptions import NotFittedError
 
 from detector_jax import batching
 
@@ -16,6 +17,28 @@ Pure and differentiable; a row of the results depends on the same row of the inp
 """
 
 BATCH_SIZE = 256
+
+
+class Fitted:
+  """A score of records and of what ``fit`` learns.
+
+  Attributes:
+    _score: jitted, ``(x [n, ...], fitted) -> [n]``.
+    _fitted: what ``fit`` learnt, a pytree of arrays; None before.
+  """
+
+  _score: Callable[..., jax.Array]
+  _fitted: Any = None
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous.
+
+    Raises:
+      NotFittedError: before ``fit``.
+    """
+    if self._fitted is None:
+      raise NotFittedError("Call fit before score.")
+    return in_batches(lambda rows: self._score(rows, self._fitted), x)
 
 
 def in_batches(function: Callable[[Any], jax.Array], x: np.ndarray) -> np.ndarray:

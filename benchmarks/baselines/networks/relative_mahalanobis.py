@@ -4,13 +4,12 @@ from typing import Self
 
 import jax
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
-from benchmarks.baselines.networks.forward import Forward, in_batches
+from benchmarks.baselines.networks.forward import Fitted, Forward, in_batches
 from benchmarks.baselines.networks.mahalanobis import Gaussians, fit_gaussians
 
 
-class RelativeMahalanobis:
+class RelativeMahalanobis(Fitted):
   """Squared distance to the nearest class less that to one Gaussian of all training inputs.
 
   Of the penultimate features; both covariances get a ridge, as units that are dead on the training
@@ -23,7 +22,6 @@ class RelativeMahalanobis:
 
   def __init__(self, forward: Forward, ridge: float = 1e-6):
     self._ridge = ridge
-    self._fitted: tuple[Gaussians, Gaussians] | None = None
 
     def score(x: jax.Array, fitted: tuple[Gaussians, Gaussians]) -> jax.Array:
       features = forward(x)[1]
@@ -43,13 +41,3 @@ class RelativeMahalanobis:
     of_classes = fit_gaussians(features, y, self._ridge)
     self._fitted = of_classes, fit_gaussians(features, np.zeros(len(features)), self._ridge)
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-    """
-    if self._fitted is None:
-      raise NotFittedError("Call fit before score.")
-    return in_batches(lambda rows: self._score(rows, self._fitted), x)

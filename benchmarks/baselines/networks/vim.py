@@ -5,13 +5,12 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.exceptions import NotFittedError
 
-from benchmarks.baselines.networks.forward import Forward, in_batches, linear_head
+from benchmarks.baselines.networks.forward import Fitted, Forward, in_batches, linear_head
 from detector_jax.health import HealthError
 
 
-class ViM:
+class ViM(Fitted):
   """``alpha |R (f - o)|_2 - log sum_i exp(z_i)``, a residual of the features beside the logits.
 
   The origin o is where the logits vanish, ``-pinv(W^T) b``; R projects on what the first ``kept``
@@ -25,7 +24,6 @@ class ViM:
 
   def __init__(self, forward: Forward, kept: int | None = None):
     self._kept = kept
-    self._fitted: tuple[jax.Array, ...] | None = None
     self._forward = jax.jit(forward)
 
     def score(x: jax.Array, fitted: tuple[jax.Array, ...]) -> jax.Array:
@@ -55,13 +53,3 @@ class ViM:
     scaled = rest * float(logits.max(axis=1).mean()) / residual
     self._fitted = jnp.asarray(origin, jnp.float32), jnp.asarray(scaled, jnp.float32)
     return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-    """
-    if self._fitted is None:
-      raise NotFittedError("Call fit before score.")
-    return in_batches(lambda rows: self._score(rows, self._fitted), x)
