@@ -1,7 +1,8 @@
 """Test environment: 4 emulated CPU devices, implicit rank promotion raises, shared fixtures.
 
-Workers and the commands that tests start share what they compile, in a folder that the next run
-finds again.
+Compiling is most of the time here: most optimisations are off (JAX_DISABLE_MOST_OPTIMIZATIONS=0 in
+the environment puts them on), and workers and the commands that tests start share what they
+compile, in a folder that the next run finds again.
 """
 
 import os
@@ -9,6 +10,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"),

@@ -32,14 +32,6 @@ def layers(weights, x):
   return {"hidden": hidden, "out": hidden @ weights["second"]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_without_optimisations():
-  """Compiling is most of the time here."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def drocc() -> DROCC:
   settings = {"epochs": 10, "batch_size": 16, "num_steps": 2, "learning_rate": 0.01}

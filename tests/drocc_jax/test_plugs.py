@@ -1,6 +1,5 @@
 """Estimators in scikit-learn's hands: pipelines, clones, cross-validation, grid search."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,14 +28,6 @@ CHEAP = {
 }
 KINDS = {"drocc": DROCC, "oe": DROCCOE, "lf": DROCCLF}
 TUNED = {"drocc": ("radius", [1.0, 3.0]), "oe": ("nu", [0.1, 1.0]), "lf": ("radius", [1.0, 3.0])}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_without_optimisations():
-  """Compiling is most of the time here."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", params=KINDS)

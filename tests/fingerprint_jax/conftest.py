@@ -13,16 +13,6 @@ from fingerprint_jax.classifiers import Classifier
 from fingerprint_jax.fingerprint import Fingerprint
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol():
-  """Compiles the tests of this folder without optimisations: compiling is most of their time."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  try:
-    return (yield)
-  finally:
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def smooth_images(n: int, seed: int) -> np.ndarray:
   """``[n, 8, 8, 1]`` in [0, 1] on a surface of three dimensions."""
   rng = np.random.default_rng(seed)

@@ -51,7 +51,8 @@ def test_its_half_finished_run_goes_on_to_the_same_bits(release):
     np.load(folder / "arrays.npz") as got,
     np.load(release / "finished" / "detector" / "arrays.npz") as want,
   ):
-    assert got.files == want.files
+    # What a detector keeps today beside them is for its explanations.
+    assert [name for name in got.files if not name.startswith("typical/")] == want.files
     for name in want.files:
       np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6, err_msg=name)
   assert (release / "half" / "metrics.jsonl").read_text().count("\n") == 3
