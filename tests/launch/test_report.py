@@ -273,7 +273,7 @@ def test_images_are_drawn(channels, tmp_path):
       np.testing.assert_allclose(drawn, image, atol=1 / 255)
     else:
       unit = (image - image.min()) / np.ptp(image)
-      np.testing.assert_allclose(drawn, np.broadcast_to(1.0 - unit, (8, 8, 3)), atol=0.02)
+      np.testing.assert_allclose(drawn, np.broadcast_to(unit, (8, 8, 3)), atol=0.02)
 
 
 def test_series_are_drawn_as_maps_and_short_ones_listed(tmp_path):
