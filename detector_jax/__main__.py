@@ -1,17 +1,18 @@
 """A detector folder from the shell, with this package alone.
 
     python -m detector_jax info FOLDER
+    python -m detector_jax card FOLDER > card.md
     python -m detector_jax score FOLDER records.csv > scores.csv
     python -m detector_jax score FOLDER records.csv --explain > scores.csv
 
-``score`` reads .csv (matched by name where it has a header) and .npy, and writes score, p_value
-and decision of each record to standard output, and why it is anomalous with ``--explain``.
-``python -m launch.score`` of a clone reads more formats, in chunks.
+``card`` is the model card, see ``detector_jax.card``. ``score`` reads .csv (matched by name where
+it has a header) and .npy, and writes score, p_value and decision of each record to standard output,
+and why it is anomalous with ``--explain``. ``python -m launch.score`` of a clone reads more
+formats, in chunks.
 """
 
 import argparse
 import csv
-import datetime
 import os
 import pathlib
 import sys
@@ -20,8 +21,7 @@ from typing import Any
 import numpy as np
 
 import detector_jax
-from detector_jax import artifact, table
-from detector_jax.schema import Column
+from detector_jax import artifact, card, table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,15 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser("python -m detector_jax", description="A detector folder.")
   commands = parser.add_subparsers(dest="command", required=True)
   info = commands.add_parser("info", help="what a detector is, and what rate it states")
+  cards = commands.add_parser("card", help="the same and more for people, as Markdown")
   score = commands.add_parser("score", help="scores of records, as CSV on standard output")
-  for command in (info, score):
+  for command in (info, cards, score):
     command.add_argument("folder", help="of the detector")
   score.add_argument("records", help=".csv or .npy")
   score.add_argument("--header", choices=table.HEADERS, default="auto", help="of a .csv")
   score.add_argument("--explain", action="store_true", help="say why a record is anomalous")
   given = parser.parse_args(arguments)
   try:
-    _info(given.folder) if given.command == "info" else _score(given)
+    if given.command == "score":
+      _score(given)
+    else:
+      (_info if given.command == "info" else _card)(given.folder)
     sys.stdout.flush()
   except BrokenPipeError:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,41 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _info(folder: str) -> None:
-  detector, described = detector_jax.load(folder), artifact.read_description(folder)
-  schema = detector.schema
-  facts = detector.metadata
-  rows: dict[str, Any] = {
-    "method": facts.get("method", facts.get("estimator", {}).get("class", "unknown")),
-    "trained on": facts.get("data", f"{facts.get('training_records', 'unknown')} records"),
-    "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
-    "columns": ", ".join(detector.feature_names or ()) or "without names",
-    **({f"column {c.name}": _described(c) for c in schema.columns} if schema else {}),
-    "threshold": f"{detector.threshold:.6g}, anomalous above",
-    "rate": detector.rate,
-    "calibrated on": f"{detector.calibration.scores.size} held-out records",
-    "versions": ", ".join(f"{k} {v}" for k, v in sorted(described.get("versions", {}).items())),
-  }
-  for finding in facts.get("health", []):
-    verdict = "passed" if finding["passed"] else f"WARNING: {finding['message']}"
-    rows[f"health: {finding['check']}"] = f"{finding['value']:.4g}, {verdict}"
-  for name, value in rows.items():
+  detector = detector_jax.load(folder)
+  rows = card.facts(detector, artifact.read_description(folder))
+  checks = {f"health: {name}": verdict for name, verdict in card.health(detector).items()}
+  for name, value in (rows | checks).items():
     print(f"{name}: {value}")
 
 
-def _described(column: Column) -> str:
-  """One column of a schema in words."""
-  if column.kind == "drop":
-    return f"left out{f', {column.reason}' if column.reason else ''}"
-  if column.kind == "category":
-    known = ", ".join(column.categories[:5]) + (", ..." if len(column.categories) > 5 else "")
-    words = f"category of {len(column.categories)} ({known})"
-  elif column.kind in ("time", "elapsed"):
-    span = (column.low or 0.0, column.high or 0.0)
-    ends = [datetime.datetime.fromtimestamp(seconds, datetime.UTC) for seconds in span]
-    words = f"{column.kind} from {ends[0]:%Y-%m-%d %H:%M} to {ends[1]:%Y-%m-%d %H:%M}"
-  else:
-    words = f"{column.kind} from {column.low:g} to {column.high:g}"
-  return words + (f", {column.missing:.1%} missing" if column.missing else "")
+def _card(folder: str) -> None:
+  described = artifact.read_description(folder)
+  print(card.markdown(detector_jax.load(folder), described), end="")
 
 
 def _score(given: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import detector_jax
+from detector_jax import card
 from launch.data.splits import Splits
 from launch.reporting import extremes, figures, layers, progress, report, timeline
 
@@ -60,6 +61,7 @@ def write(workdir: pathlib.Path, evaluated: Evaluated) -> pathlib.Path:
   _metrics(page, evaluated.result)
   _sources(page, evaluated.result)
   _health(page, evaluated.result["health"])
+  _columns(page, detector)
   page.heading("Scores")
   histogram = figures.score_histogram(scores, labels, detector.threshold, splits.sources)
   page.figure("scores", histogram, "Scores of the test set; the dashed line is the threshold.")
@@ -242,6 +244,19 @@ def _health(page: report.Report, findings: Sequence[Mapping[str, Any]]) -> None:
     for each in findings
   ]
   page.table(("check", "value", "verdict"), rows, prose=True)
+
+
+def _columns(page: report.Report, detector: detector_jax.Detector) -> None:
+  """What single columns can do, of a detector that keeps typical values."""
+  if "typical" not in detector.arrays and "typical/values" not in detector.arrays:
+    return
+  try:
+    found = card.reach(detector)
+  except ValueError:
+    return
+  page.heading("What one column can do")
+  page.text(card.SAID)
+  page.table(("column", "an alarm"), card.told(found), prose=True)
 
 
 def _sources(page: report.Report, result: Mapping[str, Any]) -> None:
