@@ -61,7 +61,7 @@ def test_four_devices_train_what_one_trains():
   want, info = jax.device_get(program.train_epochs(start(), data, key, 0, 2))
   with devices.session(Request(4)):
     epochs = fit.make_train_epochs(network, config.static(), 10, axis_name=devices.AXIS)
-    got, on_four = jax.device_get(devices.pmap_epochs(epochs)(start(), data, key, 0, 2))
+    got, on_four = jax.device_get(devices.spread_epochs(epochs)(start(), data, key, 0, 2))
   for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
   assert algorithm.means(on_four) == pytest.approx(algorithm.means(info), rel=1e-4)
