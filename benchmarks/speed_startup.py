@@ -38,8 +38,8 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     rate: not needed; the floor is the import of jax.
 
   Returns:
-    A record of each command without and with the cache, and as a fact the seconds that the packages which
-    take longest need to be imported, each with all that it imports first.
+    A record of each command without and with the cache, and as a fact the seconds that the packages
+    which take longest need to be imported, each with all that it imports first.
   """
   del rate
   with tempfile.TemporaryDirectory() as name:
