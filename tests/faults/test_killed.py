@@ -39,6 +39,7 @@ def whole_of(method, folder, environment):
   return kill.undisturbed(TINY[method], folder / "whole", environment, kill.Forked)
 
 
+@pytest.mark.long
 def test_killed_at_a_random_moment_it_ends_with_the_same_bits(environment, tmp_path):
   whole = whole_of("neuralfp", tmp_path, environment)
   # The undisturbed run compiled what the others read, so that they are over sooner.

@@ -163,6 +163,7 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path):
   run.train(config, tmp_path / "0")  # one process reads what two have written
 
 
+@pytest.mark.long
 def test_two_processes_train_a_classifier_and_its_fingerprints(tmp_path):
   for code, _, error in job(TRAIN_FINGERPRINTS, tmp_path, devices=1):
     assert code == 0, error[-2000:]

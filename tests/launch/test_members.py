@@ -34,6 +34,7 @@ def whole(tmp_path_factory):
   return run.train(CONFIG, workdir)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path):
   with interrupted_at(2, stages, "_train", stopping.Stopped("stopped", 15)):
     run.train(CONFIG, tmp_path)

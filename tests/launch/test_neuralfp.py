@@ -94,6 +94,7 @@ def test_a_run_from_before_the_setting_keeps_the_papers_rule(finished, tmp_path)
   np.testing.assert_array_equal(live["score"], live["layer_extremeness"].max(axis=1))
 
 
+@pytest.mark.long
 def test_given_classifier_is_taken_as_it_is(tmp_path, caplog):
   config = classifier.Config(data=ShiftedDigits(), training=TRAINING, held_out=0.4, checkpoints=1)
   run.train(config, tmp_path / "classifier")

@@ -64,6 +64,7 @@ def test_the_outer_setting_decides_and_none_leaves_it():
     streamed.prepare(streamed.Config(precision="fp8"))
 
 
+@pytest.mark.long
 def test_an_interrupted_run_resumes_in_it_and_in_no_other(tmp_path):
   once, twice = tmp_path / "once", tmp_path / "twice"
   run.train(small(precision="bf16"), once)
