@@ -13,11 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from detector_jax import batching, training
+from detector_jax import batching, splits, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer, extreme_values
 from detector_jax.typical import with_typical
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, isolation, networks
+from drocc_jax import (
+  contamination,
+  drocc,
+  drocc_lf,
+  drocc_oe,
+  ensemble,
+  fit,
+  health,
+  isolation,
+  networks,
+)
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.settings import Training
 
@@ -197,6 +207,7 @@ def build_detector(
   metadata: dict[str, Any],
   examine: Callable[..., Any] | None = None,
   confidence: float | None = None,
+  share: float = 0.0,
 ) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
@@ -212,6 +223,7 @@ def build_detector(
       what its checks came to joins them as "health", columns dropped as constant as "constants".
     examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too.
     confidence: see ``calibration.conformal_threshold``.
+    share: of the held-out records that may be anomalies, see ``contamination.clean_scores``.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
@@ -226,11 +238,17 @@ def build_detector(
   typical = x_calibration if len(x_calibration) >= 20 else x
   findings = [extreme_values(x, metadata.get("feature_names"))]
   findings += health.check_health(detector, detector.score(typical[:1000], warn=False), typical)
+  if x.ndim == 2 and not share:
+    findings.append(contamination.tail_finding(x))
   if examine is not None:
     findings += health.examined(examine, state, preprocessing.transform(typical))
   detector = with_typical(detector.with_health(findings), x)
+  if share:
+    detector = detector.with_metadata(contamination=share)
   if len(x_calibration):
-    return detector.calibrate(x_calibration, fpr, confidence)
+    held_out = detector.score(x_calibration[splits.distinct(x_calibration)])
+    kept = contamination.clean_scores(held_out, share)
+    return detector.calibrate_scores(kept, fpr, confidence)
   if fpr is not None:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
   return detector
