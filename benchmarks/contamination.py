@@ -163,9 +163,8 @@ def table(
         for method in METHODS:
           key, fit = fit_of(method, share)
           measure = functools.partial(cell, key, fit, parts_of(x, y, share, seed), seed)
-          for metric, value in ledger.cell((name, seed, f"{share:.0%}", method), measure)[
-            method
-          ].items():
+          measured = ledger.cell((name, seed, f"{share:.0%}", key), measure)[key]
+          for metric, value in measured.items():
             found.setdefault((name, share, method, metric), []).append(value)
           advance(1, f"{name}, seed {seed}, {share:.0%}, {method}")
   records = [

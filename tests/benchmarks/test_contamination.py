@@ -73,14 +73,21 @@ def test_means_are_over_all_sets_and_each_half(labelled, monkeypatch):
   def fit(x, seed):
     return contamination.Fitted(lambda rows: rows[:, 0] - 150.0 * (seed == 0), 240.0)
 
-  monkeypatch.setattr(contamination, "METHODS", ("mine",))
+  monkeypatch.setattr(contamination, "METHODS", ("DROCC", "mine"))
+  monkeypatch.setattr(contamination, "drocc", lambda x, seed, contamination: fit(x, seed))
   monkeypatch.setattr(contamination, "BASELINES", {"mine": fit})
-  monkeypatch.setattr(contamination.real, "load", lambda name: labelled)
+  x, y = labelled  # of fault nothing is above the threshold
+  loaded = {"adbench/cardio": (x, y), "adbench/fault": (x - 300.0, y)}
+  monkeypatch.setattr(contamination.real, "load", loaded.__getitem__)
   monkeypatch.setattr(contamination, "SETS", ("cardio", "fault"))
   records, drawn = contamination.table(2, lambda *_: None, Ledger())
-  by = {(r.row, r.metric): (r.mean, r.std) for r in records}
+  by = {(r.row, r.metric): (r.mean, r.std) for r in records if r.method == "mine"}
+  assert by == {(r.row, r.metric): (r.mean, r.std) for r in records if r.method == "DROCC"}
   assert by["mean, report, 2%", "mean auroc"] == (100.0, 0.0)
-  assert by["cardio, 10%", "recall"] == by["mean, 10%", "mean recall"] == (50.0, 50.0)
-  assert len(records) == 4 * 4 * (2 + 3)
-  assert contamination.count(2) == 16
+  assert by["cardio, 10%", "recall"] == (50.0, 50.0)
+  assert by["mean, development, 10%", "mean recall"] == (50.0, 50.0)
+  assert by["mean, report, 10%", "mean recall"] == (0.0, 0.0)
+  assert by["mean, 10%", "mean recall"] == (25.0, 25.0)
+  assert len(by) == 4 * 4 * (2 + 3)
+  assert contamination.count(2) == 2 * 2 * 4 * 2
   assert set(drawn) == {"contamination-auroc", "contamination-recall", "contamination-false-alarms"}
