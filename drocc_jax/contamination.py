@@ -1,7 +1,8 @@
 """Training records of which a few per cent are what the detector is to find.
 
 A network that is shown anomalies as typical learns them, and a threshold set on held-out records
-that hold some goes mute: it lies among their scores. With a stated share three things are done.
+that hold some goes mute: it lies among their scores. With a share stated (not in the paper) three
+things are done.
 
 1. The most extreme training records are left out before training, four times the share: what a few
    left anomalies cost is more than what typical records on the rim are worth. An isolation forest
@@ -31,8 +32,8 @@ CORE, TAIL, NEIGHBOURS, CLIP, LEVEL = 0.6, 0.15, 20, 20.0, 0.01
 DETACHED = "share of the training records in a detached tail"
 
 
-def share_of(contamination: Any, x: np.ndarray | None = None) -> float:
-  """The share that a setting stands for; 0 where all records count as typical.
+def share_of(contamination: Any, x: np.ndarray | None = None) -> float | None:
+  """The share that a setting stands for; None where nothing is stated.
 
   Args:
     contamination: None, "auto" or a number in (0, 0.5), as text too.
@@ -44,7 +45,7 @@ def share_of(contamination: Any, x: np.ndarray | None = None) -> float:
     ValueError: anything else, or "auto" without records.
   """
   if contamination is None:
-    return 0.0
+    return None
   if isinstance(contamination, str) and contamination == AUTO:
     if x is None:
       raise ValueError('contamination="auto" looks at all records at once: state a share instead.')
@@ -88,12 +89,12 @@ class Roles(NamedTuple):
   Attributes:
     rows: numbers of those that train, in ascending order.
     held_out: numbers of those that set the threshold.
-    share: of both that may be anomalies.
+    share: of both that may be anomalies, None where nothing is stated.
   """
 
   rows: np.ndarray
   held_out: np.ndarray
-  share: float
+  share: float | None
 
 
 def divide(
@@ -124,14 +125,14 @@ def divide(
     fpr=fpr,
     confidence=settings.confidence,
     groups=groups,
-    discounted=COUNTED * share,
+    discounted=COUNTED * (share or 0.0),
   )
-  if not share:
-    return Roles(rows, held_out, share)
-  return Roles(rows[typical_rows(x[rows], share)], held_out, share)
+  if share:
+    rows = rows[typical_rows(x[rows], share)]
+  return Roles(rows, held_out, share)
 
 
-def clean_scores(scores: np.ndarray, share: float) -> np.ndarray:
+def clean_scores(scores: np.ndarray, share: float | None) -> np.ndarray:
   r"""Held-out scores without the highest, half as many as are said to be anomalous.
 
   Let ``k`` of ``m`` scores be left out, ``m_0`` of the ``m`` records be typical, and ``A`` of the
@@ -149,13 +150,13 @@ def clean_scores(scores: np.ndarray, share: float) -> np.ndarray:
 
   Args:
     scores: ``[m]``.
-    share: of the records that may be anomalies, in [0, 0.5).
+    share: of the records that may be anomalies, in [0, 0.5); None is 0.
 
   References:
     Bashari, Sesia and Romano, Robust conformal outlier detection under contaminated reference data
     (ICML 2025): contaminated scores are conservative, and to trim them all is not valid.
   """
-  return np.sort(scores)[: len(scores) - int(COUNTED * share * len(scores))]
+  return np.sort(scores)[: len(scores) - int(COUNTED * (share or 0.0) * len(scores))]
 
 
 def detached(x: np.ndarray) -> float:

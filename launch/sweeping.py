@@ -55,7 +55,7 @@ class Experiment:
     x: ``[n, ...]`` raw training records.
     x_calibration: ``[m, ...]`` raw typical records for the threshold, which rank nothing.
     ranking: what ranks members.
-    share: of the records that may be anomalies, see ``contamination``.
+    share: of the records that may be anomalies, None where nothing is stated.
   """
 
   config: method.Config
@@ -64,7 +64,7 @@ class Experiment:
   x: np.ndarray
   x_calibration: np.ndarray
   ranking: sweep_ranking.Ranking
-  share: float
+  share: float | None
 
 
 def sweep(config: Any, axes: Axes, workdir: pathlib.Path, group_size: int = 0) -> dict[str, Any]:

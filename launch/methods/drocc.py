@@ -154,7 +154,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x_held_out)),
+    "summary": _summary(config, prepared, len(x_held_out), share),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
@@ -325,7 +325,7 @@ def _stage(
   return stages.Stage("training", prepared.epochs, advance, steps)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
+def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
@@ -333,7 +333,15 @@ def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
   )
   given = prepared.data.negatives
   others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
+  doubted = (
+    ""
+    if not share
+    else (
+      f" Of the records given as typical {100 * share:.3g} % may be anomalies: the most extreme do "
+      "not train, and half of that share of the held-out records does not count."
+    )
+  )
   return (
     f"{config.title} with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} "
-    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}."
+    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}.{doubted}"
   )

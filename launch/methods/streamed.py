@@ -158,7 +158,7 @@ def prepare(config: Config) -> Prepared:
     config.seed,
     fpr=config.fpr,
     confidence=config.confidence,
-    discounted=contamination.COUNTED * contamination.share_of(config.contamination),
+    discounted=contamination.COUNTED * (contamination.share_of(config.contamination) or 0.0),
   )
   training = images.subset(rows)
   batch_size = min(config.batch_size, len(rows))

@@ -22,7 +22,7 @@ def test_a_share_out_of_its_range_is_named(value):
 
 
 def test_a_share_is_a_number_or_its_text():
-  assert contamination.share_of(None) == 0.0
+  assert contamination.share_of(None) is None
   assert contamination.share_of(0.03) == contamination.share_of("0.03") == 0.03
   with pytest.raises(ValueError, match="state a share instead"):
     contamination.share_of("auto")
@@ -73,6 +73,19 @@ def test_a_detached_tail_is_seen_and_measured(rng):
   finding = contamination.tail_finding(x)
   assert not finding.passed
   assert "3 % of the training records lie apart from all others" in finding.message
+
+
+def test_who_asks_for_the_tail_is_not_warned_of_it(rng, caplog):
+  def fit(**settings) -> dict:
+    x = rng.normal(size=(250, 2))
+    return (
+      DROCC(**SMALL | {"epochs": 1, "calibration_size": 0.0, **settings}).fit(x).detector_.metadata
+    )
+
+  checks = [
+    [finding["check"] for finding in fit(contamination=c)["health"]] for c in (None, "auto")
+  ]
+  assert [contamination.DETACHED in names for names in checks] == [True, False]
 
 
 def test_plain_and_heavy_tails_are_not_detached(rng):
