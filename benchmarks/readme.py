@@ -162,6 +162,29 @@ TABLES["neuralfp-peers-shifts"] = Summary(
   },
   {name: {"method": name, "field": "mean"} for name in _METHODS[:5]},
 )
+TABLES |= {
+  f"contamination-{half}": Summary(
+    "contamination",
+    {"DROCC()": {"method": "DROCC"}}
+    | _named("method", *(f"DROCC, contamination={c}" for c in ("the share", "0.1", "auto")))
+    | _named("method", "5 nearest neighbours", "isolation forest", "OC-SVM"),
+    {
+      f"{title}{share} %": {
+        "row": f"mean, {half}, {share}%",
+        "metric": f"mean {metric}",
+        "digits": digits,
+        "field": "mean",
+      }
+      for title, metric, digits, shares in (
+        ("AUROC, ", "auroc", 1, (0, 2, 5, 10)),
+        ("found, ", "recall", 0, (0, 2, 5, 10)),
+        ("false alarms, ", "false alarms", 1, (0, 5, 10)),
+      )
+      for share in shares
+    },
+  )
+  for half in ("development", "report")
+}
 
 
 def resolve(key: str, content: Any) -> Any:

@@ -11,7 +11,8 @@ neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its de
 scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
 adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
 is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
-adbench-chaos how far it moves where nothing of substance does. references holds every baseline
+adbench-chaos how far it moves where nothing of substance does; contamination mixes anomalies into
+the training records. references holds every baseline
 against a published figure under that figure's protocol, costs has training seconds, scoring rate
 and size beside quality, and precision says what bfloat16 in the search costs.
 
@@ -34,6 +35,7 @@ from absl import flags
 from benchmarks import (
   adbench,
   chaos,
+  contamination,
   costs,
   epochs,
   explain,
@@ -93,6 +95,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "adbench-epochs": (epochs.table, epochs.count),
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
   "adbench-sizes": (adbench.table_sizes, adbench.count_sizes),
+  "contamination": (contamination.table, contamination.count),
 }
 
 _TABLE = flags.DEFINE_enum("table", "7", sorted((*TABLES, *RESUMED)), "What to measure.")

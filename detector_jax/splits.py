@@ -108,6 +108,7 @@ def calibration_rows(
   fpr: float | None = None,
   confidence: float | None = None,
   groups: np.ndarray | None = None,
+  discounted: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides records into those that train and those that are held out, at random.
 
@@ -123,6 +124,8 @@ def calibration_rows(
     fpr: stated false-positive rate, or None.
     confidence: see ``calibration.conformal_threshold``.
     groups: ``[n]`` labels of records that must not be divided, or None.
+    discounted: share of the held-out records, in [0, 1), that is left out when the threshold is
+      set; so many more are held out where ``fpr`` needs them.
 
   Returns:
     Sorted training rows and sorted calibration rows.
@@ -142,7 +145,9 @@ def calibration_rows(
     copies = np.bincount(ids)
     first = first[copies[ids[first]] <= OFTEN * np.median(copies)]
   number = min(int(np.ceil(size * len(first))), CALIBRATION_CAP)
-  if fpr is not None and (needed := calibration.records_needed(fpr, confidence)) > number:
+  needed = 0 if fpr is None else calibration.records_needed(fpr, confidence)
+  needed = int(np.ceil(needed / (1.0 - discounted)))
+  if fpr is not None and needed > number:
     if needed > len(first) // 2:
       sure = "" if confidence is None else f" with {100 * confidence:.10g} % confidence"
       raise ValueError(
@@ -166,7 +171,8 @@ def calibration_rows(
       "groups, or raise calibration_size."
     )
   if fpr is not None:
-    calibration.check_records(len(held_out), fpr, confidence)
+    counted = len(held_out) - int(discounted * len(held_out))
+    calibration.check_records(counted, fpr, confidence)
   return rows, held_out
 
 

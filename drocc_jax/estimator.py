@@ -9,8 +9,7 @@ from sklearn.utils import check_random_state
 from detector_jax import health
 from detector_jax.features import apply
 from detector_jax.sklearn import DetectorEstimator, plain
-from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, on_features, recipe
+from drocc_jax import contamination, drocc, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.registry import as_network
 from drocc_jax.settings import Training
@@ -68,6 +67,9 @@ class DROCC(DetectorEstimator, Training):
     trim: in [0, 0.5), largest share of the training rows that may be left out because they are far
       from all others, see ``isolation.connected_rows``; "auto": 0.1 for ``[n, features]``, 0 for
       others. They are neither shown as typical nor held out.
+    contamination: share of the records that may be anomalies, in (0, 0.5): of the training rows the
+      most extreme are left out, and of the held-out scores the highest; "auto": the records are to
+      tell. None: all are typical. See ``drocc_jax.contamination``.
     fpr: false-positive rate of the threshold, from held-out rows, in expectation over draws of
       these; "auto": 5 %, or the smallest that the held-out rows can defend. A rate that cannot be
       defended is refused before training.
@@ -112,6 +114,7 @@ class DROCC(DetectorEstimator, Training):
   average_decay: float = drocc.Config.average_decay
   precision: str = drocc.Config.precision
   trim: Any = "auto"
+  contamination: Any = None
   fpr: Any = "auto"
   random_state: Any = None
 
@@ -137,12 +140,11 @@ class DROCC(DetectorEstimator, Training):
     config = self._config()
     fpr, names = self._or_none("fpr"), self._names()
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
-    rows, held_out = calibration_rows(
-      x, self.calibration_size, seed, fpr=fpr, confidence=self.confidence, groups=groups
-    )
+    settings = self._settings()
+    rows, held_out, share = contamination.divide(x, settings, seed, fpr=fpr, groups=groups)
     network = None if self.network == "auto" else as_network(self.network)
     input_shape = x.shape[1:]
-    features, settings = self._features(x[rows], negatives, seed), self._settings()
+    features = self._features(x[rows], negatives, seed)
     if features is not None:
       settings.trim = settings.trim or 0.0
       x = apply(features, x)
@@ -183,7 +185,8 @@ class DROCC(DetectorEstimator, Training):
       fpr,
       metadata,
       prepared.program.examine,
-      plain(self.confidence),
+      settings.confidence,
+      share,
     )
     if features is not None:
       detector = detector.behind(features, input_shape).with_metadata(feature_names=names)

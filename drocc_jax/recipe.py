@@ -13,11 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from detector_jax import batching, training
+from detector_jax import batching, splits, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Standardizer, extreme_values
 from detector_jax.typical import with_typical
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, health, isolation, networks
+from drocc_jax import (
+  contamination,
+  drocc,
+  drocc_lf,
+  drocc_oe,
+  ensemble,
+  fit,
+  health,
+  isolation,
+  networks,
+)
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.settings import Training
 
@@ -197,6 +207,7 @@ def build_detector(
   metadata: dict[str, Any],
   examine: Callable[..., Any] | None = None,
   confidence: float | None = None,
+  share: float | None = None,
 ) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
@@ -210,8 +221,11 @@ def build_detector(
     fpr: false-positive rate of the threshold, see ``Detector.calibrate``.
     metadata: facts that travel with the detector, "feature_names" among them where there are any;
       what its checks came to joins them as "health", columns dropped as constant as "constants".
-    examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too.
+    examine: of ``fit.Program``; with it the searches of ``state`` are looked at, too, and rows of
+      columns for a detached tail, see ``contamination``.
     confidence: see ``calibration.conformal_threshold``.
+    share: of the held-out records that may be anomalies, see ``contamination.clean_scores``; None
+      where nothing is stated.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
@@ -226,11 +240,17 @@ def build_detector(
   typical = x_calibration if len(x_calibration) >= 20 else x
   findings = [extreme_values(x, metadata.get("feature_names"))]
   findings += health.check_health(detector, detector.score(typical[:1000], warn=False), typical)
+  if examine is not None and x.ndim == 2 and share is None:
+    findings.append(contamination.tail_finding(x))
   if examine is not None:
     findings += health.examined(examine, state, preprocessing.transform(typical))
   detector = with_typical(detector.with_health(findings), x)
+  if share is not None:
+    detector = detector.with_metadata(contamination=share)
   if len(x_calibration):
-    return detector.calibrate(x_calibration, fpr, confidence)
+    held_out = detector.score(x_calibration[splits.distinct(x_calibration)])
+    kept = contamination.clean_scores(held_out, share)
+    return detector.calibrate_scores(kept, fpr, confidence)
   if fpr is not None:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
   return detector

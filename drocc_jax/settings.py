@@ -17,11 +17,15 @@ class Calibration:
     fpr: false-positive rate of the threshold, in expectation over draws of the held-out records;
       None takes 5 %, or what these can defend.
     confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
+    contamination: share of the training records that may be anomalies, in (0, 0.5), "auto" where
+      the records are to tell, or None where all are typical; see ``drocc_jax.contamination``. On a
+      stream of images it bears on the threshold alone.
   """
 
   calibration_size: float = 0.2
   fpr: float | None = None
   confidence: float | None = None
+  contamination: str | None = None
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

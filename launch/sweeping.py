@@ -21,8 +21,7 @@ import jax
 import numpy as np
 
 from detector_jax import atomic, calibration, health, metrics, training
-from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, recipe
+from drocc_jax import contamination, drocc, recipe
 from launch import data, run, sweep_ranking, sweep_training, workdirs
 from launch.methods import drocc as method
 from launch.reporting import progress, sweeps
@@ -56,6 +55,7 @@ class Experiment:
     x: ``[n, ...]`` raw training records.
     x_calibration: ``[m, ...]`` raw typical records for the threshold, which rank nothing.
     ranking: what ranks members.
+    share: of the records that may be anomalies, None where nothing is stated.
   """
 
   config: method.Config
@@ -64,6 +64,7 @@ class Experiment:
   x: np.ndarray
   x_calibration: np.ndarray
   ranking: sweep_ranking.Ranking
+  share: float | None
 
 
 def sweep(config: Any, axes: Axes, workdir: pathlib.Path, group_size: int = 0) -> dict[str, Any]:
@@ -131,12 +132,11 @@ def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
   splits = config.data.load()
   labelled = sweep_ranking.labelled(splits)
-  rows, held_out = calibration_rows(
+  rows, held_out, share = contamination.divide(
     splits.x_train,
-    config.calibration_size,
+    config,
     config.seed,
     fpr=config.fpr if labelled else None,
-    confidence=config.confidence,
     groups=splits.groups,
   )
   given = method.negatives_for(config, splits)
@@ -148,9 +148,10 @@ def _experiment(config: method.Config) -> Experiment:
     rows_of = sweep_ranking.halves(held_out, config.seed, groups)
   ranking_rows, threshold_rows = rows_of
   if config.fpr is not None:
-    calibration.check_records(len(threshold_rows), config.fpr, config.confidence)
+    counted = len(contamination.clean_scores(threshold_rows, share))
+    calibration.check_records(counted, config.fpr, config.confidence)
   ranking = sweep_ranking.make(splits, prepared, splits.x_train[ranking_rows], config.seed)
-  return Experiment(config, splits, prepared, x, splits.x_train[threshold_rows], ranking)
+  return Experiment(config, splits, prepared, x, splits.x_train[threshold_rows], ranking, share)
 
 
 def members_of(config: method.Config, prepared: recipe.Prepared, axes: Axes) -> list[Member]:
@@ -271,6 +272,7 @@ def _finish(experiment: Experiment, state: Any, metadata: dict[str, Any]) -> Any
     experiment.config.fpr,
     metadata,
     confidence=experiment.config.confidence,
+    share=experiment.share,
   )
 
 

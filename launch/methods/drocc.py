@@ -14,8 +14,7 @@ import numpy as np
 from detector_jax import Detector, Standardizer, training
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
-from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, on_features, recipe
+from drocc_jax import contamination, drocc, drocc_lf, drocc_oe, ensemble, fit, on_features, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Training
@@ -137,13 +136,8 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
   splits = config.data.load()
-  rows, held_out = calibration_rows(
-    splits.x_train,
-    config.calibration_size,
-    config.seed,
-    fpr=config.fpr,
-    confidence=config.confidence,
-    groups=splits.groups,
+  rows, held_out, share = contamination.divide(
+    splits.x_train, config, config.seed, fpr=config.fpr, groups=splits.groups
   )
   x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
   negatives, shape = negatives_for(config, splits), x.shape[1:]
@@ -160,7 +154,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x_held_out)),
+    "summary": _summary(config, prepared, len(x_held_out), share),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
@@ -181,6 +175,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     metadata,
     prepared.program.examine,
     config.confidence,
+    share,
   )
   if features is not None:
     detector = detector.behind(features, shape).with_metadata(feature_names=splits.feature_names)
@@ -330,7 +325,7 @@ def _stage(
   return stages.Stage("training", prepared.epochs, advance, steps)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
+def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
@@ -338,7 +333,15 @@ def _summary(config: Config, prepared: recipe.Prepared, held_out: int) -> str:
   )
   given = prepared.data.negatives
   others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
+  doubted = (
+    ""
+    if not share
+    else (
+      f" Of the records given as typical {100 * share:.3g} % may be anomalies: the most extreme do "
+      "not train, and half of that share of the held-out records does not count."
+    )
+  )
   return (
     f"{config.title} with radius {prepared.config.radius:.3g}, trained for {prepared.epochs} "
-    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}."
+    f"epochs on {len(prepared.rows):,} typical records{others}; {threshold}.{doubted}"
   )

@@ -19,7 +19,7 @@ from detector_jax.preprocessing import Standardizer
 from detector_jax.program import Program as Detects
 from detector_jax.program import nested
 from detector_jax.splits import calibration_rows
-from drocc_jax import drocc, health, networks, recipe
+from drocc_jax import contamination, drocc, health, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Calibration
@@ -158,6 +158,7 @@ def prepare(config: Config) -> Prepared:
     config.seed,
     fpr=config.fpr,
     confidence=config.confidence,
+    discounted=contamination.COUNTED * (contamination.share_of(config.contamination) or 0.0),
   )
   training = images.subset(rows)
   batch_size = min(config.batch_size, len(rows))
@@ -246,6 +247,7 @@ def finish(config: Config, prepared: Prepared, state: drocc.State) -> Detector:
   if not len(held_out):
     return detector
   scores = scores if typical is held_out else streaming.score(detector, held_out)
+  scores = contamination.clean_scores(scores, contamination.share_of(config.contamination))
   return detector.calibrate_scores(scores, config.fpr, config.confidence)
 
 

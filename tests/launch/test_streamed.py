@@ -275,6 +275,7 @@ BAD = {
   "gamma": ({"drocc": DroccConfig(gamma=0.5)}, "gamma must be >= 1"),
   "data": ({"data": StreamConfig("cifar")}, "no stream 'cifar'"),
   "share": ({"calibration_size": 1.0}, r"calibration_size must be in \[0, 1\)"),
+  "contamination": ({"contamination": "auto"}, "state a share instead"),
 }
 
 
