@@ -108,6 +108,7 @@ def calibration_rows(
   fpr: float | None = None,
   confidence: float | None = None,
   groups: np.ndarray | None = None,
+  parts: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides records into those that train and those that are held out, at random.
 
@@ -123,6 +124,8 @@ def calibration_rows(
     fpr: stated false-positive rate, or None.
     confidence: see ``calibration.conformal_threshold``.
     groups: ``[n]`` labels of records that must not be divided, or None.
+    parts: of the held-out records, equally large, of which one sets the threshold; of several each
+      has two records or more.
 
   Returns:
     Sorted training rows and sorted calibration rows.
@@ -135,6 +138,8 @@ def calibration_rows(
   calibration.check_rate(AUTO_FPR if fpr is None else fpr, confidence)
   if fpr is not None and size == 0.0:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
+  if size == 0.0 and parts > 1:
+    raise ValueError("What is joined needs held-out records: set calibration_size above 0.")
   if size == 0.0:
     return np.arange(len(x)), np.arange(0)
   ids, first = group_rows(x, groups), distinct(x)
@@ -142,13 +147,15 @@ def calibration_rows(
     copies = np.bincount(ids)
     first = first[copies[ids[first]] <= OFTEN * np.median(copies)]
   number = min(int(np.ceil(size * len(first))), CALIBRATION_CAP)
-  if fpr is not None and (needed := calibration.records_needed(fpr, confidence)) > number:
+  number = number if parts == 1 else max(number, 2 * parts)
+  needed = 0 if fpr is None else parts * calibration.records_needed(fpr, confidence)
+  if fpr is not None and needed > number:
     if needed > len(first) // 2:
       sure = "" if confidence is None else f" with {100 * confidence:.10g} % confidence"
       raise ValueError(
         f"fpr={fpr:g}{sure} needs {needed:,} held-out records, no two of them equal, and of "
         f"{len(first):,} different ones at most half are held out: give more records, or ask for a "
-        f"rate of {calibration.attainable_fpr(len(first) // 2, confidence):.3g} or more."
+        f"rate of {calibration.attainable_fpr(len(first) // 2 // parts, confidence):.3g} or more."
       )
     number = needed
   numbers = np.unique(ids[first], return_inverse=True)[1]
@@ -166,7 +173,7 @@ def calibration_rows(
       "groups, or raise calibration_size."
     )
   if fpr is not None:
-    calibration.check_records(len(held_out), fpr, confidence)
+    calibration.check_records(len(held_out) // parts, fpr, confidence)
   return rows, held_out
 
 

@@ -138,10 +138,16 @@ class DROCC(DetectorEstimator, Training):
     fpr, names = self._or_none("fpr"), self._names()
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
     rows, held_out = calibration_rows(
-      x, self.calibration_size, seed, fpr=fpr, confidence=self.confidence, groups=groups
+      x,
+      self.calibration_size,
+      seed,
+      fpr=fpr,
+      confidence=self.confidence,
+      groups=groups,
+      parts=on_features.held_out_parts(self.features),
     )
     network = None if self.network == "auto" else as_network(self.network)
-    input_shape = x.shape[1:]
+    raw = x[held_out]
     features, settings = self._features(x[rows], negatives, seed), self._settings()
     if features is not None:
       settings.trim = settings.trim or 0.0
@@ -186,7 +192,8 @@ class DROCC(DetectorEstimator, Training):
       plain(self.confidence),
     )
     if features is not None:
-      detector = detector.behind(features, input_shape).with_metadata(feature_names=names)
+      detector = on_features.behind(detector, features, raw, fpr, plain(self.confidence))
+      detector = detector.with_metadata(feature_names=names)
     self._set_detector(detector)
     return self
 

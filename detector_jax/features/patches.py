@@ -85,7 +85,7 @@ def pooled(x: jax.Array, pool: int) -> jax.Array:
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["filters", "shift", "centroids", "contrast", "whitening"],
-  meta_fields=["window", "stride", "pool", "rows"],
+  meta_fields=["window", "stride", "pool", "rows", "defects"],
 )
 @dataclasses.dataclass(frozen=True)
 class PatchMap:
@@ -109,6 +109,7 @@ class PatchMap:
     stride: step between patches.
     pool: parts of each axis.
     rows: see ``FeatureMap``.
+    defects: see ``Patches``.
   """
 
   filters: jax.Array
@@ -120,19 +121,40 @@ class PatchMap:
   stride: int
   pool: int
   rows: int
+  defects: bool = False
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Features ``[batch, features]`` of records ``[batch, ..., channels]``."""
-    return self.whitening(self.code(x)) if self.whitening is not None else self.code(x)
+    return self._whitened(self._distances(x))
 
   def code(self, x: jax.Array) -> jax.Array:
     """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
+    return self._code(self._distances(x))
+
+  def with_strangest(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What single patches say beside the features, at the cost of these alone.
+
+    Returns:
+      Features; ``[batch]``, the largest unlikeness of a patch; int32 ``[batch, axes]``, where that
+      patch begins.
+    """
     distance = self._distances(x)
-    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+    nearest = jnp.min(distance, axis=-1)
+    flat = nearest.reshape(nearest.shape[0], -1)
+    at = jnp.unravel_index(jnp.argmax(flat, axis=1), nearest.shape[1:])
+    begins = self.stride * jnp.stack(at, axis=1).astype(jnp.int32)
+    return self._whitened(distance), jnp.max(flat, axis=1), begins
 
   def unlikeness(self, x: jax.Array) -> jax.Array:
     """``min_k d_k`` of each patch, ``[batch, ...]`` with the axes of the patches."""
     return jnp.min(self._distances(x), axis=-1)
+
+  def _whitened(self, distance: jax.Array) -> jax.Array:
+    code = self._code(distance)
+    return code if self.whitening is None else self.whitening(code)
+
+  def _code(self, distance: jax.Array) -> jax.Array:
+    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
 
   def _distances(self, x: jax.Array) -> jax.Array:
     """``d_k``, ``[batch, ..., centroids]``."""
@@ -166,10 +188,14 @@ class Patches:
     components: features that are left after whitening, >= 1.
     noise: see ``Whitening.fit``.
     patches: drawn to fit k-means on, and to whiten with.
+    defects: whether the largest unlikeness of a patch joins the score of what stands behind the
+      map, see ``combination.with_strangest``: a defect of a few pixels is lost in a mean over
+      hundreds of patches, and shows in one of them. It takes half of the held-out records.
 
   References:
     Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
-    AISTATS 2011.
+    AISTATS 2011; for ``defects`` Roth et al., Towards total recall in industrial anomaly detection
+    (PatchCore), CVPR 2022, here with centroids in the place of a memory of patches.
   """
 
   centroids: int = 256
@@ -179,6 +205,7 @@ class Patches:
   components: int = 256
   noise: float = 0.1
   patches: int = 50_000
+  defects: bool = False
 
   def fit(self, x: np.ndarray, seed: int = 0) -> PatchMap:
     """Learns patches, centroids and whitening from typical records, a batch at a time.
@@ -216,7 +243,8 @@ class Patches:
       rows: see ``FeatureMap``.
     """
     fields = {**arrays, "whitening": Whitening(**arrays["whitening"])}
-    return PatchMap(**fields, window=self.window, stride=self.stride, pool=self.pool, rows=rows)
+    whole = {name: getattr(self, name) for name in ("window", "stride", "pool", "defects")}
+    return PatchMap(**fields, **whole, rows=rows)
 
   def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
     """Patch whitening and centroids."""
@@ -249,6 +277,7 @@ class Patches:
       self.stride,
       self.pool,
       rows_for(math.prod(counts) * max(self.centroids, len(filters))),
+      self.defects,
     )
 
 

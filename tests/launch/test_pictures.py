@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 def finished(folder):
   config = Config(
     data=Pictures(folder=str(folder), size=SIDE),
-    features=FeaturesConfig("patches", centroids=16, window=5, pool=2, components=16),
+    features=FeaturesConfig("patches", centroids=16, window=5, pool=2, components=16, defects=True),
     network=NetworkConfig("mlp", (16,)),
     epochs=400,
     checkpoints=1,
