@@ -102,10 +102,13 @@ class Estimate:
 
   def __str__(self) -> str:
     """One line: what is left, and how long it takes."""
-    return (
-      f"{self.stage}: {self.epochs:,} epochs of {self.task.steps:,} steps, "
-      f"about {words(self.seconds)} left"
-    )
+    return f"{self.stage}: {self.spread}, about {words(self.seconds)} left"
+
+  @property
+  def spread(self) -> str:
+    """Epochs and steps."""
+    epochs = f"{self.epochs:,} epoch{'s' * (self.epochs != 1)}"
+    return f"{epochs} of {self.task.steps:,} step{'s' * (self.task.steps != 1)}"
 
   @property
   def lines(self) -> list[str]:
@@ -115,11 +118,11 @@ class Estimate:
       f"{self.stage}:",
       f"  network  {task.network}, {self.parameters:,} parameters",
       f"  records  {task.records:,}, {min(task.batch_size, task.records):,} in a step",
-      f"  steps    {self.epochs:,} epochs of {task.steps:,}, {self.epochs * task.steps:,} in all",
+      f"  steps    {self.spread}, {self.epochs * task.steps:,} in all",
       f"  memory   {self.device_bytes / 1e6:,.1f} MB of state and records, "
       f"{self.process_bytes / 1e6:,.0f} MB at most in this process so far",
-      f"  time     about {words(self.seconds)}, {words(self.step_seconds)} a step in {self.timed} "
-      f"timed ones; {words(self.before)} went before",
+      f"  time     about {words(self.seconds)}, {1000 * self.step_seconds:.2g} ms a step in "
+      f"{self.timed} timed ones; {words(self.before)} went before",
     ]
 
 
@@ -167,10 +170,9 @@ def words(seconds: float) -> str:
 
   Examples:
     >>> words(0.0123), words(42.3), words(200.0), words(7980.0)
-    ('0.012 s', '42 s', '3 min', '2 h 13 min')
+    ('1 s', '42 s', '3 min', '2 h 13 min')
   """
-  if seconds < 10.0:
-    return f"{seconds:.2g} s"
+  seconds = max(seconds, 1.0)
   if seconds < 100.0:
     return f"{seconds:.0f} s"
   minutes = round(seconds / 60.0)
