@@ -16,7 +16,7 @@ from detector_jax.program import p_value
 from detector_jax.typical import with_typical
 
 GROUPS = ("picture", "patch")  # what speaks in ``with_strangest``
-USUAL = 0.95  # share of typical records whose strangest patch counts for nothing
+USUAL = 0.99  # share of typical records whose strangest patch counts for nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SumOfScores:
 class WithStrangest:
   """Score ``a + max(0, b)`` of a detector's score and the largest unlikeness of a patch.
 
-  ``a`` is the detector's score less its median, ``b`` the unlikeness less its 95 % quantile, each
+  ``a`` is the detector's score less its median, ``b`` the unlikeness less its 99 % quantile, each
   in deviations of typical records. Beside score and p-value it reports ``group_deviation``
   ``[batch, 2]``, a and b; ``group`` ``[batch]``, the number of the larger one in ``GROUPS``; and
   ``place`` ``[batch, axes]``, where the strangest patch begins.
