@@ -16,7 +16,7 @@ from detector_jax.program import p_value
 from detector_jax.typical import with_typical
 
 GROUPS = ("picture", "patch")  # what speaks in ``with_strangest``
-USUAL = 0.99  # share of typical records whose strangest patch counts for nothing
+USUAL = 0.99  # share of typical records whose strangest patch is usual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,13 @@ class SumOfScores:
 
 @dataclasses.dataclass(frozen=True)
 class WithStrangest:
-  """Score ``a + max(0, b)`` of a detector's score and the largest unlikeness of a patch.
+  """Score ``max(a, b)`` of a detector's score and the largest unlikeness of a patch.
 
   ``a`` is the detector's score less its median, ``b`` the unlikeness less its 99 % quantile, each
-  in deviations of typical records. Beside score and p-value it reports ``group_deviation``
-  ``[batch, 2]``, a and b; ``group`` ``[batch]``, the number of the larger one in ``GROUPS``; and
-  ``place`` ``[batch, axes]``, where the strangest patch begins.
+  in deviations of typical records. Less than its median, as for ``a``, would find fainter defects,
+  and hide more of what the whole shows where no patch is strange. Beside score and p-value it
+  reports ``group_deviation`` ``[batch, 2]``, a and b; ``group`` ``[batch]``, the number of the
+  larger one in ``GROUPS``; and ``place`` ``[batch, axes]``, where the strangest patch begins.
 
   Attributes:
     program: of the detector, its feature map left out.
@@ -62,7 +63,7 @@ class WithStrangest:
     units, inner = arrays["units"], {n: arrays[n] for n in arrays if n not in ("features", "units")}
     scores = jnp.stack([self.program(inner, z)["score"], strangest], axis=1)
     apart = (scores - units["center"][None]) / units["scale"][None]
-    score = apart[:, 0] + jnp.maximum(apart[:, 1], 0.0)
+    score = jnp.max(apart, axis=1)
     return {
       "score": score,
       "p_value": p_value(arrays["calibration"], score),
@@ -78,11 +79,11 @@ def with_strangest(
   fpr: float | None = None,
   confidence: float | None = None,
 ) -> Detector:
-  """Adds what the strangest patch of a record says to the score of a detector behind ``Patches``.
+  """Lets the strangest patch of a record speak beside the score of a detector behind ``Patches``.
 
   The detector judges means over many patches, in which a defect of a few pixels is lost; the
-  largest distance of a patch from all centroids is one patch's. Beyond what is usual the two are
-  added up; below, where the strangest patch is noise, it counts for nothing. See ``WithStrangest``.
+  largest distance of a patch from all centroids is one patch's. The louder of the two speaks; a
+  patch has to be stranger than usual ones to be heard. See ``WithStrangest``.
 
   Args:
     detector: behind a ``PatchMap``.

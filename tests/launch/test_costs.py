@@ -72,6 +72,7 @@ def small(kind, folder):
       data=ShiftedDigits(),
       classifier=neuralfp.ClassifierConfig(training=TrainingConfig(epochs=4, batch_size=64)),
       fingerprint=FingerprintConfig(epochs=3, batch_size=128),
+      layers=("layer_5",),
       held_out=0.4,
       fpr=0.05,
     )
