@@ -7,9 +7,10 @@ r"""DROCC on a folder of pictures, with what is typical in train/good and others
 This is the layout of MVTec AD: test/good is typical, too, and any other folder of test/ a kind of
 anomaly. Other folders by patterns: --config.data.train='*.png' --config.data.test=''. Patches that
 k-means finds stand in front of the network. They are averaged over two by two parts of the picture,
-where a scratch of a few pixels is lost: so the patch that is least like those of training joins the
-score (--config.features.defects=False leaves it out). Half of the pictures that are held out give
-the units of the two, half the threshold; launch.score says in the column group which one spoke.
+where a scratch of a few pixels is lost: so the patch that is least like those of training speaks
+too (--config.features.defects=False leaves it out), and the louder of the two is the score. Half
+of the pictures that are held out give their units, half the threshold; launch.score says in the
+column group which one spoke. How scratches are found: python -m benchmarks.tables --table=defects
 """
 
 from launch.data import Pictures
