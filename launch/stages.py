@@ -119,15 +119,15 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
     epoch, state = devices.shared(found or (0, state))
     if epoch >= stage.epochs:
       return state
-    if stage.task is not None:
-      told = costs.estimate(stage.name, stage.task, state, stage.epochs - epoch)
-      if devices.primary():
-        print(told, file=sys.stderr, flush=True)
     with (
       _scalars(workdir, stage.name, epoch) as scalars,
       _bar(stage, epoch) as advance,
       stopping.deferred_signals() as signalled,
     ):
+      if stage.task is not None:
+        told = costs.estimate(stage.name, stage.task, state, stage.epochs - epoch)
+        if devices.primary():
+          print(told, file=sys.stderr, flush=True)
       while epoch < stage.epochs:
         due, start = min(epoch - epoch % every + every, stage.epochs), failures.on_host(state)
         state, values, last = _train(stage, state, epoch, due, signalled)

@@ -216,7 +216,7 @@ def _task(prepared: Prepared, key: jax.Array) -> costs.Task:
 
   def attempt(state: drocc.State, steps: int) -> drocc.State:
     with contextlib.closing(stream.batches(0, steps)) as batches:
-      for batch in on_device(batches):
+      for batch in map(jax.device_put, batches):
         state, _ = prepared.program.step(state, prepared.preprocessing, batch, key)
     return state
 
