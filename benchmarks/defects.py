@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 import numpy as np
 from scipy import ndimage
 
-from benchmarks import images, protocol
+from benchmarks import protocol
 from benchmarks.baselines import nearest_neighbour
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
@@ -71,7 +71,7 @@ def table(
     for (row, method, metric), each in sorted(values.items(), key=_place)
     for record in protocol.summarise("defects", row, method, metric, {"last": each})
   ]
-  return records, {"defects": images.bars([r for r in records if r.metric == "auroc"])}
+  return records, {}
 
 
 def _place(item: tuple[tuple[str, str, str], list[float]]) -> int:

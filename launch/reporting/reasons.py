@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 import detector_jax
-from detector_jax.combination import GROUPS
+from detector_jax.combination import GROUPS, USUAL
 from detector_jax.typical import Typical
 
 
@@ -37,14 +37,14 @@ def texts(detector: detector_jax.Detector, x: np.ndarray) -> list[str]:
 
 def of_patches(told: Mapping[str, np.ndarray]) -> list[str]:
   """What ``combination.WithStrangest`` reports, in words."""
-  texts = []
+  texts, usual = [], f"{100 * USUAL:.0f} %"
   for group, apart, place in zip(
     *(told[name].tolist() for name in ("group", "group_deviation", "place")), strict=True
   ):
     at = ", ".join(map(str, place))
     parts = (
-      f"the whole picture {apart[0]:.1f} deviations above the median",
-      f"the patch at {at} {apart[1]:.1f} deviations beyond the strangest of usual ones",
+      f"the whole picture is {apart[0]:+.1f} deviations from the median",
+      f"the patch at {at} is {apart[1]:+.1f} deviations from what {usual} of pictures stay below",
     )
-    texts.append(f"{GROUPS[group]}: {parts[group]} ({parts[1 - group]})")
+    texts.append(f"{GROUPS[group]}: {parts[group]}; {parts[1 - group]}")
   return texts

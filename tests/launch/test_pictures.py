@@ -221,7 +221,7 @@ def test_from_a_folder_to_a_report_and_scores_by_name(folder, finished, tmp_path
   found = table["score"]
   assert (table["group"].filter(like="scratch") == "patch").all()
   reason = table["reason"]["scratch/00.png"]
-  assert re.fullmatch(r"patch: the patch at \d+, \d+ .* of usual ones \(the whole .*\)", reason)
+  assert re.fullmatch(r"patch: the patch at \d+, \d+ is \+.* what 99 % .*; the whole .*", reason)
   got = Pictures(folder=str(folder), size=SIDE).load()
   want = pd.Series(detector.score(got.x_test), [name.removeprefix("test/") for name in got.names])
   np.testing.assert_allclose(found[want.index], want, rtol=1e-6)
