@@ -3,18 +3,18 @@
   python -m benchmarks.tables --table=7 --output=table7.json
 
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
-the others, and features puts feature maps in front of DROCC on images; figure1, ocln-mnist and
-ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
-are worth on real sets. mixed has tables with text and missing cells, explain asks whether
-explanations name the columns that were planted. neuralfp, neuralfp-layers, neuralfp-steps and
-neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its default beside other
-scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
-adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
-is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
-adbench-chaos how far it moves where nothing of substance does; contamination mixes anomalies into
-the training records. references holds every baseline
-against a published figure under that figure's protocol, costs has training seconds, scoring rate
-and size beside quality, and precision says what bfloat16 in the search costs.
+the others, features puts feature maps in front of DROCC on images, and defects has small scratches
+on made textures; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives,
+and kinds asks what a few labelled negatives are worth on real sets. mixed has tables with text and
+missing cells, explain asks whether explanations name the columns that were planted. neuralfp,
+neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule,
+neuralfp-peers has its default beside other scores of the same networks. adbench has real sets of
+ADBench and one setting for all of them, adbench-more those that nothing was chosen on;
+adbench-ablations says what each part of that setting is worth, adbench-sizes how much data it
+wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where
+nothing of substance does; contamination mixes anomalies into the training records. references
+holds every baseline against a published figure under that figure's protocol, costs has training
+seconds, scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -37,6 +37,7 @@ from benchmarks import (
   chaos,
   contamination,
   costs,
+  defects,
   epochs,
   explain,
   features,
@@ -80,6 +81,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
   "features": (features.table, features.count),
+  "defects": (defects.table, defects.count),
   "explain": (explain.table, explain.count),
   "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),

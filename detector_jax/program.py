@@ -46,12 +46,16 @@ class Program:
     z = arrays["features"](x) if "features" in arrays else x
     variables, z = arrays["variables"], arrays["preprocessing"](z)
     score = self.score_fn(variables, z)
-    calibration = arrays["calibration"]
-    above = jnp.sum(calibration[None, :] >= score[:, None], axis=1, dtype=jnp.float32)
-    result = {"score": score, "p_value": (1.0 + above) / (1.0 + calibration.shape[0])}
+    result = {"score": score, "p_value": p_value(arrays["calibration"], score)}
     if self.report_fn is not None:
       result |= self.report_fn(variables, z, arrays["threshold"])
     return result
+
+
+def p_value(calibration: jax.Array, score: jax.Array) -> jax.Array:
+  """``calibration.p_values`` of scores ``[batch]`` within a program."""
+  above = jnp.sum(calibration[None, :] >= score[:, None], axis=1, dtype=jnp.float32)
+  return (1.0 + above) / (1.0 + calibration.shape[0])
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -109,6 +109,7 @@ def calibration_rows(
   confidence: float | None = None,
   groups: np.ndarray | None = None,
   discounted: float = 0.0,
+  parts: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides records into those that train and those that are held out, at random.
 
@@ -126,6 +127,8 @@ def calibration_rows(
     groups: ``[n]`` labels of records that must not be divided, or None.
     discounted: share of the held-out records, in [0, 1), that is left out when the threshold is
       set; so many more are held out where ``fpr`` needs them.
+    parts: of the held-out records, equally large, of which one sets the threshold; of several each
+      has two records or more.
 
   Returns:
     Sorted training rows and sorted calibration rows.
@@ -138,6 +141,8 @@ def calibration_rows(
   calibration.check_rate(AUTO_FPR if fpr is None else fpr, confidence)
   if fpr is not None and size == 0.0:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
+  if size == 0.0 and parts > 1:
+    raise ValueError("What is joined needs held-out records: set calibration_size above 0.")
   if size == 0.0:
     return np.arange(len(x)), np.arange(0)
   ids, first = group_rows(x, groups), distinct(x)
@@ -145,15 +150,16 @@ def calibration_rows(
     copies = np.bincount(ids)
     first = first[copies[ids[first]] <= OFTEN * np.median(copies)]
   number = min(int(np.ceil(size * len(first))), CALIBRATION_CAP)
+  number = number if parts == 1 else max(number, 2 * parts)
   needed = 0 if fpr is None else calibration.records_needed(fpr, confidence)
-  needed = int(np.ceil(needed / (1.0 - discounted)))
+  needed = parts * int(np.ceil(needed / (1.0 - discounted)))
   if fpr is not None and needed > number:
     if needed > len(first) // 2:
       sure = "" if confidence is None else f" with {100 * confidence:.10g} % confidence"
       raise ValueError(
         f"fpr={fpr:g}{sure} needs {needed:,} held-out records, no two of them equal, and of "
         f"{len(first):,} different ones at most half are held out: give more records, or ask for a "
-        f"rate of {calibration.attainable_fpr(len(first) // 2, confidence):.3g} or more."
+        f"rate of {calibration.attainable_fpr(len(first) // 2 // parts, confidence):.3g} or more."
       )
     number = needed
   numbers = np.unique(ids[first], return_inverse=True)[1]
@@ -171,7 +177,8 @@ def calibration_rows(
       "groups, or raise calibration_size."
     )
   if fpr is not None:
-    counted = len(held_out) - int(discounted * len(held_out))
+    counted = len(held_out) // parts
+    counted -= int(discounted * counted)
     calibration.check_records(counted, fpr, confidence)
   return rows, held_out
 

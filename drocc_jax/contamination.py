@@ -104,6 +104,7 @@ def divide(
   *,
   fpr: float | None = None,
   groups: np.ndarray | None = None,
+  parts: int = 1,
 ) -> Roles:
   """Divides records ``[n, ...]``, and leaves training records out that are likely anomalies.
 
@@ -113,11 +114,18 @@ def divide(
     seed: of the division.
     fpr: that the held-out records must be able to defend, or None.
     groups: see ``splits.calibration_rows``, which says what it raises.
+    parts: likewise.
 
   Raises:
-    ValueError: a setting out of its range, or too few records for ``fpr``.
+    ValueError: a setting out of its range, too few records for ``fpr``, or a share that may be
+      anomalous where several scores are joined.
   """
   share = share_of(settings.contamination, x)
+  if share and parts > 1:
+    raise ValueError(
+      "contamination is for the score of the network alone: leave it out, or the defects of the "
+      "features, whose score is joined with it."
+    )
   rows, held_out = calibration_rows(
     x,
     settings.calibration_size,
@@ -125,6 +133,7 @@ def divide(
     fpr=fpr,
     confidence=settings.confidence,
     groups=groups,
+    parts=parts,
     discounted=COUNTED * (share or 0.0),
   )
   if share:

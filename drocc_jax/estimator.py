@@ -140,10 +140,12 @@ class DROCC(DetectorEstimator, Training):
     config = self._config()
     fpr, names = self._or_none("fpr"), self._names()
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
-    settings = self._settings()
-    rows, held_out, share = contamination.divide(x, settings, seed, fpr=fpr, groups=groups)
+    settings, parts = self._settings(), on_features.held_out_parts(self.features)
+    rows, held_out, share = contamination.divide(
+      x, settings, seed, fpr=fpr, groups=groups, parts=parts
+    )
     network = None if self.network == "auto" else as_network(self.network)
-    input_shape = x.shape[1:]
+    raw = x[held_out]
     features = self._features(x[rows], negatives, seed)
     if features is not None:
       settings.trim = settings.trim or 0.0
@@ -189,7 +191,8 @@ class DROCC(DetectorEstimator, Training):
       share,
     )
     if features is not None:
-      detector = detector.behind(features, input_shape).with_metadata(feature_names=names)
+      detector = on_features.behind(detector, features, raw, fpr, plain(self.confidence))
+      detector = detector.with_metadata(feature_names=names)
     self._set_detector(detector)
     return self
 

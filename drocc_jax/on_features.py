@@ -6,6 +6,8 @@ from typing import Any
 from flax import linen as nn
 import numpy as np
 
+from detector_jax.combination import with_strangest
+from detector_jax.detector import Detector
 from detector_jax.features import Patches
 from drocc_jax import networks, recipe
 
@@ -27,6 +29,40 @@ def automatic(x: np.ndarray) -> Any:
   """
   images = x.ndim == 4 and min(x.shape[1:3]) >= SMALLEST_IMAGE
   return Patches() if images and len(x) >= FEWEST_IMAGES else None
+
+
+def held_out_parts(features: Any) -> int:
+  """Into how many parts the held-out records go, see ``splits.calibration_rows``.
+
+  Args:
+    features: settings of a map, a fitted one, or anything else.
+  """
+  return 2 if getattr(features, "defects", False) else 1
+
+
+def behind(
+  detector: Detector,
+  features: Any,
+  x_calibration: np.ndarray,
+  fpr: float | None,
+  confidence: float | None,
+) -> Detector:
+  """The detector of features as one of records, with what else their map has to say of these.
+
+  Args:
+    detector: of features.
+    features: the fitted map.
+    x_calibration: ``[m, ...]`` the held-out records.
+    fpr: see ``Detector.calibrate``.
+    confidence: likewise.
+
+  Raises:
+    ValueError: none is held out, and the map wants some.
+  """
+  found = detector.behind(features, x_calibration.shape[1:])
+  if held_out_parts(features) == 1:
+    return found
+  return with_strangest(found, x_calibration, fpr, confidence)
 
 
 def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.Module]:

@@ -1,9 +1,10 @@
 """What the launcher does the same way for every method: dispatch, and configurations read back."""
 
 import pathlib
+import tempfile
 from typing import Any
 
-from launch import workdirs
+from launch import costs, stages, workdirs
 from launch.methods import METHODS, Method
 
 
@@ -35,6 +36,18 @@ def train(config: Any, workdir: pathlib.Path) -> pathlib.Path:
     folder = method.train(config, workdir)
     workdirs.check_there(workdir)
     return folder
+
+
+def dry_run(config: Any) -> list[costs.Estimate]:
+  """What a training would cost, stage by stage; reads the data and leaves nothing behind.
+
+  Raises:
+    ValueError: as ``train``.
+  """
+  method = method_of(config)
+  with tempfile.TemporaryDirectory() as folder, stages.trial(method.last) as found:
+    method.train(config, pathlib.Path(folder))
+  return found
 
 
 def method_of(config: Any) -> Method:

@@ -3,10 +3,12 @@
   python -m launch.score --workdir=runs/digits --input=new.csv --output=scores.csv
 
 The output has a row for every input row: score (higher = more anomalous), p_value where the
-detector is calibrated, and decision (1 = anomalous). A detector that looks at the layers of a
-network adds the layer that is farthest out, and on which side: high or low. --explain adds why a
-record is flagged: its unusual columns, and with which values it would pass. The input is read in
-chunks, and memory does not grow with it; an interrupted command writes nothing.
+detector is calibrated, and decision (1 = anomalous). A detector that joins several kinds of
+evidence adds the group that speaks loudest, one that looks at the layers of a network the layer
+that is farthest out, and on which side: high or low. --explain adds why a record is flagged: its
+unusual columns, and with which values it would pass; of a picture, where its strangest patch is.
+The input is read in chunks, and memory does not grow with it; an interrupted command writes
+nothing.
 """
 
 import pathlib

@@ -295,15 +295,17 @@ def columns_of(
   if detector.calibration.scores.size:
     columns["p_value"] = detector.calibration.p_value(scores)
   columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
-  if detector.metadata.get("layers"):
+  if detector.metadata.get("layers") or detector.metadata.get("groups"):
     from launch.reporting import layers  # figures and the report, slow to import
 
-    groups = layers.names_of(detector, "groups")
-    told = layers.reported(detector, x, "layer", "side", *["group"] * bool(groups))
+    groups, named = layers.names_of(detector, "groups"), layers.names_of(detector)
+    wanted = ("group",) * bool(groups) + ("layer", "side") * bool(named)
+    told = layers.reported(detector, x, *wanted)
     if groups:
       columns["group"] = np.array(groups)[told["group"].astype(np.int64)]
-    columns["layer"] = np.array(layers.names_of(detector))[told["layer"].astype(np.int64)]
-    columns["side"] = np.where(told["side"] > 0, "high", "low")
+    if named:
+      columns["layer"] = np.array(named)[told["layer"].astype(np.int64)]
+      columns["side"] = np.where(told["side"] > 0, "high", "low")
   if explain:
     flagged = columns["decision"] == 1
     told_of = np.full(len(x), "", object)

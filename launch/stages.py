@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import pathlib
+import sys
 import time
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from detector_jax import health
 from launch import checkpoints as store
-from launch import devices, failures, stopping, workdirs
+from launch import costs, devices, failures, stopping, workdirs
 from launch.reporting import progress
 
 LISTENING = 10.0  # seconds of training between two looks at the signals
@@ -31,12 +32,57 @@ class Stage:
       the same however epochs are divided into calls; that makes a resumed run the same run.
     steps: the steps of an epoch one by one, see ``failures.Steps``; where training diverges they
       tell at which records. None: only the epoch is told.
+    task: what is trained, so that its cost can be told before; None: it is not.
   """
 
   name: str
   epochs: int
   advance: Callable[[Any, int, int], tuple[Any, dict[str, float]]]
   steps: failures.Steps | None = None
+  task: costs.Task | None = None
+
+
+class _Tried(BaseException):
+  """The last stage of a trial has been reached."""
+
+
+@dataclasses.dataclass
+class _Trial:
+  """What ``trial`` is about; there is one at a time."""
+
+  last: str
+  began: float
+  found: list[costs.Estimate]
+
+
+_trial: _Trial | None = None
+
+
+@contextlib.contextmanager
+def trial(last: str) -> Iterator[list[costs.Estimate]]:
+  """Within it ``run`` tells what stages cost and trains none; the stage ``last`` ends it.
+
+  Yields what has been found, stage by stage. Whatever a run does beside its stages it does.
+  """
+  global _trial
+  _trial = _Trial(last, time.monotonic(), [])
+  try:
+    yield _trial.found
+  except _Tried:
+    pass
+  finally:
+    _trial = None
+
+
+def _tried(stage: Stage, state: Any) -> Any:
+  """The state after a trial of the stage, as it came."""
+  assert _trial is not None
+  assert stage.task is not None
+  before = time.monotonic() - _trial.began
+  _trial.found.append(costs.estimate(stage.name, stage.task, state, stage.epochs, before))
+  if stage.name == _trial.last:
+    raise _Tried
+  return state
 
 
 def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> Any:
@@ -44,7 +90,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
 
   A finished stage is restored and trains nothing, so a run of several stages given again goes on in
   the one that was interrupted. SIGTERM and Ctrl-C are heard about every 10 seconds, at the end of
-  an epoch; a checkpoint is written then.
+  an epoch; a checkpoint is written then. How long it takes is said once, after some steps that are
+  thrown away.
 
   Args:
     stage: what to train.
@@ -63,6 +110,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
     Stopped: by a signal.
   """
   check_checkpoints(checkpoints)
+  if _trial is not None:
+    return _tried(stage, state)
   claimed = (workdir / "config.json").is_file()
   every = max(1, stage.epochs // checkpoints)
   with _checkpoints(workdir, stage.name) as saved:
@@ -75,6 +124,10 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
       _bar(stage, epoch) as advance,
       stopping.deferred_signals() as signalled,
     ):
+      if stage.task is not None:
+        told = costs.estimate(stage.name, stage.task, state, stage.epochs - epoch)
+        if devices.primary():
+          print(told, file=sys.stderr, flush=True)
       while epoch < stage.epochs:
         due, start = min(epoch - epoch % every + every, stage.epochs), failures.on_host(state)
         state, values, last = _train(stage, state, epoch, due, signalled)

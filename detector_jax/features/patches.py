@@ -22,6 +22,7 @@ LEAST = {"centroids": 2, "window": 2, "stride": 1, "pool": 1, "components": 1, "
 NEGLIGIBLE = (
   0.02  # directions that whitening shrinks below this share of their variance are left out
 )
+STRANGE_NOISE = 0.01  # of whitening patches that keep their contrast, see ``Whitening.fit``
 
 
 def windows(
@@ -82,9 +83,43 @@ def pooled(x: jax.Array, pool: int) -> jax.Array:
   return x.reshape(x.shape[0], -1)
 
 
+def distances(z: jax.Array, centroids: jax.Array) -> jax.Array:
+  """Euclidean, ``[..., centroids]``, of points ``[..., d]``."""
+  squared = (
+    jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+    - 2.0 * (z @ centroids.T)
+    + per_channel(jnp.sum(jnp.square(centroids), axis=-1), z)
+  )
+  return jnp.sqrt(jnp.maximum(squared, 0.0))
+
+
+@functools.partial(
+  jax.tree_util.register_dataclass, data_fields=["whitening", "centroids"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Strangeness:
+  """How unlike those of training patches are that keep their contrast.
+
+  Contrast tells a scratch from the noise of a flat place, which a code for kinds of things does
+  well to leave out.
+
+  Attributes:
+    whitening: of patches less their mean.
+    centroids: ``[centroids, components]`` of the whitened patches.
+  """
+
+  whitening: Whitening
+  centroids: jax.Array
+
+  def __call__(self, centred: jax.Array) -> jax.Array:
+    """Distances ``[batch, ...]`` of patches ``[batch, ..., patch]`` to their nearest centroid."""
+    z = (centred - per_channel(self.whitening.mean, centred)) @ self.whitening.projection
+    return jnp.min(distances(z, self.centroids), axis=-1)
+
+
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["filters", "shift", "centroids", "contrast", "whitening"],
+  data_fields=["filters", "shift", "centroids", "contrast", "whitening", "strangeness"],
   meta_fields=["window", "stride", "pool", "rows"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +144,7 @@ class PatchMap:
     stride: step between patches.
     pool: parts of each axis.
     rows: see ``FeatureMap``.
+    strangeness: where ``Patches.defects`` is set, else None.
   """
 
   filters: jax.Array
@@ -120,6 +156,12 @@ class PatchMap:
   stride: int
   pool: int
   rows: int
+  strangeness: Strangeness | None = None
+
+  @property
+  def defects(self) -> bool:
+    """See ``Patches``."""
+    return self.strangeness is not None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Features ``[batch, features]`` of records ``[batch, ..., channels]``."""
@@ -130,28 +172,42 @@ class PatchMap:
     distance = self._distances(x)
     return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
 
+  def with_strangest(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What single patches say, beside the features.
+
+    Returns:
+      Features; ``[batch]``, the largest unlikeness of a patch; int32 ``[batch, axes]``, where that
+      patch begins.
+    """
+    nearest = self.unlikeness(x)
+    flat = nearest.reshape(nearest.shape[0], -1)
+    at = jnp.unravel_index(jnp.argmax(flat, axis=1), nearest.shape[1:])
+    begins = self.stride * jnp.stack(at, axis=1).astype(jnp.int32)
+    return self(x), jnp.max(flat, axis=1), begins
+
   def unlikeness(self, x: jax.Array) -> jax.Array:
-    """``min_k d_k`` of each patch, ``[batch, ...]`` with the axes of the patches."""
-    return jnp.min(self._distances(x), axis=-1)
+    """How unlike those of training each patch is, ``[batch, ...]`` with the axes of the patches.
+
+    What ``strangeness`` says where there is one, else ``min_k d_k``.
+    """
+    if self.strangeness is None:
+      return jnp.min(self._distances(x), axis=-1)
+    patches = self._extracted(x)
+    return self.strangeness(patches - jnp.mean(patches, axis=-1, keepdims=True))
 
   def _distances(self, x: jax.Array) -> jax.Array:
     """``d_k``, ``[batch, ..., centroids]``."""
-    patches = extract(x - jnp.mean(x, axis=tuple(range(1, x.ndim)), keepdims=True), *self._steps)
+    patches = self._extracted(x)
     mean = jnp.mean(patches, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(patches), axis=-1, keepdims=True) - jnp.square(mean)
     scale = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + self.contrast)
     z = (patches @ self.filters) * scale
-    z = z - per_channel(self.shift, z)
-    squared = (
-      jnp.sum(jnp.square(z), axis=-1, keepdims=True)
-      - 2.0 * (z @ self.centroids.T)
-      + per_channel(jnp.sum(jnp.square(self.centroids), axis=-1), z)
-    )
-    return jnp.sqrt(jnp.maximum(squared, 0.0))
+    return distances(z - per_channel(self.shift, z), self.centroids)
 
-  @property
-  def _steps(self) -> tuple[int, int]:
-    return self.window, self.stride
+  def _extracted(self, x: jax.Array) -> jax.Array:
+    """Patches of records less their mean."""
+    x = x - jnp.mean(x, axis=tuple(range(1, x.ndim)), keepdims=True)
+    return extract(x, self.window, self.stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +222,15 @@ class Patches:
     components: features that are left after whitening, >= 1.
     noise: see ``Whitening.fit``.
     patches: drawn to fit k-means on, and to whiten with.
+    defects: whether the largest unlikeness of a patch joins the score of what stands behind the
+      map, see ``Strangeness`` and ``combination.with_strangest``: a defect of a few pixels is lost
+      in a mean over hundreds of patches, and shows in one of them. It takes half of the held-out
+      records.
 
   References:
     Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
-    AISTATS 2011.
+    AISTATS 2011; for ``defects`` Roth et al., Towards total recall in industrial anomaly detection
+    (PatchCore), CVPR 2022, here with centroids in the place of a memory of patches.
   """
 
   centroids: int = 256
@@ -179,6 +240,7 @@ class Patches:
   components: int = 256
   noise: float = 0.1
   patches: int = 50_000
+  defects: bool = False
 
   def fit(self, x: np.ndarray, seed: int = 0) -> PatchMap:
     """Learns patches, centroids and whitening from typical records, a batch at a time.
@@ -216,6 +278,9 @@ class Patches:
       rows: see ``FeatureMap``.
     """
     fields = {**arrays, "whitening": Whitening(**arrays["whitening"])}
+    if "strangeness" in fields:
+      whitening, centroids = (fields["strangeness"][name] for name in ("whitening", "centroids"))
+      fields["strangeness"] = Strangeness(Whitening(**whitening), centroids)
     return PatchMap(**fields, window=self.window, stride=self.stride, pool=self.pool, rows=rows)
 
   def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
@@ -234,22 +299,31 @@ class Patches:
     kept = values / (values + PATCH_NOISE) > NEGLIGIBLE
     filters = vectors[:, kept] / np.sqrt(values[kept] + PATCH_NOISE)
     shift = mean @ filters
-    kmeans = MiniBatchKMeans(
-      self.centroids, init="random", n_init=1, batch_size=4096, max_iter=20, random_state=seed
-    )
-    kmeans.fit((z @ filters - shift).astype(np.float32))
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
     return PatchMap(
       as_float32(filters - filters.mean(axis=0)),
       as_float32(shift),
-      as_float32(kmeans.cluster_centers_),
+      self._centroids(z @ filters - shift, seed),
       as_float32(contrast),
       None,
       self.window,
       self.stride,
       self.pool,
       rows_for(math.prod(counts) * max(self.centroids, len(filters))),
+      self._strangeness(centred, seed) if self.defects else None,
     )
+
+  def _strangeness(self, centred: np.ndarray, seed: int) -> Strangeness:
+    """Of patches ``[n, patch]`` less their means."""
+    whitening = Whitening.fit([centred], centred.shape[1], STRANGE_NOISE)
+    return Strangeness(whitening, self._centroids(whitening(jnp.asarray(centred)), seed))
+
+  def _centroids(self, z: Any, seed: int) -> jax.Array:
+    """Of k-means among points ``[n, d]``."""
+    kmeans = MiniBatchKMeans(
+      self.centroids, init="random", n_init=1, batch_size=4096, max_iter=20, random_state=seed
+    )
+    return jnp.asarray(kmeans.fit(np.asarray(z, np.float32)).cluster_centers_, jnp.float32)
 
 
 _code = jax.jit(PatchMap.code)

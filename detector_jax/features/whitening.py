@@ -45,7 +45,7 @@ class Whitening:
       rows = rows - origin
       count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
     if count < 2:
-      raise ValueError(f"Whitening needs two records or more, got {count}.")
+      raise ValueError(f"Whitening needs two records or more, got {count}: give more.")
     mean = total / count
     covariance = products / count - np.outer(mean, mean)
     values, vectors = np.linalg.eigh(covariance)

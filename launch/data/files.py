@@ -20,6 +20,7 @@ __all__ = ("DataError", "Files", "Table", "load_files", "read_table")
 
 Path = str | os.PathLike[str]
 ROWS = 2**16  # per piece
+SERIES = "fill them, or take the clean stretches of the series."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ def read_table(
   with opened(path, columns) as reader:
     parts = []
     for piece in reader.pieces(ROWS):
-      piece.check()
+      piece.check(columns.hint)
       parts.append((piece.x, piece.labels, piece.groups))
     x, labels, groups = (joined(values) for values in zip(*parts, strict=True))
     table = Table(x.astype(np.float64, copy=False), labels, reader.names, reader.named, groups)
@@ -220,8 +221,8 @@ def _check_records(path: Path, table: Table, columns: Columns) -> None:
     piece, row = piece_of(path, columns, row)
     place, found, cell = piece.fault(row)
     raise DataError(
-      f"{path} holds {found} in {cell}, {place} ({int(wrong.sum())} such values in all); impute or "
-      "remove them, or give --config.data.columns=auto, which fills them."
+      f"{path} holds {found} in {cell}, {place} ({int(wrong.sum())} such values in all); "
+      + (f"impute or remove them{columns.hint}, which fills them." if columns.hint else SERIES)
     )
 
 

@@ -88,6 +88,11 @@ class Pictures(Source):
       return Splits(x, image_shape=drawn, description=described)
     x_test, names = self._part(self.test, shape)
     kinds = np.array([pathlib.PurePath(name).parent.name for name in names])
+    if self.typical not in kinds:
+      logger.warning(
+        "No test picture is in a folder called %r, so that all of them count as anomalous: %s.",
+        *(self.typical, ", ".join(dict.fromkeys(kinds.tolist()))),
+      )
     return Splits(
       x,
       x_test,

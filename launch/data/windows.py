@@ -92,6 +92,8 @@ class Windows(Source):
     self, path: str, required: bool, channels: tuple[str, ...] | None = None
   ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]:
     """The series ``[time, channels]`` of a file, the labels of its steps, and its channels."""
+    if pathlib.Path(path).expanduser().is_dir():
+      raise DataError(f"{path} is a folder; a series is one file.")
     found = read_table(
       path,
       self.label or None,
@@ -170,7 +172,7 @@ def window_pieces(
     DataError: the series is shorter than a window.
   """
   held, first, number, skipped = np.zeros((0, 0)), 0, 0, 0
-  for piece in _with_jumps(pieces):
+  for piece in _with_jumps(pieces, name):
     steps, skipped = piece.x[skipped:], max(0, skipped - len(piece.x))
     held = np.concatenate([held, steps]) if held.size else steps
     if len(held) < window:
@@ -196,10 +198,14 @@ def window_pieces(
     raise DataError(f"{name} has fewer steps than a window of {window}.")
 
 
-def _with_jumps(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def _with_jumps(pieces: Iterable[Piece], name: str) -> Iterator[Piece]:
   """The pieces with one more channel: 1 where time jumps from the step before, else 0."""
   last, usual = np.zeros(0), None
   for piece in pieces:
+    if piece.x.ndim != 2:
+      raise DataError(
+        f"{name} has records of {piece.x.ndim - 1} axes; a series is [time, channels]."
+      )
     jump = np.zeros(len(piece.x))
     if piece.groups is not None:
       seconds = np.concatenate([last, _seconds(piece.groups)])

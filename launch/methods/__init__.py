@@ -28,12 +28,14 @@ class Method(NamedTuple):
     detects: whether that is a Detector, which can be evaluated and can score.
     rebuild: ``(config, workdir, loaded Detector) -> (Program, arrays by part)`` that can
       be traced anew; needs no data.
+    last: name of its last stage.
   """
 
   config: Any
   train: Callable[[Any, pathlib.Path], pathlib.Path]
   detects: bool = True
   rebuild: Callable[..., tuple[Any, dict[str, Any]]] = drocc.rebuild
+  last: str = "training"
 
 
 METHODS: dict[str, Method] = {
@@ -41,6 +43,8 @@ METHODS: dict[str, Method] = {
   "drocc_oe": Method(drocc.OEConfig, drocc.train),
   "drocc_lf": Method(drocc.LFConfig, drocc.train),
   "drocc_streamed": Method(streamed.Config, streamed.train, rebuild=streamed.rebuild),
-  "neuralfp": Method(neuralfp.Config, neuralfp.train, rebuild=neuralfp.rebuild),
-  "classifier": Method(classifier.Config, classifier.train, detects=False),
+  "neuralfp": Method(
+    neuralfp.Config, neuralfp.train, rebuild=neuralfp.rebuild, last="fingerprints"
+  ),
+  "classifier": Method(classifier.Config, classifier.train, detects=False, last=classifier.STAGE),
 }

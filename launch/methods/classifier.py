@@ -14,7 +14,7 @@ import numpy as np
 from detector_jax import atomic, batching, training
 from fingerprint_jax import classifiers, recipe
 from fingerprint_jax.classifiers import Config as TrainingConfig
-from launch import data, devices, failures, stages, workdirs
+from launch import costs, data, devices, failures, stages, workdirs
 from launch.data import OpenSetImages, Source
 
 STAGE = "classifier"
@@ -127,7 +127,8 @@ def fit(
 
   state = classifiers.init(network, optimizer, x.shape[1:], init_key)
   steps = failures.steps_of(make_step(), rows, train_key, batch_size, numbers)
-  stage = stages.Stage(STAGE, config.epochs, advance, steps)
+  task = costs.of_data(type(network).__name__, train_epochs, rows, train_key, batch_size)
+  stage = stages.Stage(STAGE, config.epochs, advance, steps, task)
   return stages.run(stage, state, workdir, checkpoints).params
 
 

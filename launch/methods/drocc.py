@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import Detector, Standardizer, training
+from detector_jax.combination import WithStrangest
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
 from drocc_jax import contamination, drocc, drocc_lf, drocc_oe, ensemble, fit, on_features, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Training
-from launch import data, devices, failures, stages, workdirs
+from launch import costs, data, devices, failures, stages, workdirs
 from launch.data import Digits, Source
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class FeaturesConfig:
     stride: step between patches, >= 1.
     pool: parts of each axis over which the code is averaged, >= 1.
     components: features that are left after whitening, >= 1.
+    defects: whether the patch that is least like those of training joins the score, so that a small
+      defect shows in it; takes half of the held-out records.
   """
 
   name: str = "auto"
@@ -44,6 +47,7 @@ class FeaturesConfig:
   stride: int = Patches.stride
   pool: int = Patches.pool
   components: int = Patches.components
+  defects: bool = Patches.defects
 
   def patches(self) -> Patches:
     """The settings of the patches."""
@@ -62,6 +66,8 @@ class FeaturesConfig:
     free = config.network.name == "auto" and negatives is None
     free = free and recipe.is_automatic(config.drocc) and on_features.automatic(x) is not None
     wanted = self.name == "patches" or (self.name == "auto" and free)
+    if self.defects and not wanted:
+      raise ValueError("features.defects is of patches: set features.name to patches.")
     return self.patches().fit(x, config.seed) if wanted else None
 
 
@@ -137,15 +143,20 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   stages.check_checkpoints(config.checkpoints)
   splits = config.data.load()
   rows, held_out, share = contamination.divide(
-    splits.x_train, config, config.seed, fpr=config.fpr, groups=splits.groups
+    splits.x_train,
+    config,
+    config.seed,
+    fpr=config.fpr,
+    groups=splits.groups,
+    parts=on_features.held_out_parts(config.features),
   )
-  x, x_held_out = splits.x_train[rows], splits.x_train[held_out]
-  negatives, shape = negatives_for(config, splits), x.shape[1:]
+  x, raw = splits.x_train[rows], splits.x_train[held_out]
+  x_held_out, negatives = raw, negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
   if features is None:
     prepared = prepare(config, x, negatives, splits.feature_names)
   else:
-    x, x_held_out = apply(features, x), apply(features, x_held_out)
+    x, x_held_out = apply(features, x), apply(features, raw)
     negatives = None if negatives is None else apply(features, negatives)
     prepared = prepare(config, x, negatives, on_map=True)
   workdirs.claim(workdir, config, splits)
@@ -178,7 +189,8 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     share,
   )
   if features is not None:
-    detector = detector.behind(features, shape).with_metadata(feature_names=splits.feature_names)
+    detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
+    detector = detector.with_metadata(feature_names=splits.feature_names)
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"
@@ -204,7 +216,10 @@ def rebuild(
   arrays: dict[str, Any] = {"variables": variables, "preprocessing": preprocessing}
   if features:
     arrays["features"] = config.features.patches().rebuilt(features, loaded.batch_size)
-  return Program(recipe.NegativeLogit(network)), arrays
+  program: Any = Program(recipe.NegativeLogit(network))
+  if units := nested(loaded.arrays, "units"):
+    arrays["units"], program = units, WithStrangest(program)
+  return program, arrays
 
 
 def negatives_for(config: Config, splits: data.Splits) -> np.ndarray | None:
@@ -322,7 +337,11 @@ def _stage(
     return state, {**drocc.means(info), **validate(state)}
 
   steps = failures.drocc_steps(prepared, train_key, rows)
-  return stages.Stage("training", prepared.epochs, advance, steps)
+  network, train_epochs = prepared.network, prepared.program.train_epochs
+  members = f"{network.members} x " if isinstance(network, ensemble.Ensemble) else ""
+  named = members + type(ensemble.member_of(network)).__name__
+  task = costs.of_data(named, train_epochs, prepared.data, train_key, prepared.batch_size)
+  return stages.Stage("training", prepared.epochs, advance, steps, task)
 
 
 def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:

@@ -17,7 +17,7 @@ from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, recipe
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
-from launch import devices, failures, stages, workdirs
+from launch import costs, devices, failures, stages, workdirs
 from launch.data import ShiftedDigits, Source
 from launch.methods import classifier as classifier_method
 
@@ -217,7 +217,10 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
     return state, {f"{name}_loss": value for name, value in losses.items()}
 
   steps = failures.fingerprint_steps(prepared, key, rows)
-  return stages.Stage("fingerprints", prepared.config.epochs, advance, steps)
+  batch_size = min(prepared.config.batch_size, len(rows))
+  named = f"autoencoders of {len(prepared.fingerprint.layers)} layers"
+  task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
+  return stages.Stage("fingerprints", prepared.config.epochs, advance, steps, task)
 
 
 def _summary(prepared: recipe.Prepared, accuracy: float | None, *counts: int) -> str:

@@ -23,7 +23,7 @@ from drocc_jax import contamination, drocc, health, networks, recipe
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Calibration
-from launch import devices, failures, stages, workdirs
+from launch import costs, devices, failures, stages, workdirs
 from launch.data import streaming
 from launch.data.streaming import Crops, StreamConfig
 
@@ -70,7 +70,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   state = prepared.program.init(prepared.config.hyper(), prepared.sample, init_key)
   advance = functools.partial(train_epochs, prepared, train_key)
   steps = failures.streamed_steps(prepared, train_key)
-  stage = stages.Stage("training", config.epochs, advance, steps)
+  stage = stages.Stage("training", config.epochs, advance, steps, _task(prepared, train_key))
   state = stages.run(stage, state, workdir, config.checkpoints)
   detector = finish(config, prepared, state)
   detector.save(workdir / "detector")
@@ -209,6 +209,20 @@ def train_epochs(
       jax.block_until_ready(info)
       info = new if number % per_epoch == 0 else jax.tree.map(jnp.add, info, new)
   return state, drocc.means(info)
+
+
+def _task(prepared: Prepared, key: jax.Array) -> costs.Task:
+  """What is trained; see ``costs``."""
+  stream = prepared.stream
+
+  def attempt(state: drocc.State, steps: int) -> drocc.State:
+    with contextlib.closing(stream.batches(0, steps)) as batches:
+      for batch in map(jax.device_put, batches):
+        state, _ = prepared.program.step(state, prepared.preprocessing, batch, key)
+    return state
+
+  named = type(prepared.network).__name__
+  return costs.Task(named, len(stream.rows), stream.batch_size, prepared.preprocessing, attempt)
 
 
 def on_device(batches: Iterable[Any], ahead: int = 2) -> Iterator[Any]:

@@ -8,10 +8,11 @@ from detector_jax.features import Patches, PatchMap
 from detector_jax.features.base import in_turn
 from detector_jax.program import nested
 from launch.data.splits import Splits
-from launch.reporting import figures, report
+from launch.reporting import figures, reasons, report
 
 SHOWN = 6
 LOOKED_AT = 200  # training pictures that say what is usual
+JOINED = "of all its patches together and of the one that is least like those of training."
 USUAL, FULL = 50.0, 99.9  # per cent of their patches below no red, and below full red
 
 
@@ -61,10 +62,15 @@ def add(
     {"patches": 1.0},
     {"patches": [f"{scores[row]:.4g}" for row in rows]},
   )
+  joined = bool(detector.metadata.get("groups"))
   page.figure(
     "patch_maps",
     figure,
     "Red where a patch is unlike any that k-means found in training: none below the median of the "
     "training patches, full where one in a thousand of them is. Below: the score of the picture, "
-    "which is of all its patches together.",
+    + (JOINED if joined else "which is of all its patches together."),
   )
+  if joined:
+    shown = [f"{scores[row]:.4g}" for row in rows]
+    told = zip(names, shown, reasons.texts(detector, x[rows]), strict=True)
+    page.table(("picture", "score", "what speaks"), list(told), prose=True)

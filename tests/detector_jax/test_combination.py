@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax.combination import combine
+from detector_jax.combination import WithStrangest, combine, with_strangest
+from detector_jax.features import Patches
 from detector_jax.preprocessing import Identity, Standardizer
 
 
@@ -33,6 +34,37 @@ def test_scores_add_up_in_units_of_typical_scores():
   both = combine([detector(0), detector(1)], x, fpr=0.5)
   got = both.score(np.array([[3.0, 30.0], [4.0, 30.0], [3.0, 50.0]]))
   np.testing.assert_allclose(got, np.array([0.0, 1.0, 2.0]) / np.sqrt(5), atol=1e-6)
+
+
+class Told:
+  """A map whose strangest patch is the last column."""
+
+  def with_strangest(self, x):
+    return x, x[:, 1], jnp.zeros((len(x), 2), jnp.int32)
+
+
+def test_the_louder_of_picture_and_patch_speaks():
+  program = WithStrangest(detector(0).program)
+  arrays = {**detector(0).arrays, "features": Told(), "calibration": jnp.array([0.0, 1.0, 2.0])}
+  arrays["units"] = {"center": jnp.array([1.0, 10.0]), "scale": jnp.array([2.0, 5.0])}
+  told = program(arrays, jnp.array([[1.0, 0.0], [3.0, 10.0], [3.0, 20.0], [9.0, 15.0]]))
+  np.testing.assert_allclose(told["score"], [0.0, 1.0, 2.0, 4.0])
+  np.testing.assert_allclose(told["p_value"], [1.0, 0.75, 0.5, 0.25])
+  np.testing.assert_array_equal(told["group"], [0, 0, 1, 0])
+
+
+def test_units_are_from_every_other_picture_and_the_threshold_from_the_rest(rng):
+  x = rng.normal(size=(300, 8, 8, 1)).astype(np.float32)
+  fitted = Patches(centroids=4, window=3, pool=1, components=2, patches=500).fit(x[:100])
+  inner = detector_jax.Detector.create(Column(0), {}, Identity(), (2,))
+  joined = with_strangest(inner.behind(fitted, (8, 8, 1)), x[100:], 0.1)
+  strangest = np.asarray(fitted.with_strangest(x[100:])[1])[::2]
+  units = joined.arrays["units"]
+  np.testing.assert_allclose(units["center"][1], np.quantile(strangest, 0.99), rtol=1e-4)
+  np.testing.assert_allclose(units["scale"][1], strangest.std(), rtol=1e-4)
+  np.testing.assert_array_equal(joined.calibration.scores, np.sort(joined.score(x[101::2])))
+  fresh = rng.normal(size=(3000, 8, 8, 1)).astype(np.float32)
+  assert abs(joined.predict(fresh).mean() - 0.1) < 0.06
 
 
 def test_the_threshold_is_from_the_other_rows(rng):

@@ -52,6 +52,17 @@ def test_patches_by_hand():
   np.testing.assert_array_equal(patches.extract(x, 2, 2)[0, 0], [[0, 1, 4, 5], [2, 3, 6, 7]])
 
 
+def test_the_strangest_patch_is_where_the_picture_was_changed(rng):
+  fitted = dataclasses.replace(SMALL, stride=2).fit(striped(rng))
+  x = striped(rng, 3)
+  x[1, 4:7, 8:11] += 5.0 * rng.normal(size=(3, 3, 2)).astype(np.float32)
+  z, strangest, place = fitted.with_strangest(x)
+  np.testing.assert_allclose(z, features.apply(fitted, x), rtol=1e-5, atol=1e-5)
+  np.testing.assert_array_equal(strangest, np.max(fitted.unlikeness(x), axis=(1, 2)))
+  assert strangest[1] > 1.5 * max(strangest[0], strangest[2])
+  np.testing.assert_array_equal(place[1], [4, 8])
+
+
 def test_patches_of_a_series_are_its_windows():
   x = jnp.arange(10.0).reshape(1, 5, 2)
   np.testing.assert_array_equal(

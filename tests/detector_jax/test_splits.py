@@ -139,3 +139,13 @@ def realised(sample, draws=300, n=200):
 def test_the_stated_rate_holds_where_records_repeat(sample):
   """Stated 10 %, about 8.2 % for the held-out numbers here; its standard error is about 0.4 %."""
   assert 0.07 < realised(sample, draws=200, n=120) < 0.1
+
+
+def test_each_part_of_the_held_out_records_can_defend_the_rate():
+  x = np.arange(200.0)[:, None]
+  assert [len(part) for part in splits.calibration_rows(x, 0.1, 0, fpr=0.05, parts=2)] == [162, 38]
+  assert [len(part) for part in splits.calibration_rows(x[:10], 0.1, 0, parts=2)] == [6, 4]
+  with pytest.raises(ValueError, match=r"needs 38 held-out records, .* rate of 0\.0625 or"):
+    splits.calibration_rows(x[:60], 0.1, 0, fpr=0.05, parts=2)
+  with pytest.raises(ValueError, match="joined needs held-out records: set calibration_size above"):
+    splits.calibration_rows(x, 0.0, 0, parts=2)

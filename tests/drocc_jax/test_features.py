@@ -1,5 +1,6 @@
 """DROCC on features: what it takes by itself, what it saves, and maps that were fitted before."""
 
+import dataclasses
 import sys
 
 import jax
@@ -28,6 +29,22 @@ def plain(rng, n, size=16):
   return (0.5 + 0.6 * rng.normal(size=(n, size, size, 1))).astype(np.float32)
 
 
+def dotted(x, rng):
+  """The same images, each with a bright spot of three by three pixels."""
+  x = x.copy()
+  for image in x:
+    row, column = rng.integers(x.shape[1] - 3, size=2)
+    image[row : row + 3, column : column + 3] += 2.0
+  return x
+
+
+@pytest.fixture(scope="module")
+def joined():
+  rng = np.random.default_rng(0)
+  settings = dataclasses.replace(SMALL, defects=True)
+  return DROCC(features=settings, **QUICK).fit(checked(rng, 200))
+
+
 @pytest.fixture(scope="module")
 def trained():
   rng = np.random.default_rng(0)
@@ -40,6 +57,18 @@ def test_it_tells_textures_apart(trained):
   scores = np.r_[model.detector_.score(same), model.detector_.score(other)]
   assert metrics.auroc(np.repeat([0, 1], 50), scores) > 0.95
   assert model.predict(other).mean() < -0.8
+
+
+def test_a_small_spot_shows_once_the_strangest_patch_joins(joined):
+  rng = np.random.default_rng(5)
+  x = np.r_[checked(rng, 100), dotted(checked(rng, 100), rng)]
+  told = joined.detector_.report(x)
+  labels = np.repeat([0, 1], 100)
+  pooled, patch = told["group_deviation"].T
+  assert metrics.auroc(labels, pooled) < 0.9 < 0.95 < metrics.auroc(labels, told["score"])
+  np.testing.assert_array_equal(told["score"], np.maximum(pooled, patch))
+  assert told["group"][100:].mean() > 0.8
+  assert len(joined.detector_.calibration.scores) == 20
 
 
 def test_the_map_is_fitted_on_training_rows_and_stands_in_the_detector(trained):
@@ -65,12 +94,12 @@ def test_a_folder_gives_the_same_scores(trained, tmp_path):
   assert "features/centroids" in arrays.files
 
 
-@pytest.mark.parametrize("kind", ["patches", "combined"])
-def test_onnxruntime_scores_the_same(kind, trained, tmp_path):
+@pytest.mark.parametrize("kind", ["patches", "joined", "combined"])
+def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   for name in ("jax2onnx", "onnxruntime"):
     pytest.importorskip(name, reason="the extra onnx is not installed")
   model, x, same, other = trained
-  detector = model.detector_
+  detector = (joined if kind == "joined" else model).detector_
   if kind == "combined":
     turns = features.Rotations(channels=(4, 4), layers=((5, 2), (3, 2)), hidden=8, epochs=1)
     detector = combine((detector, turns.fit(x).detector(x.shape[1:])), same)

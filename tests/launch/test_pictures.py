@@ -2,6 +2,8 @@
 
 import logging
 import pathlib
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 
 import detector_jax
 from drocc_jax.registry import NetworkConfig
-from launch import evaluation, run, scoring
+from launch import evaluation, exporting, run, scoring
 from launch.data import DataError, Pictures
 from launch.data.formats import Columns, opened, pictures
 from launch.methods.drocc import Config, FeaturesConfig
@@ -47,7 +49,7 @@ def folder(tmp_path_factory):
 def finished(folder):
   config = Config(
     data=Pictures(folder=str(folder), size=SIDE),
-    features=FeaturesConfig("patches", centroids=16, window=5, pool=2, components=16),
+    features=FeaturesConfig("patches", centroids=16, window=5, pool=2, components=16, defects=True),
     network=NetworkConfig("mlp", (16,)),
     epochs=400,
     checkpoints=1,
@@ -135,6 +137,8 @@ BROKEN = {
   "cut.png": "cut.png of .* cannot be read, it is damaged or no picture",
   "text.png": "text.png of .* cannot be read, it is damaged or no picture",
   "dot.png": "dot.png of .* is only 1 x 1 pixels where records are 24 x 24",
+  "float.tif": "float.tif of .* holds numbers of 32 bits, whose range nobody knows, where 8 or 16",
+  "large.tif": "large.tif of .* holds numbers of 32 bits, whose range nobody knows, where 8 or 16",
 }
 
 
@@ -144,6 +148,9 @@ def spoil(folder: pathlib.Path, name: str) -> None:
     (folder / name).write_bytes((folder / "fine.png").read_bytes()[:300])
   elif name == "dot.png":
     write(folder / name, np.zeros((1, 1)))
+  elif name.endswith(".tif"):
+    kind = np.float32 if name == "float.tif" else np.int32
+    Image.fromarray(np.full((SIDE, SIDE), 70_000, kind)).save(folder / name)
   else:
     (folder / name).write_text("no picture")
 
@@ -152,13 +159,13 @@ def spoil(folder: pathlib.Path, name: str) -> None:
 def test_a_broken_picture_is_named_or_left_out(finished, tmp_path, caplog, name):
   spoil(tmp_path / "new", name)
   source = Pictures(folder=str(tmp_path / "new"), train="*", test="", size=SIDE)
-  with pytest.raises(DataError, match=f"(?i){BROKEN[name]}.*; replace it, or give"):
+  with pytest.raises(DataError, match=f"^Picture {BROKEN[name]}.*; replace it, or give"):
     source.load()
   source.broken = "skip"
   assert len(source.load().x_train) == 1
   assert "Left out 1 pictures; the first: " in caplog.text
   detector, output = detector_jax.load(finished / "detector"), tmp_path / "scores.csv"
-  with pytest.raises(DataError, match=f"(?i){BROKEN[name]}.*--on_bad_row=skip"):
+  with pytest.raises(DataError, match=f"^Picture {BROKEN[name]}.*--on_bad_row=skip"):
     scoring.score_input(detector, str(tmp_path / "new"), output)
   assert not output.exists()
   scoring.score_input(detector, str(tmp_path / "new"), output, on_bad_row="skip")
@@ -180,6 +187,7 @@ def test_a_broken_picture_is_named_or_left_out(finished, tmp_path, caplog, name)
       {"train": "*.png"},
       r"no pictures \*\.png .*has 40 in train/good, 8 in test/good, 8 in test/sc",
     ),
+    ({"train": "/*"}, "'/\\*' is no pattern of pictures below .*: give one such as 'train/good/"),
     ({"size": 4}, "size must be at least 8 and broken fail or skip, got 4 and 'fail'"),
   ],
 )
@@ -191,6 +199,14 @@ def test_what_cannot_be_used_is_one_sentence(folder, tmp_path, settings, message
     Pictures(**({"folder": str(folder)} | settings)).load()
 
 
+def test_a_test_of_one_kind_is_said_to_be_one(folder, tmp_path, caplog):
+  shutil.copytree(folder / "train", tmp_path / "train")
+  shutil.copytree(folder / "test" / "good", tmp_path / "test" / "Good")
+  got = Pictures(folder=str(tmp_path), size=SIDE).load()
+  assert got.y_test.all()
+  assert "No test picture is in a folder called 'good', so that all of them count" in caplog.text
+
+
 def test_from_a_folder_to_a_report_and_scores_by_name(folder, finished, tmp_path):
   result = evaluation.evaluate(finished)
   assert result["metrics"]["auroc"] > 0.9
@@ -198,12 +214,19 @@ def test_from_a_folder_to_a_report_and_scores_by_name(folder, finished, tmp_path
   page = (finished / "report.html").read_text()
   assert "test/scratch/0" in page
   assert (finished / "patch_maps.png").stat().st_size > 1000
+  assert "what speaks" in page
   detector, output = detector_jax.load(finished / "detector"), tmp_path / "scores.csv"
-  scoring.score_input(detector, str(folder / "test"), output)
-  found = pd.read_csv(output).set_index("file")["score"]
+  scoring.score_input(detector, str(folder / "test"), output, explain=True)
+  table = pd.read_csv(output).set_index("file")
+  found = table["score"]
+  assert (table["group"].filter(like="scratch") == "patch").all()
+  reason = table["reason"]["scratch/00.png"]
+  assert re.fullmatch(r"patch: the patch at \d+, \d+ is \+.* what 99 % .*; the whole .*", reason)
   got = Pictures(folder=str(folder), size=SIDE).load()
   want = pd.Series(detector.score(got.x_test), [name.removeprefix("test/") for name in got.names])
   np.testing.assert_allclose(found[want.index], want, rtol=1e-6)
+  live = exporting.live(finished)
+  np.testing.assert_allclose(live.score(got.x_test), want, rtol=1e-5, atol=1e-5)
   vector = detector_jax.Detector.create(
     lambda v, x: x[:, 0] * v, np.float32(1), detector_jax.Standardizer.fit(np.eye(3)), (3,)
   )

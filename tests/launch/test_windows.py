@@ -149,6 +149,34 @@ def test_a_gap_in_time_is_named(source, tmp_path):
     source.load()
 
 
+@pytest.mark.parametrize(
+  ("cell", "message"),
+  [
+    ("", r"NaN or nothing in column 'value', line 102 \(30 such .*; fill them, or take the clean"),
+    ("off", r"holds text, 'off' in line 102; encode it as numbers .* or remove it\.$"),
+  ],
+)
+def test_a_stretch_without_numbers_is_named(source, tmp_path, cell, message):
+  frame = series(STEPS).drop(columns="odd").astype({"value": object})
+  frame.loc[100:129, "value"] = cell
+  frame.to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match=message):
+    source.load()
+
+
+def test_what_is_no_series_is_said_to_be_none(source, tmp_path):
+  source.train = str(tmp_path)
+  with pytest.raises(DataError, match="is a folder; a series is one file"):
+    source.load()
+  np.save(tmp_path / "x.npy", np.zeros((30, 20, 2)))
+  source.train = str(tmp_path / "x.npy")
+  with pytest.raises(DataError, match=r"x.npy has shape \[30, 20, 2\]; a series is \[time, chan"):
+    Windows(train=source.train, window=5).load()
+  piece = Piece(np.zeros((30, 20, 2)), 0, 1.0, "x.npy", lambda row: None)
+  with pytest.raises(DataError, match=r"x.npy has records of 2 axes; a series is \[time, channels"):
+    next(window_pieces([piece], 5, 1, "x.npy"))
+
+
 def test_times_of_the_calendar_are_times(source, tmp_path):
   want = source.load()
   frame = pd.read_csv(tmp_path / "train.csv")

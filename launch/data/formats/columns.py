@@ -50,6 +50,11 @@ class Columns:
   shape: tuple[int, ...] | None = None
   raw: bool = False
 
+  @property
+  def hint(self) -> str:
+    """What messages add where a schema could read the columns; none of a series."""
+    return "" if self.role == "time" else ", or give --config.data.columns=auto"
+
   def choose(self, path: object, names: Sequence[str], named: bool) -> Chosen:
     """The numbers of the columns of a file with these names.
 

@@ -76,7 +76,7 @@ class Parquet(Reader):
       if not any(check(kind) for check in checks):
         raise DataError(
           f"Column {name!r} of {self.source.name} holds {kind}; encode it as numbers (labels as 0 "
-          "typical, 1 anomalous) or remove it, or give --config.data.columns=auto."
+          f"typical, 1 anomalous) or remove it{self.columns.hint}."
         )
 
 

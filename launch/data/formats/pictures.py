@@ -62,7 +62,7 @@ class Pictures(Reader):
     names = np.array([path.relative_to(self.source.path).as_posix() for path in here])
 
     def fault(row: int) -> Fault:
-      return Fault(names[row], str(read[row]))
+      return Fault(f"picture {names[row]}", str(read[row]))
 
     refused = np.array([isinstance(picture, str) for picture in read])
     done = (start + len(read)) / len(self.files)
@@ -72,9 +72,11 @@ class Pictures(Reader):
     """A picture, or what is wrong with it."""
     try:
       with Image.open(path) as image:
-        x = as_array(ImageOps.exif_transpose(image), self._shape[2])
+        x, mode = as_array(ImageOps.exif_transpose(image), self._shape[2]), image.mode
     except Exception as error:  # a damaged file makes Pillow raise anything
       return f"cannot be read, it is damaged or no picture ({reason_of(error)})"
+    if mode == "F" or x.min() < 0.0 or x.max() > 1.0:
+      return "holds numbers of 32 bits, whose range nobody knows, where 8 or 16 are read"
     height, width, _ = self._shape
     if min(x.shape[0] * ENLARGED / height, x.shape[1] * ENLARGED / width) < 1.0:
       return f"is only {x.shape[1]} x {x.shape[0]} pixels where records are {width} x {height}"
@@ -90,8 +92,18 @@ class Pictures(Reader):
 
 
 def files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-  """The pictures of a folder that a pattern such as "train/good/*" or "**/*" matches, sorted."""
-  return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in ENDINGS)
+  """The pictures of a folder that a pattern such as "train/good/*" or "**/*" matches, sorted.
+
+  Raises:
+    DataError: it is no pattern.
+  """
+  try:
+    found = sorted(folder.glob(pattern))
+  except (ValueError, NotImplementedError) as error:
+    raise DataError(
+      f"{pattern!r} is no pattern of pictures below {folder}: give one such as 'train/good/*'."
+    ) from error
+  return [path for path in found if path.suffix.lower() in ENDINGS and not path.is_dir()]
 
 
 def is_grey(path: pathlib.Path) -> bool:
@@ -104,10 +116,10 @@ def is_grey(path: pathlib.Path) -> bool:
 
 
 def as_array(image: Image.Image, channels: int) -> np.ndarray:
-  """A picture as float32 ``[h, w, channels]`` in [0, 1]; channels = 1 or 3."""
+  """A picture as float32 ``[h, w, channels]`` in [0, 1] where it has 16 bits at most."""
   if image.mode in DEEP:
-    grey = np.clip(np.asarray(image, np.float32) / 65535.0, 0.0, 1.0)
-    return np.repeat(grey[..., None], channels, axis=2)
+    grey = np.asarray(image, np.float32)[..., None] / 65535.0
+    return np.repeat(grey, channels, axis=2)
   if image.has_transparency_data:
     colours = image.convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)

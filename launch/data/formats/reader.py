@@ -59,8 +59,12 @@ class Piece:
     said = self.explain(row)
     return DataError(f"{said[0].upper()}{said[1:]}; {advice}.")
 
-  def check(self) -> None:
-    """Raises a DataError for the first record that is none, or holds text where numbers go."""
+  def check(self, hint: str = "") -> None:
+    """Raises a DataError for the first record that is none, or holds text where numbers go.
+
+    Args:
+      hint: see ``Columns``.
+    """
     if self.refused is None or not self.refused.any():
       return
     row = int(self.refused.argmax())
@@ -69,7 +73,7 @@ class Piece:
       raise self.refuse(row, "repair the line")
     raise DataError(
       f"{cell[0].upper()}{cell[1:]} of {self.name} holds {found} in {place}; encode it as numbers "
-      "(labels as 0 typical, 1 anomalous) or remove it, or give --config.data.columns=auto."
+      f"(labels as 0 typical, 1 anomalous) or remove it{hint}."
     )
 
 
