@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from benchmarks.results_sections import SECTIONS, Section
+from benchmarks.results_sections import Section
+from benchmarks.results_sections_more import SECTIONS
 from launch import flags as common
 
 HERE = pathlib.Path(__file__).parent
