@@ -117,3 +117,9 @@ def test_a_rate_that_the_others_cannot_defend_is_refused_before_training(rng):
   DROCC(fpr=0.01, **SMALL | {"epochs": 1}).fit(x)
   with pytest.raises(ValueError, match="needs 110 held-out records"):
     DROCC(fpr=0.01, contamination=0.2, **SMALL).fit(x)
+
+
+def test_a_share_and_a_joined_score_are_refused_together(rng):
+  settings = DROCC(contamination=0.1)
+  with pytest.raises(ValueError, match="contamination is for the score of the network alone"):
+    contamination.divide(rng.normal(size=(50, 3)), settings, 0, parts=2)
