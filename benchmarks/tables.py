@@ -13,7 +13,8 @@ adbench-more those that nothing was chosen on; adbench-ablations says what each 
 is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
 adbench-chaos how far it moves where nothing of substance does. references holds every baseline
 against a published figure under that figure's protocol, costs has training seconds, scoring rate
-and size beside quality, and precision says what bfloat16 in the search costs.
+and size beside quality, precision says what bfloat16 in the search costs, and small-devices what it
+costs to score by a C header with rounded weights.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -48,6 +49,7 @@ from benchmarks import (
   records,
   references,
   series,
+  small_devices,
   synthetic,
   tabular,
   transformations,
@@ -87,6 +89,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "references": (references.table, references.count),
   "costs": (costs.table, costs.count),
   "precision": (precision.table, precision.count),
+  "small-devices": (small_devices.table, small_devices.count),
   "adbench": (adbench.table, adbench.count),
   "adbench-more": (adbench.table_more, adbench.count_more),
   "adbench-chaos": (chaos.table, chaos.count),
