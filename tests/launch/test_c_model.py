@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -9,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import small_devices
+from benchmarks import small_devices, snippets
 import detector_jax
 from detector_jax import Standardizer, artifact, combination
 from detector_jax.program import Program
 from detector_jax.schema import learn
 from drocc_jax import ensemble, networks, recipe
 from launch import c_model, c_parts, c_source, export, exporting
+from tests.helpers import ROOT
 
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic")
 needs_compiler = pytest.mark.skipif(small_devices.compiler() is None, reason="no C compiler")
@@ -54,6 +56,7 @@ def far_and_constant(seed: int = 0) -> np.ndarray:
 SMOOTH = networks.MLP((8, 6), squares=True, activation="silu", bias_range=1.0)
 MADE = {
   "default": lambda: made(SMOOTH, feature_names=["a */ /* b", "Ünit\\", "c??/", "d", "e"]),
+  "pump": lambda: made(networks.MLP((4,)), (3,)),
   "one column": lambda: made(networks.MLP((4,)), (1,)),
   "members, an offset and a constant": lambda: made(SMOOTH, members=3, x=far_and_constant()),
   "pictures": lambda: made(networks.MLP((6,), squares=True), (3, 2, 2)),
@@ -158,6 +161,21 @@ def test_held_out_records_make_the_threshold_the_rounded_detectors_own(tmp_path)
   assert said not in " ".join(text.split()).replace(" * ", " ")
   decision = small_devices.compiled(tmp_path / "own.h", STRICT).score(x)[0][:, 2]
   assert decision.mean() <= detector.fpr
+
+
+@needs_compiler
+def test_the_program_of_the_docs_says_what_the_detector_says(tmp_path):
+  text = (ROOT / "docs" / "export.md").read_text()
+  (code,) = [block.body for block in snippets.blocks(text, "c")]
+  (tmp_path / "main.c").write_text(code)
+  detector = case("pump")
+  c_model.write(detector, tmp_path / "pump.h")
+  small_devices.call([*STRICT, "main.c", "-lm", "-o", "main"], tmp_path)
+  said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
+  x = np.array([[0.1, 20.0, 3.5]], np.float32)
+  numbers = [float(word) for word in re.findall(r"-?[0-9.]+", said)]
+  wanted = [detector.score(x)[0], detector.p_value(x)[0], detector.predict(x)[0]]
+  np.testing.assert_allclose(numbers, wanted, rtol=1e-4)
 
 
 def of_schema(cells, kinds=None):
