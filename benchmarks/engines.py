@@ -42,11 +42,8 @@ ONE_THREAD = {
   "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+FLAGS = flags.FLAGS
 Run = Callable[[pathlib.Path, pathlib.Path], None]
-
-_ENGINE = flags.DEFINE_enum("engine", "dask", ("dask", "ray", "spark"), "What hands out the parts.")
-_ROWS = flags.DEFINE_integer("rows", 500_000, "Records.", lower_bound=WARM_ROWS)
-_OUTPUT = flags.DEFINE_string("output", "", "JSON file.")
 
 
 @contextlib.contextmanager
@@ -213,10 +210,10 @@ def measure(engine: str, rows: int) -> tuple[SpeedRecord, dict[str, Any]]:
 
 def main() -> None:
   """Measures one engine."""
-  output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+  output = pathlib.Path(FLAGS.output) if FLAGS.output else None
   if output is not None:
     records.check_writable(output)
-  record, facts = measure(_ENGINE.value, _ROWS.value)
+  record, facts = measure(FLAGS.engine, FLAGS.rows)
   if output is None:
     records.show([record])
     print(facts)
@@ -226,4 +223,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_enum("engine", "dask", list(ENGINES), "What hands out the parts.")
+  flags.DEFINE_integer("rows", 500_000, "Records.", lower_bound=WARM_ROWS)
+  flags.DEFINE_string("output", "", "JSON file.")
   common.run(main)

@@ -70,13 +70,13 @@ class Compiled:
   """A header in a program that scores what stands on its standard input.
 
   Attributes:
-    program: the file to run.
+    command: that runs it.
     object_bytes: of code and constants, without the standard library's.
     header_bytes: of the header.
     double: whether values are double.
   """
 
-  program: pathlib.Path
+  command: tuple[str, ...]
   object_bytes: int
   header_bytes: int
   double: bool
@@ -89,7 +89,7 @@ class Compiled:
     """
     raw = np.ascontiguousarray(x, np.float64 if self.double else np.float32)
     done = subprocess.run(
-      [self.program, str(len(x))], input=raw.tobytes(), capture_output=True, check=True
+      [*self.command, str(len(x))], input=raw.tobytes(), capture_output=True, check=True
     )
     return np.frombuffer(done.stdout, np.float32).reshape(-1, 3), float(done.stderr)
 
@@ -99,21 +99,32 @@ def compiler() -> str | None:
   return shutil.which("gcc") or shutil.which("cc")
 
 
-def call(arguments: Sequence[str], folder: pathlib.Path) -> None:
-  """Runs the compiler in a folder.
+def call(arguments: Sequence[str], folder: pathlib.Path, cc: str | None = None) -> None:
+  """Runs a compiler, this machine's own unless named, in a folder.
 
   Raises:
     ValueError: there is none.
     CalledProcessError: it refuses what it is given.
   """
-  cc = compiler()
+  cc = cc or compiler()
   if cc is None:
     raise ValueError("There is no C compiler: install gcc.")
   subprocess.run([cc, *arguments], check=True, capture_output=True, cwd=folder)
 
 
-def compiled(header: pathlib.Path, flags: Sequence[str] = FLAGS) -> Compiled:
+def compiled(
+  header: pathlib.Path,
+  flags: Sequence[str] = FLAGS,
+  cc: str | None = None,
+  runner: Sequence[str] = (),
+) -> Compiled:
   """Compiles a header, and a program around it, in the header's folder.
+
+  Args:
+    header: what ``c_model.write`` wrote.
+    flags: of the compiler.
+    cc: the compiler; None: this machine's own.
+    runner: what runs its programs, such as an emulator.
 
   Raises:
     ValueError: there is no compiler.
@@ -125,13 +136,14 @@ def compiled(header: pathlib.Path, flags: Sequence[str] = FLAGS) -> Compiled:
   alone = f'#define {prefix.upper()}_IMPLEMENTATION\n#include "{header.name}"\n'
   (folder / "alone.c").write_text(alone)
   (folder / "main.c").write_text(MAIN.format(value="double" if double else "float", **names))
-  call([*flags, "-c", "alone.c", "-o", "alone.o"], folder)
-  call([*flags, "main.c", "-lm", "-o", "main"], folder)
+  call([*flags, "-c", "alone.c", "-o", "alone.o"], folder, cc)
+  call([*flags, "main.c", "-lm", "-o", "main"], folder, cc)
   counted = subprocess.run(
     ["size", "alone.o"], check=True, capture_output=True, text=True, cwd=folder
   )
   sizes = counted.stdout.splitlines()[1].split()[:2]
-  return Compiled(folder.resolve() / "main", sum(map(int, sizes)), len(text), double)
+  command = (*runner, str(folder.resolve() / "main"))
+  return Compiled(command, sum(map(int, sizes)), len(text), double)
 
 
 def drawn(n: int, seed: int) -> np.ndarray:

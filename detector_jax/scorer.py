@@ -172,11 +172,15 @@ class Scorer:
     wrong = table.unfit(x).reshape(len(x), -1).any(axis=1)
     if not wrong.any():
       return x, np.arange(len(x))
-    if fail and named is not None and self._keep:
-      cells = [f"{name} {_cell(named[name], int(wrong.argmax()))}" for name in self._keep]
-      logger.error("The first record that cannot be scored has %s.", ", ".join(cells))
     if fail:
-      table.check_finite(x, detector.feature_names)
+      cells = [
+        f"{name} = {_cell(named[name], int(wrong.argmax()))}" for name in self._keep if named
+      ]
+      try:
+        table.check_finite(x, detector.feature_names)
+      except ValueError as error:
+        where = f" The first such record has {', '.join(cells)}." if cells else ""
+        raise ValueError(f"{error}{where}") from None
     return x[~wrong], np.flatnonzero(~wrong)
 
   def _own(self, detector: Detector, named: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ _OUTPUT = flags.DEFINE_string(
 )
 _FORMAT = flags.DEFINE_enum("format", "folder", exporting.FORMATS, "What to write.")
 _PRECISION = flags.DEFINE_enum(
-  "precision", "float32", c_model.PRECISIONS, "Of the weights in a C header; int8 is the smallest."
+  "precision", None, c_model.PRECISIONS, "Of the weights in a C header, float32 unless given."
 )
 
 
@@ -30,15 +30,8 @@ def main() -> None:
   """Writes the detector and says what it is."""
   common.require(workdir=_WORKDIR.value, output=_OUTPUT.value)
   output = pathlib.Path(_OUTPUT.value)
-  if _FORMAT.value != "c" and _PRECISION.present:
-    raise ValueError("--precision is of --format=c: leave it out, or write a C header.")
   workdir = pathlib.Path(_WORKDIR.value)
-  if _FORMAT.value == "c":
-    detector = exporting.export_c(workdir, output, _PRECISION.value)
-  elif _FORMAT.value == "onnx":
-    detector = exporting.export_onnx(workdir, output)
-  else:
-    detector = exporting.export_folder(workdir, output)
+  detector = exporting.export(workdir, output, _FORMAT.value, _PRECISION.value)
   for name, phrase in exporting.described(detector, output, _PRECISION.value):
     print(f"{name + ':':<9} {phrase}")
 

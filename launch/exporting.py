@@ -12,6 +12,29 @@ from launch import c_model, evaluation, onnx_model, run
 FORMATS = ("folder", "onnx", "c")
 
 
+def export(
+  workdir: pathlib.Path, output: pathlib.Path, kind: str, precision: str | None = None
+) -> detector_jax.Detector:
+  """Writes the Detector of a finished run in one of ``FORMATS``, whole or not at all.
+
+  Args:
+    workdir: folder of the run.
+    output: what to write; must be new.
+    kind: the format.
+    precision: of the weights in a C header, see ``c_model.write``; None of all else.
+
+  Raises:
+    ValueError: a precision where there is none to choose; and as ``export_folder``, ``export_onnx``
+      and ``export_c``.
+    OSError: ``output`` cannot be written.
+  """
+  if kind == "c":
+    return export_c(workdir, output, precision or "float32")
+  if precision is not None:
+    raise ValueError("--precision is of --format=c: leave it out, or write a C header.")
+  return export_onnx(workdir, output) if kind == "onnx" else export_folder(workdir, output)
+
+
 def export_folder(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
   """Writes the Detector of a finished run to another place, whole or not at all.
 
@@ -101,14 +124,14 @@ def live(workdir: pathlib.Path) -> detector_jax.Detector:
 
 
 def described(
-  detector: detector_jax.Detector, output: pathlib.Path, precision: str = "float32"
+  detector: detector_jax.Detector, output: pathlib.Path, precision: str | None = None
 ) -> list[tuple[str, str]]:
   """What was written, as pairs of a word and a phrase: size, input, and the stated rate.
 
   Args:
     detector: what ``export_folder`` and its like return.
     output: what they wrote.
-    precision: of its weights.
+    precision: of its weights, where it is a C header.
   """
   files = output.iterdir() if output.is_dir() else [output]
   size = sum(path.stat().st_size for path in files)
@@ -128,7 +151,7 @@ def described(
     ("detector", f"{output}, {_readable(size)}"),
     ("input", f"{kind} [{shape}]{values}"),
     ("rate", rate),
-    *(rounded if precision != "float32" else []),
+    *(rounded if precision not in (None, "float32") else []),
   ]
 
 

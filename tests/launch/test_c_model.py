@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import re
 import subprocess
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from detector_jax import Standardizer, artifact, combination
 from detector_jax.program import Program
 from detector_jax.schema import learn
 from drocc_jax import ensemble, networks, recipe
-from launch import c_model, c_parts, c_source, export, exporting
+from launch import c_model, c_parts, c_source, exporting
 from tests.helpers import ROOT
 
 STRICT = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -109,16 +108,26 @@ def test_what_is_no_number_has_no_score_and_what_is_far_has_that_of_the_detector
   assert len(set(score[5:].tolist())) == 4
 
 
-@needs_compiler
-def test_a_header_scores_the_same_on_32_bits(tmp_path):
-  (tmp_path / "none.c").write_text("#include <stdio.h>\nint main(void) { return 0; }\n")
+ELSEWHERE = {
+  "32 bits": ("gcc", ("-m32",), ()),
+  "Arm": ("arm-linux-gnueabihf-gcc", ("-static",), ("qemu-arm-static",)),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_header_scores_the_same_on_another_machine(name, tmp_path):
+  cc, flags, runner = ELSEWHERE[name]
+  (tmp_path / "none.c").write_text("#include <math.h>\nint main(void) { return 0; }\n")
   try:
-    small_devices.call(["-m32", "none.c", "-o", "none"], tmp_path)
-  except subprocess.CalledProcessError:
-    pytest.skip("the compiler has no 32-bit libraries")
+    small_devices.call([*flags, "none.c", "-lm", "-o", "none"], tmp_path, cc)
+    subprocess.run([*runner, tmp_path / "none"], check=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip("there is no compiler for it, or none of its libraries")
   detector, x = case("default"), records(60, (5,), 1).astype(np.float32)
-  score, _, _ = told(detector, x, tmp_path, flags=("-m32", *STRICT))
-  np.testing.assert_allclose(score, detector.score(x), rtol=1e-5, atol=1e-5)
+  c_model.write(detector, tmp_path / "pump.h", "int8")
+  made_here = small_devices.compiled(tmp_path / "pump.h", (*flags, *STRICT), cc, runner)
+  want = c_parts.parts_of(detector, "int8").into(detector).score(x)
+  np.testing.assert_allclose(made_here.score(x)[0][:, 0], want, rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler
@@ -232,20 +241,15 @@ def test_parts_that_score_otherwise_write_nothing(tmp_path, monkeypatch):
     c_model.write(detector, tmp_path / "pump.h", "int4")
 
 
-def test_the_command_writes_a_header_and_says_what_it_is(tmp_path, monkeypatch, capsys):
-  detector = case("default")
+def test_a_run_becomes_a_header_and_it_is_said_what_that_is(tmp_path, monkeypatch):
+  detector, output = case("default"), tmp_path / "new" / "pump.h"
   monkeypatch.setattr(exporting, "live", lambda workdir: detector)
-  given = {"_WORKDIR": "run", "_OUTPUT": str(tmp_path / "new" / "pump.h"), "_FORMAT": "c"}
-  for name, value in given.items():
-    monkeypatch.setattr(export, name, SimpleNamespace(value=value))
-  monkeypatch.setattr(export, "_PRECISION", SimpleNamespace(value="int8", present=True))
-  export.main()
-  assert "float pump_score(const float x[PUMP_COLUMNS]);" in (tmp_path / "new/pump.h").read_text()
-  lines = capsys.readouterr().out.splitlines()
-  assert lines[1] == "input:    float32 [n, 5]"
-  assert lines[3] == "weights:  rounded to int8; the rate is of those that are not"
+  assert exporting.export(tmp_path, output, "c", "int8") is detector
+  assert "float pump_score(const float x[PUMP_COLUMNS]);" in output.read_text()
+  told = exporting.described(detector, output, "int8")
+  assert told[1] == ("input", "float32 [n, 5]")
+  assert told[3] == ("weights", "rounded to int8; the rate is of those that are not")
   with pytest.raises(ValueError, match="exists: give an --output that is new"):
-    export.main()
-  monkeypatch.setattr(export, "_FORMAT", SimpleNamespace(value="onnx"))
+    exporting.export(tmp_path, output, "c")
   with pytest.raises(ValueError, match="--precision is of --format=c"):
-    export.main()
+    exporting.export(tmp_path, tmp_path / "pump.onnx", "onnx", "int8")
