@@ -3,11 +3,11 @@
   python -m benchmarks.engines --engine=dask --output=engines_dask.json
 
 Records of 20 columns (those of ``benchmarks.small_devices``) in 16 .parquet files are read, scored
-by ``DROCC()`` through ``detector_jax.Scorer`` and written again, as docs/engines.md has it. Workers
-compute with one thread each; an engine is started, and has scored a few records, before the clock
-runs, but Ray, whose actors start anew for each table. Every score, p-value and decision is held
-against what ``launch.score`` writes for one file of the same records. The record's ratio is how
-many times as fast two workers are; the fastest of a few runs of each counts.
+by ``DROCC()`` through ``detector_jax.Scorer`` and written again, as docs/engines.md has it. A
+worker has a core that no other worker has. An engine is started and has scored a few records before
+the clock runs, but Ray, whose actors start anew for each table. Every score, p-value and decision
+is held against what ``launch.score`` writes for one file of the same records. The record's ratio is
+how many times as fast two workers are; the fastest of a few runs of each counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,14 +36,45 @@ from launch import flags as common
 from launch.reporting import progress
 
 PARTS, WARM_ROWS = 16, 1000
+PINNED: list[pathlib.Path] = []
 NAMES = [f"c{i}" for i in range(small_devices.FEATURES)]
-ONE_THREAD = {
-  "OMP_NUM_THREADS": "1",
-  "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 Run = Callable[[pathlib.Path, pathlib.Path], None]
+
+
+class OneCore(Scorer):
+  """A Scorer that keeps its process on one core.
+
+  Args:
+    folder: of the detector, and of files that say which core is taken.
+    cores: to choose from.
+    claim: what those files are called, the same for all workers of a run.
+  """
+
+  def __init__(self, folder: pathlib.Path, cores: set[int], claim: str):
+    super().__init__(folder / "detector", keep=["id"])
+    self._cores, self._claim = cores, folder / claim
+
+  def __call__(self, batch: Any) -> Any:
+    """Takes a core before anything is computed."""
+    take_a_core(self._claim, tuple(sorted(self._cores)))
+    return super().__call__(batch)
+
+
+def take_a_core(claim: pathlib.Path, cores: tuple[int, ...]) -> None:
+  """Moves all threads of a process that has none yet to a core that no other has taken."""
+  if PINNED:
+    return
+  PINNED.append(claim)
+  for core in cores:
+    try:
+      claim.with_name(f"{claim.name}-{core}").touch(exist_ok=False)
+    except FileExistsError:
+      continue
+    for thread in os.listdir("/proc/self/task"):
+      os.sched_setaffinity(int(thread), {core})
+    return
 
 
 @contextlib.contextmanager
@@ -51,7 +82,7 @@ def dask(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   """Processes that Dask hands its partitions to."""
   import dask.dataframe as dd
 
-  scorer = Scorer(folder / "detector", keep=["id"])
+  scorer = OneCore(folder, os.sched_getaffinity(0), f"dask-{workers}")
   kinds = {"id": "int64", "score": "float64", "p_value": "float64", "decision": "int64"}
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
@@ -71,9 +102,8 @@ def ray(folder: pathlib.Path, workers: int) -> Iterator[Run]:
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
     scores = ray.data.read_parquet(str(source)).map_batches(
-      Scorer,
-      fn_constructor_args=[str(folder / "detector")],
-      fn_constructor_kwargs={"keep": ["id"]},
+      OneCore,
+      fn_constructor_args=[folder, os.sched_getaffinity(0), f"ray-{time.monotonic_ns()}"],
       batch_format="pyarrow",
       batch_size=10_000,
       concurrency=workers,
@@ -95,7 +125,7 @@ def spark(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   os.environ["PYSPARK_PYTHON"] = sys.executable
   session = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
   session = session.getOrCreate()
-  scorer = Scorer(folder / "detector", keep=["id"])
+  scorer = OneCore(folder, os.sched_getaffinity(0), f"spark-{workers}")
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
     table = session.read.parquet(str(source))
@@ -170,7 +200,6 @@ def difference(got: pathlib.Path, wanted: pathlib.Path) -> dict[str, float]:
 
 def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, Any]]:
   """Scores ``rows`` records with one worker and with two, ``runs`` times."""
-  os.environ.update(ONE_THREAD)
   seconds, apart, every = dict[int, float](), {}, dict[str, list[float]]()
   with tempfile.TemporaryDirectory() as name, progress.bar(engine, 4) as advance:
     folder = pathlib.Path(name)

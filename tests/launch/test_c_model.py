@@ -187,6 +187,21 @@ def test_the_program_of_the_docs_says_what_the_detector_says(tmp_path):
   np.testing.assert_allclose(numbers, wanted, rtol=1e-4)
 
 
+@needs_compiler
+def test_a_score_that_a_held_out_record_has_counts_it(tmp_path):
+  detector = case("pump")
+  c_model.write(detector, tmp_path / "pump.h")
+  scores = detector.calibration.scores[[0, 7, 39]]
+  calls = ", ".join(f"pump_p_value({c_source.number(score)})" for score in scores)
+  code = '#include <stdio.h>\n#define PUMP_IMPLEMENTATION\n#include "pump.h"\nint main(void) {'
+  (tmp_path / "main.c").write_text(f'{code} printf("%g %g %g", {calls}); return 0; }}\n')
+  small_devices.call([*STRICT, "main.c", "-lm", "-o", "main"], tmp_path)
+  said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
+  np.testing.assert_allclose(
+    [*map(float, said.split())], detector.calibration.p_value(scores), rtol=1e-5
+  )
+
+
 def of_schema(cells, kinds=None):
   columns = {"size": records(60, ()).tolist(), "more": cells}
   schema = learn(columns, kinds)
