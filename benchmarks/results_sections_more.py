@@ -128,6 +128,30 @@ SECTIONS = (
     "with the former default (mu 10, a constant rate).",
     command="python -m benchmarks.tables --table=precision",
   ),
+  *(
+    Section(
+      "small_devices",
+      f"A C header for small devices: {title}",
+      reading,
+      metric=metric,
+      measure=measure,
+      command="python -m benchmarks.tables --table=small-devices",
+    )
+    for title, metric, measure, reading in (
+      (
+        "decisions",
+        "differ",
+        "decisions that differ from the detector's, of 100,000",
+        "Not in the paper: `launch.export --format=c` with weights of each precision, compiled and "
+        "run. int8 has int16 for the weights of the inputs. Of the drawn records those are looked "
+        "at that are typical; of the sets of ADBench all test records, few of some sets, so that "
+        "one decision counts for hundreds.",
+      ),
+      ("quality", "auroc", "AUROC, %", "`detector` is what Python says."),
+      ("size", "bytes", "bytes of code and constants", "Compiled by gcc -O2 for x86-64."),
+      ("speed", "microseconds", "microseconds a record", "One core, record by record."),
+    )
+  ),
   Section(
     "references",
     "The baselines against their published figures: F1",

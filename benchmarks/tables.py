@@ -14,7 +14,8 @@ adbench-ablations says what each part of that setting is worth, adbench-sizes ho
 wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where
 nothing of substance does; contamination mixes anomalies into the training records. references
 holds every baseline against a published figure under that figure's protocol, costs has training
-seconds, scoring rate and size beside quality, and precision says what bfloat16 in the search costs.
+seconds, scoring rate and size beside quality, precision says what bfloat16 in the search costs, and
+small-devices what it costs to score by a C header with rounded weights.
 
 The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
 ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
@@ -51,6 +52,7 @@ from benchmarks import (
   records,
   references,
   series,
+  small_devices,
   synthetic,
   tabular,
   transformations,
@@ -91,6 +93,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "references": (references.table, references.count),
   "costs": (costs.table, costs.count),
   "precision": (precision.table, precision.count),
+  "small-devices": (small_devices.table, small_devices.count),
   "adbench": (adbench.table, adbench.count),
   "adbench-more": (adbench.table_more, adbench.count_more),
   "adbench-chaos": (chaos.table, chaos.count),

@@ -6,6 +6,7 @@ from detector_jax.detector import Detector, load
 from detector_jax.health import HealthError
 from detector_jax.monitor import Monitor
 from detector_jax.preprocessing import Standardizer
+from detector_jax.scorer import Scorer
 from detector_jax.version import __version__
 
 __all__ = (
@@ -14,6 +15,7 @@ __all__ = (
   "Detector",
   "HealthError",
   "Monitor",
+  "Scorer",
   "Standardizer",
   "__version__",
   "conformal_threshold",

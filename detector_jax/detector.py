@@ -190,8 +190,8 @@ class Detector:
     """Scores records; higher = more anomalous.
 
     Args:
-      x: ``[n, ...]`` raw records with n >= 1: an array, a frame of pandas or polars, a pyarrow
-        table or a sequence of dicts. Columns with names are matched to those of training by name.
+      x: ``[n, ...]`` raw records with n >= 1: an array, a frame of pandas or polars, a table of
+        pyarrow, columns by name or dicts. Columns with names are matched to those of training.
       warn: whether to log what ``constants_changed`` finds.
 
     Returns:
@@ -214,16 +214,16 @@ class Detector:
     self._check_scores(x, scores)
     return scores
 
-  def records(self, x: Any) -> np.ndarray:
+  def records(self, x: Any, *, strict: bool = True) -> np.ndarray:
     """Records ``[n, ...]`` as numbers with columns in the order of training; see ``score``.
 
-    A table is encoded as its ``schema`` says, unless it names the encoded columns.
+    A table is encoded, see ``Schema.encode`` for ``strict``, unless it names encoded columns.
     """
     schema, names = self.schema, table.names_of(x)
     if schema is not None and names is not None:
       raw = set(schema.wanted) <= set(names) or not set(schema.features) <= set(names)
       if raw:
-        return schema.encode(x)
+        return schema.encode(x, strict=strict)
     return table.records(x, self.feature_names)
 
   def constants_changed(self, x: Any) -> np.ndarray | None:

@@ -57,9 +57,9 @@ def names_of(x: Any) -> tuple[str, ...] | None:
   """Names of the columns that records carry themselves, or None.
 
   Args:
-    x: a frame of pandas or polars, a pyarrow table, a structured array or a sequence of dicts, all
-      of which name their columns; anything else does not, nor does a frame whose columns pandas
-      numbered.
+    x: a frame of pandas or polars, a table or batch of pyarrow, a structured array, columns by name
+      or a sequence of dicts, all of which name their columns; anything else does not, nor does a
+      frame whose columns pandas numbered.
 
   Raises:
     ValueError: some columns have names and others numbers, or two have the same.
@@ -68,6 +68,8 @@ def names_of(x: Any) -> tuple[str, ...] | None:
     return None
   if isinstance(x, Sequence) and len(x) and isinstance(x[0], Mapping):
     found: list[Any] = list(x[0])
+  elif isinstance(x, Mapping):
+    found = list(x)
   elif isinstance(x, np.ndarray):
     found = list(x.dtype.names or ())
   else:
@@ -166,6 +168,8 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     values = np.asarray(values, object) if missing.any() else values
     if missing.any():
       values[missing] = None
+  if hasattr(values, "to_pylist"):  # pyarrow
+    values = values.to_numpy(zero_copy_only=False)
   found = np.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
   if found.ndim != 1:
     raise ValueError(f"Column {name!r} holds more than one value per record; give one number each.")
@@ -290,11 +294,10 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
   """
   if x.dtype.kind != "f":
     return
-  with np.errstate(over="ignore"):
-    finite = np.isfinite(np.asarray(x, np.float32))
-  if finite.all():
+  wrong = unfit(x)
+  if not wrong.any():
     return
-  place = np.argwhere(~finite)[0]
+  place = np.argwhere(wrong)[0]
   value = x[tuple(place)]
   found = "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"{value:g}"
   where = f"row {place[0]}"
@@ -302,9 +305,15 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
     named = names is not None and x.ndim == 2
     where += f", column {names[place[-1]]!r}" if named and names else f", column {place[-1]}"
   raise ValueError(
-    f"Input contains {found} at {where} ({int((~finite).sum())} such values in all); impute or "
+    f"Input contains {found} at {where} ({int(wrong.sum())} such values in all); impute or "
     "remove them."
   )
+
+
+def unfit(x: Any) -> np.ndarray:
+  """bool, the shape of ``x``: values that are missing, infinite, or too large for float32."""
+  with np.errstate(over="ignore"):
+    return np.logical_not(np.isfinite(np.asarray(x, np.float32)))
 
 
 def check_range(x: np.ndarray, low: float, high: float) -> None:

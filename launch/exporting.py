@@ -1,13 +1,38 @@
 """A detector for elsewhere: what ``launch.export`` writes, and what it says of it."""
 
+from collections.abc import Callable
 import dataclasses
+import functools
 import pathlib
 
 import detector_jax
 from detector_jax import artifact
-from launch import evaluation, onnx_model, run
+from launch import c_model, evaluation, onnx_model, run
 
-FORMATS = ("folder", "onnx")
+FORMATS = ("folder", "onnx", "c")
+
+
+def export(
+  workdir: pathlib.Path, output: pathlib.Path, kind: str, precision: str | None = None
+) -> detector_jax.Detector:
+  """Writes the Detector of a finished run in one of ``FORMATS``, whole or not at all.
+
+  Args:
+    workdir: folder of the run.
+    output: what to write; must be new.
+    kind: the format.
+    precision: of the weights in a C header, see ``c_model.write``; None of all else.
+
+  Raises:
+    ValueError: a precision where there is none to choose; and as ``export_folder``, ``export_onnx``
+      and ``export_c``.
+    OSError: ``output`` cannot be written.
+  """
+  if kind == "c":
+    return export_c(workdir, output, precision or "float32")
+  if precision is not None:
+    raise ValueError("--precision is of --format=c: leave it out, or write a C header.")
+  return export_onnx(workdir, output) if kind == "onnx" else export_folder(workdir, output)
 
 
 def export_folder(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
@@ -41,18 +66,35 @@ def check_free(output: pathlib.Path) -> None:
 
 
 def export_onnx(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
-  """Writes the Detector of a finished run as one ONNX file, see ``onnx_model``.
+  """Writes the Detector of a finished run as one ONNX file, see ``onnx_model`` and ``_export``."""
+  return _export(workdir, output, onnx_model.write)
+
+
+def export_c(
+  workdir: pathlib.Path, output: pathlib.Path, precision: str = "float32"
+) -> detector_jax.Detector:
+  """Writes the Detector of a finished run as a C header, see ``c_model`` and ``_export``."""
+  return _export(workdir, output, functools.partial(c_model.write, precision=precision))
+
+
+def _export(
+  workdir: pathlib.Path,
+  output: pathlib.Path,
+  write: Callable[[detector_jax.Detector, pathlib.Path], None],
+) -> detector_jax.Detector:
+  """Writes the Detector of a finished run as one file, whole or not at all.
 
   Args:
     workdir: folder of the run.
     output: file to write; must be new.
+    write: makes the file.
 
   Returns:
     The Detector that was converted.
 
   Raises:
-    ValueError: as ``export_folder``; or the extra ``onnx`` is not installed, or the detector cannot
-      be converted.
+    ValueError: as ``export_folder``; or the format needs a package that is not installed, or cannot
+      hold such a detector.
     OSError: ``output`` cannot be written.
   """
   if output.exists() or output.is_symlink():
@@ -60,7 +102,7 @@ def export_onnx(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Det
   detector = live(workdir)
   try:
     output.parent.mkdir(parents=True, exist_ok=True)
-    onnx_model.write(detector, output)
+    write(detector, output)
   except OSError as error:
     raise OSError(f"The file {output} cannot be written: {error.strerror}.") from error
   return detector
@@ -81,8 +123,16 @@ def live(workdir: pathlib.Path) -> detector_jax.Detector:
   return detector
 
 
-def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tuple[str, str]]:
-  """What was written, as pairs of a word and a phrase: size, input, and the stated rate."""
+def described(
+  detector: detector_jax.Detector, output: pathlib.Path, precision: str | None = None
+) -> list[tuple[str, str]]:
+  """What was written, as pairs of a word and a phrase: size, input, and the stated rate.
+
+  Args:
+    detector: what ``export_folder`` and its like return.
+    output: what they wrote.
+    precision: of its weights, where it is a C header.
+  """
   files = output.iterdir() if output.is_dir() else [output]
   size = sum(path.stat().st_size for path in files)
   shape = ", ".join(map(str, ("n", *detector.input_shape)))
@@ -96,10 +146,12 @@ def described(detector: detector_jax.Detector, output: pathlib.Path) -> list[tup
     rate = f"none; anomalous above {detector.threshold:.4g}, which no held-out record defends"
   else:
     rate = f"{detector.rate}, above {detector.threshold:.4g}; from {records:,} held-out records"
+  rounded = [("weights", f"rounded to {precision}; the rate is of those that are not")]
   return [
     ("detector", f"{output}, {_readable(size)}"),
     ("input", f"{kind} [{shape}]{values}"),
     ("rate", rate),
+    *(rounded if precision not in (None, "float32") else []),
   ]
 
 

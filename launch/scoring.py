@@ -12,16 +12,18 @@ import time
 import numpy as np
 
 import detector_jax
+from detector_jax import scorer
 from detector_jax.calibration import fdr_rank
+from detector_jax.table import unfit
 from launch.data.formats import STANDARD_INPUT, DataError, pictures
-from launch.data.formats.reader import Piece, unfit
+from launch.data.formats.reader import Piece
 from launch.data.kept import Kept
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
 from launch.reporting import progress, reasons
 
-ON_BAD_ROW = ("fail", "skip", "nan")
+ON_BAD_ROW = scorer.ON_BAD_ROW
 CHUNK_VALUES = 2**22
 
 
@@ -290,11 +292,7 @@ def columns_of(
   detector: detector_jax.Detector, x: np.ndarray, explain: bool = False
 ) -> dict[str, np.ndarray]:
   """What is said of records ``[n, ...]``: name -> ``[n]``."""
-  scores = detector.score(x, warn=False)
-  columns = {"score": scores.astype(np.float64)}
-  if detector.calibration.scores.size:
-    columns["p_value"] = detector.calibration.p_value(scores)
-  columns["decision"] = (scores > np.float32(detector.threshold)).astype(np.int64)
+  columns = scorer.verdicts(detector, x)
   if detector.metadata.get("layers") or detector.metadata.get("groups"):
     from launch.reporting import layers  # figures and the report, slow to import
 
@@ -320,13 +318,7 @@ def _arranged(
   """Columns as they are written, for the rows from ``first`` to ``end - 1`` of the input."""
   if on_bad_row == "skip":
     return {"row": rows, **columns}
-  if len(rows) == end - first:
-    return columns
-  arranged = {}
-  for name, values in columns.items():
-    arranged[name] = np.ma.masked_all(end - first, values.dtype)
-    arranged[name][rows - first] = values
-  return arranged
+  return scorer.with_gaps(columns, rows - first, end - first)
 
 
 def print_summary(

@@ -14,12 +14,12 @@ import weakref
 import numpy as np
 
 import detector_jax
-from detector_jax import atomic, health, monitor, table
+from detector_jax import atomic, health, monitor, scorer, table
 from detector_jax.calibration import conformal_threshold
+from detector_jax.table import unfit
 from launch import locking
-from launch.data.formats.reader import unfit
 
-ON_BAD_ROW = ("fail", "skip", "nan")
+ON_BAD_ROW = scorer.ON_BAD_ROW
 FALSE_ALARM_RATE = 0.01
 SAVE_EVERY = 1000
 

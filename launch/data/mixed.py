@@ -17,8 +17,9 @@ from pyarrow import compute
 from detector_jax import cells
 from detector_jax import schema as schema_lib
 from detector_jax.schema import Schema
+from detector_jax.table import unfit
 from launch.data.formats import Columns, DataError, opened
-from launch.data.formats.reader import Fault, Piece, joined, unfit
+from launch.data.formats.reader import Fault, Piece, joined
 from launch.data.splits import Splits
 
 Path = str | os.PathLike[str]

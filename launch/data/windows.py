@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from detector_jax import cells, table
+from detector_jax.table import unfit
 from launch.data.files import read_table
 from launch.data.formats import DataError
-from launch.data.formats.reader import Fault, Piece, unfit
+from launch.data.formats.reader import Fault, Piece
 from launch.data.source import Source
 from launch.data.splits import Splits
 

@@ -30,7 +30,7 @@ from launch import flags, scoring, watching, workdirs
 from launch.data import files, formats
 from launch.data import scoring as reading
 from launch.data.formats import csv_text
-from launch.data.formats.reader import Input, unfit
+from launch.data.formats.reader import Input
 from launch.methods import METHODS
 from launch.methods.drocc import Config
 
@@ -118,7 +118,7 @@ def test_csv_for_scoring(content, label, trained, block):
       for piece in csv_text.Csv(source, columns).pieces(1):
         assert piece.start == rows
         rows += len(piece.x)
-        for row in np.flatnonzero(unfit(piece.x).any(axis=1)).tolist():
+        for row in np.flatnonzero(detector_jax.table.unfit(piece.x).any(axis=1)).tolist():
           assert "line" in piece.explain(row)
   finally:
     csv_text.BLOCK_BYTES = before

@@ -14,8 +14,9 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from detector_jax import table
+from detector_jax.table import unfit
 from launch.data.formats.columns import Columns, DataError, as_data_error
-from launch.data.formats.reader import Fault, Input, Piece, Reader, problem, unfit
+from launch.data.formats.reader import Fault, Input, Piece, Reader, problem
 
 BLOCK_BYTES = 2**23
 LONGEST_LINE = 2**26

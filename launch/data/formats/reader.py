@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
+from detector_jax.table import unfit
 from launch.data.formats.columns import Columns, DataError
 
 
@@ -148,9 +149,3 @@ def problem(value: float) -> str:
   if np.isnan(value):
     return "NaN or nothing"
   return "infinity" if np.isinf(value) else f"{value:g}, too large a number,"
-
-
-def unfit(x: Any) -> np.ndarray:
-  """bool, the shape of ``x``: values that are missing, infinite, or too large for float32."""
-  with np.errstate(over="ignore"):
-    return np.logical_not(np.isfinite(np.asarray(x, np.float32)))
