@@ -9,7 +9,7 @@ import pytest
 from detector_jax import Detector, card, schema
 from detector_jax import __main__ as main
 from detector_jax.preprocessing import Identity
-from detector_jax.typical import with_typical
+from detector_jax.typical import Typical, with_typical
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def rare_or_large(variables, z):
 
 
 def test_categories_that_alarm_are_named():
-  rows = [{"kind": "ab"[i % 2], "size": i % 31 / 5.0} for i in range(62)]
+  rows = [{"kind": "bba"[i % 3], "size": i % 31 / 5.0} for i in range(62)]
   learned = schema.learn([*rows, {"kind": "rare", "size": 3.0}])
   x = learned.encode(rows)
   assert learned.features[-1] == "size"
@@ -53,7 +53,9 @@ def test_categories_that_alarm_are_named():
   plain = Detector.create(rare_or_large, {}, Identity(), (5,), threshold=1.0)
   facts = {"schema": learned.to_json(), "feature_names": list(learned.features)}
   encoded = np.concatenate([x, learned.encode([{"kind": "rare", "size": 3.0}])])
-  kinds, size = card.reach(with_typical(plain.with_metadata(**facts), encoded))
+  kept = with_typical(plain.with_metadata(**facts), encoded)
+  np.testing.assert_array_equal(Typical.from_detector(kept).values[0, :4], [0, 1, 0, 0])  # b
+  kinds, size = card.reach(kept)
   assert (kinds.name, kinds.alarms) == ("kind", ("rare",))
   assert [alarm.split()[0] for alarm in size.alarms] == ["below", "above"]
   assert 13.0 < float(size.alarms[1].split()[1]) < 14.5
