@@ -103,9 +103,12 @@ def facts(detector: Any, described: Mapping[str, Any]) -> dict[str, str]:
   """
   schema, known = detector.schema, detector.metadata
   weights = nested(flatten(detector.arrays), "variables")
+  trained = f"{known.get('training_records', 'unknown')} records"
+  if trimmed := known.get("trimmed_records"):
+    trained += f"; {trimmed} more were left out, far from all others"
   rows: dict[str, Any] = {
     "method": known.get("method", known.get("estimator", {}).get("class", "unknown")),
-    "trained on": known.get("data", f"{known.get('training_records', 'unknown')} records"),
+    "trained on": known.get("data", trained),
     "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
     "columns": ", ".join(detector.feature_names or ()) or "without names",
     **({f"column {c.name}": c.describe() for c in schema.columns} if schema else {}),
