@@ -60,10 +60,9 @@ ASKED = {
     "guessed": {column.name: column.kind for column in guessed.columns},
     "kinds": {column.name: column.kind for column in model.schema_.columns},
     "realised": {name: float(value) for name, value in realised.items()},
-    "interval": [float(low), float(high)], "auroc": auroc,
+    "interval": (promised.ppf([0.001, 0.999]) / honest.sum()).tolist(), "auroc": auroc,
     "ranks": ranks.tolist(), "flagged": int(flagged["DROCC"][~honest].sum()),
     "frauds": int((~honest).sum()), "found": found,
-    "alarms": {name: [int(each.sum()), int(each[honest].sum())] for name, each in chosen.items()},
     "same": same, "records": len(later), "difference": float(difference), "card": card,
     "alarm": alarm, "quiet": QUIET, "folder_left": folder.exists(),
   }""",
@@ -312,27 +311,27 @@ def test_payments_are_flagged_at_the_stated_rate_once_the_codes_are_categories(r
   assert (told["guessed"]["merchant"], told["kinds"]["merchant"]) == ("number", "category")
   assert told["guessed"]["id"] == told["kinds"]["id"] == "drop"
   low, high = told["interval"]
-  assert 0.0 < low < 0.01 < high < 0.03
+  assert 0.0 < low < 0.01 < high < 0.03  # 99.8 % of draws; the notebook shows 95 %
+  assert len(told["realised"]) == 4
   assert all(low <= rate <= high for rate in told["realised"].values())
 
 
-def test_neighbours_find_more_frauds_and_none_finds_the_night(run):
+def test_neighbours_rank_payments_as_well_and_what_is_trimmed_costs_alarms(run):
   _, told = run("own_table")
   auroc, found = told["auroc"], told["found"]
   share = {name: np.mean(list(kinds.values())) for name, kinds in found.items()}
-  order = ["5 nearest neighbours", "DROCC", "isolation forest"]
-  assert sorted(auroc, key=auroc.__getitem__, reverse=True) == order
-  assert sorted(share, key=share.__getitem__, reverse=True) == order
-  assert found["DROCC"]["copied card"] > found["5 nearest neighbours"]["copied card"]
-  assert max(kinds["at night"] for kinds in found.values()) == 0.0
+  assert auroc["5 nearest neighbours"] > auroc["DROCC"] - 0.01
+  assert auroc["isolation forest"] < min(auroc["DROCC"], auroc["DROCC, trimmed"]) - 0.05
+  assert share["DROCC"] > share["DROCC, trimmed"] + 0.1
+  assert share["isolation forest"] < 0.1
+  assert max(kinds["at night"] for kinds in found.values()) < 0.3
   assert "| time | none by itself |" in told["card"]
-  assert told["alarms"]["at most 1 in 10 alarms false"] == [0, 0]
 
 
 def test_alarms_name_a_planted_column_and_another_process_says_the_same(run):
   _, told = run("own_table")
   ranks = np.array(told["ranks"])
-  assert len(ranks) == told["flagged"] > told["frauds"] / 5
+  assert len(ranks) == told["flagged"] > told["frauds"] / 3
   assert (ranks == 0).mean() > 0.8
   assert (ranks < 3).mean() > 0.9
   assert told["difference"] < 1e-4
