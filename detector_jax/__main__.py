@@ -70,6 +70,8 @@ def _card(folder: str) -> None:
 def _score(given: argparse.Namespace) -> None:
   detector = detector_jax.load(given.folder)
   header = given.header if detector.schema is None else "yes"
+  if detector.schema is not None and given.header == "no":
+    raise ValueError("This detector finds columns by their names: give a header, not --header=no.")
   kept, beside = _kept(given.records, given.keep, header, detector.feature_names)
   if detector.schema is None or given.records.lower().endswith(".npy"):
     x: Any = _read(given.records, detector.feature_names, given.header)

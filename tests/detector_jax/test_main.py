@@ -8,7 +8,7 @@ from pyarrow import csv as arrow_csv
 import pytest
 
 from detector_jax import __main__ as main
-from detector_jax import load, table
+from detector_jax import load, schema, table
 import detector_jax.version
 from tests.helpers import python
 
@@ -97,6 +97,20 @@ def test_columns_that_cannot_be_kept_are_one_line(folder, keep, message, tmp_pat
   said = capsys.readouterr()
   assert said.out == ""
   assert message in said.err
+
+
+def test_columns_that_a_schema_names_need_a_header(detector, records, tmp_path, capsys):
+  rows = [dict(zip("abc", row, strict=True)) for row in records.tolist()]
+  facts = {"schema": schema.learn(rows).to_json(), "feature_names": ["a", "b", "c"]}
+  detector.with_metadata(**facts).save(tmp_path / "detector")
+  (tmp_path / "x.csv").write_text("a,b,c\n1,2,3\n")
+  command = ["score", str(tmp_path / "detector"), str(tmp_path / "x.csv")]
+  assert main.main(command) == 0
+  assert capsys.readouterr().out.count("\n") == 2
+  assert main.main([*command, "--header=no"]) == 1
+  said = capsys.readouterr()
+  assert said.out == ""
+  assert "give a header, not --header=no" in said.err
 
 
 def test_what_is_no_detector_is_one_line(tmp_path, capsys):
