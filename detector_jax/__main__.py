@@ -3,12 +3,12 @@
     python -m detector_jax info FOLDER
     python -m detector_jax card FOLDER > card.md
     python -m detector_jax score FOLDER records.csv > scores.csv
-    python -m detector_jax score FOLDER records.csv --explain > scores.csv
+    python -m detector_jax score FOLDER records.csv --explain --keep=id > scores.csv
 
 ``card`` is the model card, see ``detector_jax.card``. ``score`` reads .csv (matched by name where
 it has a header) and .npy, and writes score, p_value and decision of each record to standard output,
-and why it is anomalous with ``--explain``. ``python -m launch.score`` of a clone reads more
-formats, in chunks.
+columns of a .csv before them with ``--keep``, and why it is anomalous with ``--explain``.
+``python -m launch.score`` of a clone reads more formats, in chunks.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import numpy as np
 import detector_jax
 from detector_jax import artifact, card, table
 
+WRITTEN = ("score", "p_value", "decision", "reason")
+
 
 def main(arguments: list[str] | None = None) -> int:
   """Runs one command; the exit code is 1 with one line on standard error where it cannot."""
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
   score.add_argument("records", help=".csv or .npy")
   score.add_argument("--header", choices=table.HEADERS, default="auto", help="of a .csv")
   score.add_argument("--explain", action="store_true", help="say why a record is anomalous")
+  score.add_argument("--keep", default="", help="columns of a .csv to write beside it: id,time")
   given = parser.parse_args(arguments)
   try:
     if given.command == "score":
@@ -66,6 +69,10 @@ def _card(folder: str) -> None:
 
 def _score(given: argparse.Namespace) -> None:
   detector = detector_jax.load(given.folder)
+  header = given.header if detector.schema is None else "yes"
+  if detector.schema is not None and given.header == "no":
+    raise ValueError("This detector finds columns by their names: give a header, not --header=no.")
+  kept, beside = _kept(given.records, given.keep, header, detector.feature_names)
   if detector.schema is None or given.records.lower().endswith(".npy"):
     x: Any = _read(given.records, detector.feature_names, given.header)
   else:
@@ -84,8 +91,8 @@ def _score(given: argparse.Namespace) -> None:
   calibrated = detector.calibration.scores.size > 0
   p_values = detector.calibration.p_value(scores) if calibrated else [None] * len(scores)
   writer = csv.writer(sys.stdout, lineterminator="\n")
-  names = ["score", "p_value", "decision"]
-  writer.writerow([*names, "reason"] if given.explain else names)
+  names = [*kept, *WRITTEN]
+  writer.writerow(names if given.explain else names[:-1])
   flagged = scores > np.float32(detector.threshold)
   rows = np.flatnonzero(flagged)
   told = (
@@ -94,8 +101,30 @@ def _score(given: argparse.Namespace) -> None:
   reasons = dict(zip(rows.tolist(), told, strict=False))
   for row, (score, p) in enumerate(zip(scores.tolist(), p_values, strict=True)):
     shown = "" if p is None else f"{p:.9g}"
-    cells = [f"{score:.9g}", shown, int(flagged[row])]
+    cells = [*(beside[row] if kept else ()), f"{score:.9g}", shown, int(flagged[row])]
     writer.writerow([*cells, reasons.get(row, "")] if given.explain else cells)
+
+
+def _kept(
+  path: str, keep: str, header: str, trained: tuple[str, ...] | None
+) -> tuple[list[str], list[list[str]]]:
+  """Names of the columns that are to stand beside the scores, and their cells as they are."""
+  names = keep.split(",") if keep else []
+  if not names:
+    return [], []
+  if pathlib.Path(path).suffix.lower() != ".csv":
+    raise ValueError(f"--keep is for .csv files, which name columns, not {path}.")
+  if len({*names, *WRITTEN}) < len(names) + len(WRITTEN):
+    raise ValueError(f"--keep={keep} would write two columns of one name.")
+  with open(path, newline="", encoding="utf-8-sig") as file:
+    lines = [fields for fields in csv.reader(file) if fields]
+  found, named = table.header(path, lines[0] if lines else [], header, trained)
+  if lacking := [name for name in names if name not in found]:
+    raise ValueError(
+      f"{path} has no column {table.listed(lacking)} to keep; it has {table.listed(found)}."
+    )
+  places = [found.index(name) for name in names]
+  return names, [["".join(fields[i : i + 1]) for i in places] for fields in lines[named:]]
 
 
 def _read(path: str, trained: tuple[str, ...] | None, header: str) -> np.ndarray:

@@ -7,7 +7,6 @@ it.
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-import datetime
 from typing import Any
 
 import jax
@@ -15,8 +14,7 @@ import numpy as np
 
 from detector_jax import batching
 from detector_jax.program import flatten, nested, scores_of
-from detector_jax.schema import Column
-from detector_jax.typical import Typical, number
+from detector_jax.typical import Typical
 
 FARTHEST = 32.0  # standard deviations that a number is moved by
 STEPS = np.geomspace(1.0, FARTHEST, 41)
@@ -105,12 +103,15 @@ def facts(detector: Any, described: Mapping[str, Any]) -> dict[str, str]:
   """
   schema, known = detector.schema, detector.metadata
   weights = nested(flatten(detector.arrays), "variables")
+  trained = f"{known.get('training_records', 'unknown')} records"
+  if trimmed := known.get("trimmed_records"):
+    trained += f"; {trimmed} more were left out, far from all others"
   rows: dict[str, Any] = {
     "method": known.get("method", known.get("estimator", {}).get("class", "unknown")),
-    "trained on": known.get("data", f"{known.get('training_records', 'unknown')} records"),
+    "trained on": known.get("data", trained),
     "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
     "columns": ", ".join(detector.feature_names or ()) or "without names",
-    **({f"column {c.name}": _described(c) for c in schema.columns} if schema else {}),
+    **({f"column {c.name}": c.describe() for c in schema.columns} if schema else {}),
     "threshold": f"{detector.threshold:.6g}, anomalous above",
     "rate": detector.rate,
     "calibrated on": f"{detector.calibration.scores.size} held-out records",
@@ -177,19 +178,3 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
   return "\n".join(
     f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines
   )
-
-
-def _described(column: Column) -> str:
-  """One column of a schema in words."""
-  if column.kind == "drop":
-    return f"left out{f', {column.reason}' if column.reason else ''}"
-  if column.kind == "category":
-    known = ", ".join(column.categories[:5]) + (", ..." if len(column.categories) > 5 else "")
-    words = f"category of {len(column.categories)} ({known})"
-  elif column.kind in ("time", "elapsed"):
-    span = (column.low or 0.0, column.high or 0.0)
-    ends = [datetime.datetime.fromtimestamp(seconds, datetime.UTC) for seconds in span]
-    words = f"{column.kind} from {ends[0]:%Y-%m-%d %H:%M} to {ends[1]:%Y-%m-%d %H:%M}"
-  else:
-    words = f"{column.kind} from {number(column.low or 0.0)} to {number(column.high or 0.0)}"
-  return words + (f", {column.missing:.1%} missing" if column.missing else "")

@@ -105,3 +105,9 @@ def numbers_in(name: str, kind: str, values: np.ndarray, strict: bool = True) ->
       f"column {name!r} holds {text_of(values[row])[:40]!r} in record {row}, no {kind}"
     )
   return result
+
+
+def number(value: float) -> str:
+  """A number for people: four digits, and all those before the point."""
+  value = float(value)
+  return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

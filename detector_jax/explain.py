@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import batching
+from detector_jax.cells import number
 from detector_jax.program import scores_of
-from detector_jax.typical import Group, Typical, number
+from detector_jax.typical import Group, Typical
 
 MOST_COLUMNS = 8  # of one move
 CANDIDATES = 2048  # rows scored at a time while columns are tried

@@ -292,7 +292,8 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
   for i in found[:5].tolist():
     worst = float(flat[np.abs(flat[:, i] - usual[i]).argmax(), i])
     name = listed(np.array([i]), names)
-    told.append(f"{name} holds {worst:g}, nearly all others lie in [{low[i]:g}, {high[i]:g}]")
+    others = "four in five of the" if spread[i] else "nearly all"
+    told.append(f"{name} holds {worst:g}, {others} others lie in [{low[i]:g}, {high[i]:g}]")
   more = f"; and {len(found) - 5} more columns" if len(found) > 5 else ""
   return health.Finding.from_check(
     "columns with values far from all others",

@@ -15,6 +15,7 @@ Text of which most cells, but not all, are numbers or times is refused: it is a 
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import datetime
 import logging
 from typing import Any
 
@@ -81,6 +82,26 @@ class Column:
     """Whether missing cells have a coordinate: where many are, it would be noise."""
     return 0.0 < self.missing <= MARKED
 
+  def describe(self) -> str:
+    """What is known of it in words."""
+    if self.kind == "drop":
+      return f"left out{f', {self.reason}' if self.reason else ''}"
+    if self.kind == "category":
+      known = ", ".join(self.categories[:5]) + (", ..." if len(self.categories) > 5 else "")
+      others = " and others" if self.others else ""
+      words = f"category of {len(self.categories)}{others} ({known})"
+    elif self.kind == "boolean":
+      often = "always" if self.low == self.high else "mostly"
+      words = f"boolean, {often} {'true' if self.fill else 'false'}"
+    elif self.kind in ("time", "elapsed"):
+      span = (self.low or 0.0, self.high or 0.0)
+      ends = [datetime.datetime.fromtimestamp(seconds, datetime.UTC) for seconds in span]
+      words = f"{self.kind} from {ends[0]:%Y-%m-%d %H:%M} to {ends[1]:%Y-%m-%d %H:%M}"
+    else:
+      low, high = (cells.number(end or 0.0) for end in (self.low, self.high))
+      words = f"{self.kind} from {low} to {high}"
+    return words + (f", {self.missing:.1%} missing" if self.missing else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
@@ -94,6 +115,10 @@ class Schema:
 
   columns: tuple[Column, ...]
   imputer: imputation.FactorModel | None = dataclasses.field(default=None, compare=False)
+
+  def __str__(self) -> str:
+    """One line for each column."""
+    return "\n".join(f"{column.name}: {column.describe()}" for column in self.columns)
 
   @property
   def features(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 LISTED = 20
 HEADERS = ("auto", "yes", "no")
+REMEDY = 'encode the column as numbers, leave it out, or train with columns="auto"'
 # What stands for a missing number in a CSV, as pyarrow has it.
 MISSING = frozenset(
   (
@@ -186,10 +187,10 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     for row, value in enumerate(found):
       if not _is_number(value):
         raise ValueError(
-          f"Row {row} of column {name!r} holds {str(value)[:40]!r}, no number; encode it or leave "
-          "the column out."
+          f"Row {row} of column {name!r} holds {str(value)[:40]!r}, no number; {REMEDY}."
         )
-  raise ValueError(f"Column {name!r} holds {found.dtype}; encode it as numbers or leave it out.")
+  kind = "text" if found.dtype.kind in "US" else found.dtype
+  raise ValueError(f"Column {name!r} holds {kind}; {REMEDY}.")
 
 
 def _is_number(value: Any) -> bool:

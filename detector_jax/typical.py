@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax.cells import number
 from detector_jax.preprocessing import QUANTILE_ROWS, shifted
 from detector_jax.program import flatten
 from detector_jax.schema import DAY, Column, Schema
@@ -61,12 +62,6 @@ class Group:
       minutes = round(float(day) * DAY / 60.0) % 1440
       return f"{DAYS[int(float(week) * 7.0 + 1e-4) % 7]} {minutes // 60:02d}:{minutes % 60:02d}"
     return number(values[0]) if column.kind == "number" else str(values[0] > 0.5).lower()
-
-
-def number(value: float) -> str:
-  """A number for people: four digits, and all those before the point."""
-  value = float(value)
-  return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def groups_of(schema: Schema | None, names: Sequence[str] | None, width: int) -> tuple[Group, ...]:

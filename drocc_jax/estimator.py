@@ -85,6 +85,8 @@ class DROCC(DetectorEstimator, Training):
     offset_: ``decision_function = score_samples - offset_``.
     radius_: the radius that was used.
     n_iter_: number of epochs.
+    trimmed_: int64, numbers of the typical rows that were left out, see ``trim``; not after
+      ``load``.
     info_: means over the last epoch: losses, gain and travel of the search, distance of the
       negatives.
 
@@ -168,11 +170,13 @@ class DROCC(DetectorEstimator, Training):
     health.check_loss(self.info_, int(np.max(state.step)))
     self.radius_ = prepared.config.radius
     self.n_iter_ = prepared.epochs
+    self.trimmed_ = np.delete(rows, prepared.rows)
     metadata = {
       "method": self._algorithm.name,
       "estimator": self._facts(),
       "radius": self.radius_,
       "training_records": len(prepared.rows),
+      "trimmed_records": len(self.trimmed_),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
       "feature_names": names if features is None else None,

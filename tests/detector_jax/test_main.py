@@ -1,5 +1,6 @@
 """A detector folder from the shell, without the launcher."""
 
+import csv
 import pathlib
 
 import numpy as np
@@ -7,7 +8,7 @@ from pyarrow import csv as arrow_csv
 import pytest
 
 from detector_jax import __main__ as main
-from detector_jax import load, table
+from detector_jax import load, schema, table
 import detector_jax.version
 from tests.helpers import python
 
@@ -69,6 +70,47 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys, content, message):
   assert said.err.startswith("error: ")
   assert message.format(path) in said.err
   assert said.err.count("\n") == 1
+
+
+def test_kept_columns_stand_beside_the_scores_as_they_are(folder, records, tmp_path, capsys):
+  rows = [f"{a!r},007,{b!r},{c!r}," for a, b, c in records[:3].tolist()]
+  path = tmp_path / "x.csv"
+  path.write_text("\n".join(["a,id,b,c,note", *rows[:2], "", rows[2] + '"x, y"']))
+  assert main.main(["score", str(folder), str(path), "--keep=note,id"]) == 0
+  lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+  assert list(lines[0]) == ["note", "id", "score", "p_value", "decision"]
+  assert [(line["note"], line["id"]) for line in lines] == [("", "007")] * 2 + [("x, y", "007")]
+  scores = [float(line["score"]) for line in lines]
+  np.testing.assert_allclose(scores, load(folder).score(records[:3]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("keep", "message"),
+  [
+    ("when", "has no column 'when' to keep; it has 'a', 'b', 'c'."),
+    ("score", "--keep=score would write two columns of one name."),
+  ],
+)
+def test_columns_that_cannot_be_kept_are_one_line(folder, keep, message, tmp_path, capsys):
+  (tmp_path / "x.csv").write_text("a,b,c\n1,2,3\n")
+  assert main.main(["score", str(folder), str(tmp_path / "x.csv"), f"--keep={keep}"]) == 1
+  said = capsys.readouterr()
+  assert said.out == ""
+  assert message in said.err
+
+
+def test_columns_that_a_schema_names_need_a_header(detector, records, tmp_path, capsys):
+  rows = [dict(zip("abc", row, strict=True)) for row in records.tolist()]
+  facts = {"schema": schema.learn(rows).to_json(), "feature_names": ["a", "b", "c"]}
+  detector.with_metadata(**facts).save(tmp_path / "detector")
+  (tmp_path / "x.csv").write_text("a,b,c\n1,2,3\n")
+  command = ["score", str(tmp_path / "detector"), str(tmp_path / "x.csv")]
+  assert main.main(command) == 0
+  assert capsys.readouterr().out.count("\n") == 2
+  assert main.main([*command, "--header=no"]) == 1
+  said = capsys.readouterr()
+  assert said.out == ""
+  assert "give a header, not --header=no" in said.err
 
 
 def test_what_is_no_detector_is_one_line(tmp_path, capsys):

@@ -70,6 +70,25 @@ def test_columns_know_what_training_had(learned):
   assert (hole.missing, hole.fill, hole.low, hole.high) == (0.25, 3.0, 1.0, 5.0)
 
 
+def test_a_schema_is_a_line_for_each_column(learned):
+  assert str(learned).splitlines() == [
+    "id: left out, text, 24 different values",
+    "number: number from 0 to 529",
+    "text: number from 0 to 6",
+    "colour: category of 2 (red, blue)",
+    "paid: boolean, mostly false",
+    "at: time from 2026-03-02 06:00 to 2026-03-02 06:00",
+    "hole: number from 1 to 5, 25.0% missing",
+    "rare: number from 0 to 33, 4.2% missing",
+    "row: left out, counts the rows",
+    "empty: left out, without any value",
+  ]
+  many = [f"c{i}" for i in range(30) for _ in range(3)]
+  said = str(schema.learn({"c": many, "on": ["yes"] * 90}))
+  assert said.endswith("c0, c1, c10, c11, c12, ...)\non: boolean, always true")
+  assert said.startswith("c: category of 20 and others (")
+
+
 def test_coordinates_by_hand(learned):
   """The second of March 2026 is a Monday; six in the morning is a quarter of a day."""
   got = encoded(learned, number=7, text="3.5", colour="blue", paid="no", hole=4.0)

@@ -50,8 +50,8 @@ def test_a_missing_column_is_named(form):
 
 
 @pytest.mark.parametrize("form", ["pandas", "polars", "pyarrow", "dicts", "structured"])
-def test_text_is_named_by_its_cell(form):
-  with pytest.raises(ValueError, match="'note'"):
+def test_text_is_named_with_what_reads_it(form):
+  with pytest.raises(ValueError, match=r"'note' holds .*or train with columns=\"auto\"\.$"):
     table.records(frames()[form], ("a", "note"))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detector_jax import card
 from drocc_jax import DROCC, isolation
 
 
@@ -55,5 +56,11 @@ def test_a_share_out_of_its_range_is_named(line, trim):
 def test_isolated_records_are_not_trained_on(rng):
   x = np.concatenate([rng.uniform(size=(300, 2)), [[60.0, 0.0], [0.0, 90.0], [-80.0, 80.0]]])
   settings = {"calibration_size": 0.0, "epochs": 2, "random_state": 0}
-  assert DROCC(**settings).fit(x).detector_.metadata["training_records"] == 300
-  assert DROCC(trim=0.0, **settings).fit(x).detector_.metadata["training_records"] == 303
+  model = DROCC(**settings).fit(x)
+  assert model.detector_.metadata["training_records"] == 300
+  assert sorted(model.trimmed_.tolist()) == [300, 301, 302]
+  said = card.facts(model.detector_, {})["trained on"]
+  assert said == "300 records; 3 more were left out, far from all others"
+  model = DROCC(trim=0.0, **settings).fit(x)
+  assert model.detector_.metadata["training_records"] == 303
+  assert card.facts(model.detector_, {})["trained on"] == "303 records"

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
-NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge")
+NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge", "own_table")
 COLAB = "https://colab.research.google.com/"
 LIBRARIES = ("detector_jax", "drocc_jax", "fingerprint_jax")
 ENVIRONMENT = {
@@ -29,6 +29,7 @@ FIGURES = {
   "drocc_quickstart": {"sine-figure", "table-figure", "promise-figure", "images-figure"},
   "limited_negatives": {"bars", "heatmap"},
   "neuralfp_on_the_edge": {"shifts-figure", "layers-figure", "watch"},
+  "own_table": {"numbers-figure", "alarms-figure", "drift-figure"},
 }
 # Evaluated in the kernel after the last cell.
 ASKED = {
@@ -54,6 +55,16 @@ ASKED = {
     "flagged": {name: float(sum(each)) for name, each in objections.items()},
     "before": float(flagged[:QUIET].mean()), "folder_left": folder.exists(),
     "device": float(abs(device["scores"] - own_scores).max() / abs(own_scores).max()),
+  }""",
+  "own_table": """{
+    "guessed": {column.name: column.kind for column in guessed.columns},
+    "kinds": {column.name: column.kind for column in model.schema_.columns},
+    "realised": {name: float(value) for name, value in realised.items()},
+    "interval": (promised.ppf([0.001, 0.999]) / honest.sum()).tolist(), "auroc": auroc,
+    "ranks": ranks.tolist(), "flagged": int(flagged["DROCC"][~honest].sum()),
+    "frauds": int((~honest).sum()), "found": found,
+    "same": same, "records": len(later), "difference": float(difference), "card": card,
+    "alarm": alarm, "quiet": QUIET, "folder_left": folder.exists(),
   }""",
 }
 
@@ -293,3 +304,42 @@ def test_the_alarm_comes_after_the_change_and_not_before(run):
   assert told["alarm"] is not None
   assert told["quiet"] <= told["alarm"] < told["quiet"] + 150
   assert told["before"] < 0.12
+
+
+def test_payments_are_flagged_at_the_stated_rate_once_the_codes_are_categories(run):
+  _, told = run("own_table")
+  assert (told["guessed"]["merchant"], told["kinds"]["merchant"]) == ("number", "category")
+  assert told["guessed"]["id"] == told["kinds"]["id"] == "drop"
+  low, high = told["interval"]
+  assert 0.0 < low < 0.01 < high < 0.03  # 99.8 % of draws; the notebook shows 95 %
+  assert len(told["realised"]) == 4
+  assert all(low <= rate <= high for rate in told["realised"].values())
+
+
+def test_neighbours_rank_payments_as_well_and_what_is_trimmed_costs_alarms(run):
+  _, told = run("own_table")
+  auroc, found = told["auroc"], told["found"]
+  share = {name: np.mean(list(kinds.values())) for name, kinds in found.items()}
+  assert auroc["5 nearest neighbours"] > auroc["DROCC"] - 0.01
+  assert auroc["isolation forest"] < min(auroc["DROCC"], auroc["DROCC, trimmed"]) - 0.05
+  assert share["DROCC"] > share["DROCC, trimmed"] + 0.1
+  assert share["isolation forest"] < 0.1
+  assert max(kinds["at night"] for kinds in found.values()) < 0.3
+  assert "| time | none by itself |" in told["card"]
+
+
+def test_alarms_name_a_planted_column_and_another_process_says_the_same(run):
+  _, told = run("own_table")
+  ranks = np.array(told["ranks"])
+  assert len(ranks) == told["flagged"] > told["frauds"] / 3
+  assert (ranks == 0).mean() > 0.8
+  assert (ranks < 3).mean() > 0.9
+  assert told["difference"] < 1e-4
+  assert told["same"] == told["records"]
+  assert not told["folder_left"]
+
+
+def test_holidays_raise_the_alarm_and_the_days_before_do_not(run):
+  _, told = run("own_table")
+  assert told["alarm"] is not None
+  assert told["alarm"] >= told["quiet"]
