@@ -110,7 +110,7 @@ def facts(detector: Any, described: Mapping[str, Any]) -> dict[str, str]:
     "method": known.get("method", known.get("estimator", {}).get("class", "unknown")),
     "trained on": known.get("data", trained),
     "input": f"[n, {', '.join(map(str, detector.input_shape))}]",
-    "columns": ", ".join(detector.feature_names or ()) or "without names",
+    **({} if schema else {"columns": ", ".join(detector.feature_names or ()) or "without names"}),
     **({f"column {c.name}": c.describe() for c in schema.columns} if schema else {}),
     "threshold": f"{detector.threshold:.6g}, anomalous above",
     "rate": detector.rate,
