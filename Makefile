@@ -5,19 +5,22 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks docs
 
-.PHONY: demo test test-fast coverage docs lint format install clean
+.PHONY: demo test test-all test-fast coverage docs lint format install clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
 
 test: $(VENV)/.installed-dev lint
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not long"
+
+test-all: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 test-fast: $(VENV)/.installed-dev lint
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow"
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not long"
 
 coverage: $(VENV)/.installed-dev
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow" --cov --cov-report=term:skip-covered
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not long" --cov --cov-report=term:skip-covered
 
 docs: $(VENV)/.installed-docs
 	$(RUN) -m pytest --quiet tests/test_docs.py

@@ -156,7 +156,7 @@ def measure(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
 def _spread(case: Case, config: drocc.Config) -> training.TrainEpochs:
   """Our epochs on emulated devices."""
   with devices.session(devices.Request(devices=DEVICES)):
-    return devices.pmap_epochs(
+    return devices.spread_epochs(
       fit.make_train_epochs(case.network, config.static(), case.batch_size, axis_name=devices.AXIS)
     )
 

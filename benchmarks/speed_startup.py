@@ -1,7 +1,8 @@
-"""From the command to the scores: --case=startup times ``launch.score`` on a small file.
+"""From the command to its result: --case=startup times ``launch.score`` and ``launch.train``.
 
 Each run is a process of its own: the command, the command with JAX's persistent compilation cache
-(filled by a run before), and one that only imports jax, which no command here can undercut.
+(filled by a run before), and one that only imports jax, which no command here can undercut. The
+file that is scored has 300 records; what is trained is ``configs/drocc_digits.py``, for 50 epochs.
 """
 
 import os
@@ -37,23 +38,22 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     rate: not needed; the floor is the import of jax.
 
   Returns:
-    A record without and one with the cache, and as a fact the seconds that the packages which
-    take longest need to be imported, each with all that it imports first.
+    A record of each command without and with the cache, and as a fact the seconds that the packages
+    which take longest need to be imported, each with all that it imports first.
   """
   del rate
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    command = score_command(folder)
-    cached = {
-      "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    command, training = score_command(folder), train_command(folder)
+    cached = {"XDG_CACHE_HOME": str(folder / "cache")}
     bare = [sys.executable, "-c", "import jax"]
     seconds, _ = speed_timing.interleaved(
       case,
       {
         "launch.score": lambda: _run(command),
-        "with the cache": lambda: _run(command, cached),
+        "launch.score, compiled before": lambda: _run(command, cached),
+        "launch.train": lambda: _run(training),
+        "launch.train, compiled before": lambda: _run(training, cached),
         PEER: lambda: _run(bare),
       },
       runs,
@@ -64,7 +64,9 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     speed_timing.record(f"startup, {said}", PEER, seconds[side], seconds[PEER], floor)
     for said, side in (
       ("launch.score on 300 records", "launch.score"),
-      ("the same with a compilation cache", "with the cache"),
+      ("the same, compiled before", "launch.score, compiled before"),
+      ("launch.train on digits", "launch.train"),
+      ("the same training, compiled before", "launch.train, compiled before"),
     )
   ]
   return records, {
@@ -96,6 +98,20 @@ def score_command(folder: pathlib.Path) -> list[str]:
   ]
 
 
+def train_command(folder: pathlib.Path) -> list[str]:
+  """A short training into a new folder, which a shell removes before."""
+  workdir = folder / "run"
+  command = [
+    sys.executable,
+    "-m",
+    "launch.train",
+    "--config=configs/drocc_digits.py",
+    f"--workdir={workdir}",
+    "--config.epochs=50",
+  ]
+  return ["sh", "-c", 'rm -rf "$0"; exec "$@"', str(workdir), *command]
+
+
 def import_seconds(told: str) -> dict[str, float]:
   """Top-level packages in what ``python -X importtime`` told, the slowest first.
 
@@ -113,12 +129,11 @@ def import_seconds(told: str) -> dict[str, float]:
 def _run(command: list[str], cache: dict[str, str] | None = None) -> str:
   """What a process wrote on standard error; raises a RuntimeError where it failed.
 
-  The process has no compilation cache but the one that ``cache`` names.
+  The process has no compilation cache but the launcher's own, in the folder that ``cache`` names.
   """
   plain = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-  done = subprocess.run(
-    command, cwd=ROOT, env={**plain, **(cache or {})}, capture_output=True, text=True
-  )
+  caching = cache or {"JAX_ENABLE_COMPILATION_CACHE": "0"}
+  done = subprocess.run(command, cwd=ROOT, env=plain | caching, capture_output=True, text=True)
   if done.returncode:
     raise RuntimeError(f"{' '.join(command[1:4])} failed: {done.stderr.strip()[-300:]}")
   return done.stderr

@@ -1,4 +1,4 @@
-"""Several devices and several hosts: one pmap round the pure epochs, and processes that agree.
+"""Several devices and several hosts: one spreading round the pure epochs; processes that agree.
 
 What goes on in the processes of one job is the same in all of them; the first one (process 0) alone
 reads and writes the run's folder, see ``primary`` and ``shared``. See docs/devices.md.
@@ -7,6 +7,7 @@ reads and writes the run's folder, see ``primary`` and ``shared``. See docs/devi
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from absl import flags
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import training
@@ -21,9 +23,11 @@ from launch import processes
 
 AXIS = "devices"
 AUTO = "auto"
+SPREADINGS = ("shard_map", "pmap")
 
 _asked: int | None = None
 _chosen: tuple[jax.Device, ...] = ()
+_spreading = SPREADINGS[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +40,23 @@ class Request:
       Open MPI), None for a single process.
     num_processes: of the job.
     process_id: of this one, from 0.
+    spreading: the transformation that spreads the epochs, "shard_map" or "pmap"; the same bits.
   """
 
   devices: int | None = None
   coordinator_address: str | None = None
   num_processes: int | None = None
   process_id: int | None = None
+  spreading: str = SPREADINGS[0]
 
   def validate(self) -> None:
     """Raises a ValueError that names the first flag that is out of its range or missing."""
     if self.devices is not None and self.devices < 1:
       raise ValueError(f"--devices must be >= 1, got {self.devices}.")
+    if self.spreading not in SPREADINGS:
+      raise ValueError(
+        f"--spreading must be one of {', '.join(SPREADINGS)}; got {self.spreading!r}."
+      )
     address, count, number = self.coordinator_address, self.num_processes, self.process_id
     given = (address is not None, count is not None, number is not None)
     if address == AUTO and given == (True, False, False):
@@ -77,7 +87,10 @@ def define_flags() -> Callable[[], Request]:
   )
   of_job = flags.DEFINE_integer("num_processes", None, "Processes of the job.")
   number = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-  return lambda: Request(count.value, address.value, of_job.value, number.value)
+  how = flags.DEFINE_enum(
+    "spreading", SPREADINGS[0], SPREADINGS, "How epochs are spread over devices; the same bits."
+  )
+  return lambda: Request(count.value, address.value, of_job.value, number.value, how.value)
 
 
 @contextlib.contextmanager
@@ -91,7 +104,7 @@ def session(request: Request = Request()) -> Iterator[None]:
     ValueError: a bad request, or more devices than there are.
     RuntimeError: the processes do not find each other.
   """
-  global _asked, _chosen
+  global _asked, _chosen, _spreading
   request.validate()
   _emulate(request.devices)
   with contextlib.ExitStack() as stack:
@@ -99,10 +112,11 @@ def session(request: Request = Request()) -> Iterator[None]:
       address = None if request.coordinator_address == AUTO else request.coordinator_address
       stack.enter_context(processes.joined(address, request.num_processes, request.process_id))
     _asked, _chosen = request.devices, _choose(request.devices)
+    _spreading = request.spreading
     try:
       yield
     finally:
-      _asked, _chosen = None, ()
+      _asked, _chosen, _spreading = None, (), SPREADINGS[0]
 
 
 def _emulate(count: int | None) -> None:
@@ -136,6 +150,11 @@ def selected() -> tuple[jax.Device, ...]:
   return _chosen if len(_chosen) > 1 else ()
 
 
+def spreading() -> str:
+  """The transformation that spreads the epochs over them; see ``Request``."""
+  return _spreading
+
+
 def require_one(what: str) -> None:
   """Raises a ValueError where several devices or processes are asked for."""
   if jax.process_count() > 1:
@@ -144,8 +163,10 @@ def require_one(what: str) -> None:
     raise ValueError(f"{what} is trained on one device: leave out --devices={_asked}.")
 
 
-def pmap_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
-  """Compiles ``train_epochs`` for the chosen devices: the one place where pmap is applied.
+def spread_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
+  """Compiles ``train_epochs`` for the chosen devices: the one place where work is spread.
+
+  Every device holds the state and the data; ``Request.spreading`` says by which transformation.
 
   Args:
     train_epochs: of ``training.make_train_epochs`` with the axis ``AXIS``.
@@ -153,7 +174,33 @@ def pmap_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
   Returns:
     The same function of one state on one device, whatever the number of devices.
   """
-  chosen = _chosen
+  on_each = (_with_pmap if _spreading == "pmap" else _with_shard_map)(train_epochs, _chosen)
+
+  def on_all(*arguments: Any) -> tuple[Any, Any]:
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), on_each(*arguments))
+
+  return on_all
+
+
+def _with_shard_map(
+  train_epochs: training.TrainEpochs, chosen: tuple[jax.Device, ...]
+) -> Callable[..., tuple[Any, Any]]:
+  mesh = jax.sharding.Mesh(np.array(chosen), (AXIS,))
+  on_every = jax.sharding.PartitionSpec()
+  mapped = jax.jit(
+    jax.shard_map(train_epochs, mesh=mesh, in_specs=on_every, out_specs=on_every, check_vma=False)
+  )
+
+  def on_each(*arguments: Any) -> tuple[Any, Any]:
+    arrays = jax.tree.map(jnp.asarray, arguments)
+    return mapped(*multihost_utils.host_local_array_to_global_array(arrays, mesh, on_every))
+
+  return on_each
+
+
+def _with_pmap(
+  train_epochs: training.TrainEpochs, chosen: tuple[jax.Device, ...]
+) -> Callable[..., tuple[Any, Any]]:
   places = np.zeros(sum(device.process_index == jax.process_index() for device in chosen))
   mapped = jax.pmap(
     lambda place, *arguments: train_epochs(*arguments),
@@ -162,12 +209,7 @@ def pmap_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
     out_axes=None,
     devices=chosen,
   )
-
-  def on_all(state: Any, data: Any, key: jax.Array, first: Any, last: Any) -> tuple[Any, Any]:
-    result = mapped(places, state, data, key, first, last)
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), result)
-
-  return on_all
+  return functools.partial(mapped, places)
 
 
 def make_train_epochs(make_train_step: Callable[..., Any], batch_size: int) -> training.TrainEpochs:
@@ -180,7 +222,7 @@ def make_train_epochs(make_train_step: Callable[..., Any], batch_size: int) -> t
   if not selected():
     return training.on_one_device(make_train_step, batch_size)
   step = make_train_step(axis_name=AXIS)
-  return pmap_epochs(training.make_train_epochs(step, batch_size, AXIS))
+  return spread_epochs(training.make_train_epochs(step, batch_size, AXIS))
 
 
 def primary() -> bool:

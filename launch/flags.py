@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import os
 import runpy
 import signal
 import sys
 import threading
 from typing import Any
+import warnings
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -66,6 +68,7 @@ def run(main: Callable[[], None]) -> None:
       import jax
 
       jax.config.update("jax_platforms", {"gpu": "cuda"}.get(_DEVICE.value, _DEVICE.value))
+    keep_compiled()
     if not _TRACEBACK.value:  # what a thread of Orbax raises comes again where it is waited for
       threading.excepthook = lambda args: None
     signal.signal(signal.SIGTERM, lambda *_: _stop("terminated.", 143))
@@ -87,6 +90,36 @@ def run(main: Callable[[], None]) -> None:
   logging.set_verbosity(logging.WARNING)
   _reopen_closed()
   app.run(guarded, flags_parser=parse)
+
+
+def keep_compiled() -> None:
+  """Keeps compiled programs in the user's cache folder, where the next command finds them.
+
+  The folder is of this processor and this jaxlib. JAX's own variables
+  (``JAX_COMPILATION_CACHE_DIR``, ``JAX_ENABLE_COMPILATION_CACHE=0`` for none) have the last word,
+  and a folder that cannot be written is no error.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    return
+  import jax
+  import jaxlib
+
+  home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  try:
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+      features = [line for line in lines if line.lower().startswith(("flags", "features"))]
+  except OSError:
+    features = []
+  processor = hashlib.sha256("".join(features[:1]).encode()).hexdigest()[:12]
+  folder = os.path.join(home, "drocc_jax", "compiled", f"{jaxlib.__version__}-{processor}")
+  try:
+    os.makedirs(folder, exist_ok=True)
+  except OSError:
+    return
+  warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+  jax.config.update("jax_compilation_cache_dir", folder)
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _reopen_closed() -> None:

@@ -5,6 +5,7 @@ the environment puts them on), and workers and the commands that tests start sha
 compile, in a folder that the next run finds again.
 """
 
+from collections.abc import Iterator
 import os
 import pathlib
 
@@ -29,6 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   for item in items:
     if item.path.parent.name in {"faults", "notebooks"}:
       item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+  """Ends the compiled programs of the modules before, once they hold many memory maps.
+
+  A process may have 65,530 (vm.max_map_count), every program takes some, and XLA crashes when there
+  are none left.
+  """
+  yield
+  with open("/proc/self/maps", "rb") as maps:
+    if sum(1 for _ in maps) > 20_000:
+      jax.clear_caches()
 
 
 @pytest.fixture

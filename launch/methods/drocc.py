@@ -274,7 +274,7 @@ def prepare(
       prepared.config.static(),
       prepared.batch_size,
       recipe.algorithm_of(prepared.config),
-      devices.selected(),
+      (devices.selected(), devices.spreading()),
     )
     prepared.program = prepared.program._replace(train_epochs=train_epochs)
   return prepared
@@ -286,11 +286,11 @@ def _spread(
   static: drocc.Static,
   batch_size: int,
   algorithm: Any,
-  chosen: tuple[Any, ...],
+  placement: tuple[Any, ...],
 ) -> training.TrainEpochs:
   """As ``fit.compile_program``, for the chosen devices, which are part of the cache's key."""
-  del chosen
-  return devices.pmap_epochs(
+  del placement
+  return devices.spread_epochs(
     fit.make_train_epochs(network, static, batch_size, algorithm, devices.AXIS)
   )
 

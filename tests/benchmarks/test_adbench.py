@@ -109,6 +109,7 @@ def test_margin_is_over_the_neighbours_of_the_same_seed(folder, monkeypatch):
   assert margins[0] != margins[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["DROCC", "5 nearest neighbours", "Deep SVDD"])
 def test_methods_find_what_is_far_away(folder, method):
   rng = np.random.default_rng(1)

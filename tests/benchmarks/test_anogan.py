@@ -35,6 +35,7 @@ def fitted(problem):
   return made().fit(problem[0])
 
 
+@pytest.mark.long
 def test_finds_the_other_pattern_and_training_helps(problem, fitted):
   train, test, labels = problem
   scores = fitted.score(test)
@@ -64,6 +65,7 @@ def test_anomaly_by_hand():
   assert float(got[0]) == pytest.approx(0.9 * 4.0 + 0.1 * 3.0)
 
 
+@pytest.mark.long
 def test_a_longer_search_comes_nearer(problem, fitted):
   train, test, labels = problem
   typical = test[labels == 0]

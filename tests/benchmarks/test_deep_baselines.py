@@ -47,6 +47,7 @@ def made(method, network, seed=0, **settings):
   return METHODS[method](seed, shape, network=model, **{"epochs": 30, **settings})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", NETWORKS)
 @EACH
 def test_finds_the_pattern_turned_round(method, network):

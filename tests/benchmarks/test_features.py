@@ -37,6 +37,7 @@ def test_distances_by_hand():
   np.testing.assert_allclose(features.distances(z, np.array([[0.0], [9.0]])), [0.5, 4.5])
 
 
+@pytest.mark.long
 def test_a_cell_holds_what_the_estimators_give(monkeypatch, rng):
   flags.FLAGS.mark_as_parsed()
   x = rng.uniform(size=(120, 16, 16, 1)).astype(np.float32)

@@ -62,6 +62,7 @@ def fitted(method, seed=0, learning_rate=None):
   return METHODS[method](seed, **settings).fit(problem(method)[0])
 
 
+@pytest.mark.long
 @EACH
 def test_finds_what_is_no_typical_pattern(method):
   _, test, labels = problem(method)

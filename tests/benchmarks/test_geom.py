@@ -78,6 +78,7 @@ def made(seed=0, **settings):
   return geom.make(seed, SHAPE, network=NETWORK, **settings)
 
 
+@pytest.mark.long
 def test_finds_images_that_are_turned_and_says_the_same_twice(problem):
   train, test, labels = problem
   model = made().fit(train)

@@ -32,6 +32,7 @@ def made(method, seed=0, shape=(5,), **settings):
   return METHODS[method].make(seed, shape, **{**SETTINGS[method], "batch_size": 64, **settings})
 
 
+@pytest.mark.long
 @EACH
 def test_finds_what_is_off_the_curve_and_training_helps(method, problem):
   train, test, labels = problem
@@ -104,6 +105,7 @@ def test_dagmm_s_gradient_stays_finite_where_the_reconstruction_is_exact():
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
+@pytest.mark.long
 def test_dagmm_learns_to_reconstruct(problem):
   settings = dagmm.Settings(hidden=(6, 2), dropout=0.0)
   network = dagmm.Network(settings.hidden, settings.components, settings.dropout)

@@ -36,6 +36,7 @@ def test_a_row_takes_the_fastest_run_and_both_exponents(monkeypatch):
   assert {(each.batch, each.features) for each in calls} == {(256, 64)}
 
 
+@pytest.mark.long
 def test_trainings_of_the_sizes_asked_for_run(monkeypatch):
   monkeypatch.setattr(growth, "STEPS", 2)
   monkeypatch.setattr(growth, "TAP_ROWS", 64)

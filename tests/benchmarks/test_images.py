@@ -136,6 +136,7 @@ def test_rows_means_and_spread_by_hand():
   assert paper == {"a": 1.0, "b": 1.0, "mean": None}, "the paper's mean is of ten classes"
 
 
+@pytest.mark.long
 def test_mnist_has_a_network_of_convolutions_and_one_on_pixels(made, monkeypatch):
   monkeypatch.setattr(recipe, "TRAIN_STEPS", 60)
   monkeypatch.setattr(images, "one_class", digits_of(images.one_class))
@@ -194,6 +195,7 @@ def test_config_refuses_another_class(name):
     drocc_epilepsy.get_config(name)
 
 
+@pytest.mark.long
 def test_series_are_epilepsy_or_a_word(monkeypatch):
   asked = []
 

@@ -1,6 +1,7 @@
 """The table of mixed records: its forms by hand, and that all of them are trained."""
 
 import numpy as np
+import pytest
 
 from benchmarks import mixed
 
@@ -22,6 +23,7 @@ def test_a_table_as_it_comes_has_text_and_holes():
   assert 0.17 < np.mean([column.null_count for column in many.columns]) / 2000 < 0.23
 
 
+@pytest.mark.long
 def test_every_form_of_every_set_is_trained(monkeypatch):
   rng = np.random.default_rng(0)
   x = np.stack([rng.integers(2, size=80), rng.integers(4, size=80), rng.normal(size=80)], axis=1)

@@ -74,6 +74,7 @@ def measured(method, network, **settings):
   return metrics.auroc(np.repeat([0, 1], 100), scores), scores
 
 
+@pytest.mark.long
 @PAIRS
 def test_training_ranks_fresh_negatives_above_fresh_typical_records(method, network):
   auroc, scores = measured(method, network)

@@ -11,6 +11,8 @@ from fingerprint_jax.train import Config as FingerprintConfig
 from launch.data import ShiftedDigits
 from launch.methods.neuralfp import ClassifierConfig, Config
 
+pytestmark = pytest.mark.long
+
 NAME = "digits_shifted"
 SOURCES = ("rotated", "noise")
 

@@ -141,6 +141,7 @@ def test_geom_is_measured_as_in_its_own_table(monkeypatch):
   assert asked == [("cifar10", 0, 1, transformations.CPU), ("cifar10", 0, 1, images.FULL)]
 
 
+@pytest.mark.long
 @pytest.mark.data
 @pytest.mark.usefixtures("data_dir")
 def test_deep_svdd_and_the_svm_tell_ones_from_other_digits():

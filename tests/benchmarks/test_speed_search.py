@@ -59,6 +59,7 @@ def test_ratio_is_the_share_of_the_rate(monkeypatch):
   assert 0.0 < facts["negatives_apart"] < 0.2
 
 
+@pytest.mark.long
 def test_mobilenet_tells_images_per_second(monkeypatch):
   small = speed_search.MobileNetV2(width=0.25, bottlenecks=((1, 8, 1, 1),))
   monkeypatch.setattr(speed_search, "MobileNetV2", lambda: small)

@@ -32,28 +32,27 @@ def test_each_side_has_its_cache_and_no_other(monkeypatch):
   seen = []
 
   def run(command, env, **_):
-    directory, least = (
-      env.get(f"JAX_{name}")
-      for name in ("COMPILATION_CACHE_DIR", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
-    )
-    seen.append((command[-1] == "import jax", directory, least))
+    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "XDG_CACHE_HOME")
+    seen.append((command[-1] == "import jax", *map(env.get, names)))
     return subprocess.CompletedProcess(command, 0, "", TOLD)
 
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "somewhere")
+  monkeypatch.setenv("XDG_CACHE_HOME", "home")
   monkeypatch.setattr(speed_startup.subprocess, "run", run)
   records, facts = speed_startup.measure("startup", 2, 1e9)
-  plain, cached, bare = seen[:3]
-  assert plain == (False, None, None)
-  assert bare == (True, None, None)
-  assert cached[2] == "0"
-  assert cached[1] not in (None, "somewhere")
-  assert seen[:3] == seen[3:6] == seen[6:9]
-  assert [record.peer for record in records] == [speed_startup.PEER] * 2
+  score, scored_before, train, trained_before, bare = seen[:5]
+  assert score == train == (False, None, "0", "home")
+  assert bare == (True, None, "0", "home")
+  assert scored_before == trained_before
+  assert scored_before[:3] == (False, None, None)
+  assert scored_before[3] != "home"
+  assert seen[:5] == seen[5:10] == seen[10:15]
+  assert [record.peer for record in records] == [speed_startup.PEER] * 4
   assert facts["import_seconds"] == {"jax": 0.7, "numpy": 0.13}
   assert all(len(each) == 2 for each in facts["seconds"].values())
 
 
-@pytest.mark.slow
 def test_a_command_that_fails_is_named():
-  with pytest.raises(RuntimeError, match=r"launch\.score failed.*must be given"):
-    speed_startup._run([speed_startup.sys.executable, "-m", "launch.score"])
+  failing = "import sys; sys.exit('error: it must be given')"
+  with pytest.raises(RuntimeError, match=r"-c import sys; .* failed: error: it must be given"):
+    speed_startup._run([speed_startup.sys.executable, "-c", failing])

@@ -238,6 +238,7 @@ def steps(tiny):
   }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_trains_it(tiny, steps, name):
   module, num_steps = ALGORITHMS[name]

@@ -19,7 +19,7 @@ from launch.devices import Request
 from launch.methods import drocc as method
 from launch.methods import streamed
 from launch.reporting import progress
-from tests.helpers import arrays, assert_trees_close, interrupted_at
+from tests.helpers import arrays, assert_trees_close, assert_trees_equal, interrupted_at
 
 KEY = jax.random.key(5)
 ROWS, BATCH = 53, 10  # shares of 3, 3, 3 and 1; the last batch of 3 leaves the fourth device none
@@ -34,6 +34,7 @@ def records(rows: int = ROWS, shape: tuple[int, ...] = (3,), seed: int = 0) -> n
   ("changes", "said"),
   [
     ({"devices": 0}, "--devices must be >= 1, got 0"),
+    ({"spreading": "xmap"}, "--spreading must be one of shard_map, pmap; got 'xmap'"),
     ({"num_processes": 2}, "go together"),
     ({"coordinator_address": "a:1", "num_processes": 2}, "go together"),
     ({"coordinator_address": "auto", "num_processes": 2, "process_id": 0}, "go together"),
@@ -133,7 +134,10 @@ def test_four_devices_train_what_one_trains(algorithm):
     epochs = fit.make_train_epochs(
       Normed(), config.static(), BATCH, algorithm.ALGORITHM, devices.AXIS
     )
-    state, info = devices.pmap_epochs(epochs)(start(), data, KEY, 0, 2)
+    state, info = devices.spread_epochs(epochs)(start(), data, KEY, 0, 2)
+  with devices.session(Request(4, spreading="pmap")):
+    mapped = devices.spread_epochs(epochs)(start(), data, KEY, 0, 2)
+  assert_trees_equal(mapped, (state, info))
   assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves((state, info)))
   got, got_info = jax.device_get((state, info))
   assert_trees_close(got, want, rtol=1e-5, atol=1e-5)

@@ -67,34 +67,29 @@ with devices.session(request):
 """
 )
 
-# What the other algorithms train; both the job and the test make it of the same text.
-OTHERS = """
+# Both the job and the test make the configuration of the same text.
+FINGERPRINTS = """
 import dataclasses
-from configs import negatives_digits, neuralfp_digits
+from configs import neuralfp_digits
 
-def others():
-  config = negatives_digits.get_config("lf")
-  network = dataclasses.replace(config.network, hidden=(16,))
-  found = {"lf": dataclasses.replace(config, network=network, epochs=2, checkpoints=1)}
+def fingerprints():
   config = neuralfp_digits.get_config()
   training = dataclasses.replace(config.classifier.training, epochs=1)
-  found["neuralfp"] = dataclasses.replace(
+  return dataclasses.replace(
     config, classifier=dataclasses.replace(config.classifier, training=training),
     fingerprint=dataclasses.replace(config.fingerprint, epochs=1), checkpoints=1,
     combine="one_out",  # a whitening would make more of what rounding makes of the weights
   )
-  return found
 """
 
-TRAIN_OTHERS = (
+TRAIN_FINGERPRINTS = (
   START
-  + OTHERS
+  + FINGERPRINTS
   + """
 from launch import run
 
 with devices.session(request):
-  for name, config in others().items():
-    run.train(config, folder / str(number) / name)
+  run.train(fingerprints(), folder / str(number))
 """
 )
 
@@ -168,19 +163,16 @@ def test_two_processes_train_and_resume_as_one_does(tmp_path):
   run.train(config, tmp_path / "0")  # one process reads what two have written
 
 
-def test_two_processes_train_the_other_algorithms(tmp_path):
-  """DROCC-LF, whose step is that of DROCC-OE, and the fingerprints of a classifier trained so."""
-  for code, _, error in job(TRAIN_OTHERS, tmp_path, devices=1):
+@pytest.mark.long
+def test_two_processes_train_a_classifier_and_its_fingerprints(tmp_path):
+  for code, _, error in job(TRAIN_FINGERPRINTS, tmp_path, devices=1):
     assert code == 0, error[-2000:]
   assert not (tmp_path / "1").exists()
   made: dict = {}
-  exec(OTHERS, made)  # the text that the processes ran
-  for name, config in made["others"]().items():
-    run.train(config, tmp_path / "alone" / name)
-    want, got = arrays(tmp_path / "alone" / name), arrays(tmp_path / "0" / name)
-    # Two trainings one after the other: what the first differs by moves the second.
-    tolerance = 1e-4 if name == "neuralfp" else 1e-5
-    assert_trees_close(got, want, rtol=tolerance, atol=tolerance)
+  exec(FINGERPRINTS, made)  # the text that the processes ran
+  run.train(made["fingerprints"](), tmp_path / "alone")
+  # Two trainings one after the other: what the first differs by moves the second.
+  assert_trees_close(arrays(tmp_path / "0"), arrays(tmp_path / "alone"), rtol=1e-4, atol=1e-4)
 
 
 def test_processes_fail_together(tmp_path):

@@ -34,6 +34,7 @@ def whole(tmp_path_factory):
   return run.train(CONFIG, workdir)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_with_the_same_bits(whole, tmp_path):
   with interrupted_at(2, stages, "_train", stopping.Stopped("stopped", 15)):
     run.train(CONFIG, tmp_path)
@@ -61,7 +62,7 @@ def test_four_devices_train_what_one_trains():
   want, info = jax.device_get(program.train_epochs(start(), data, key, 0, 2))
   with devices.session(Request(4)):
     epochs = fit.make_train_epochs(network, config.static(), 10, axis_name=devices.AXIS)
-    got, on_four = jax.device_get(devices.pmap_epochs(epochs)(start(), data, key, 0, 2))
+    got, on_four = jax.device_get(devices.spread_epochs(epochs)(start(), data, key, 0, 2))
   for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
   assert algorithm.means(on_four) == pytest.approx(algorithm.means(info), rel=1e-4)
