@@ -9,6 +9,8 @@ profile     log of the Mahalanobis distance, in the predicted class, of what all
             log of each channel's energy, the mean of one that takes both signs, the log-errors
 class       that distance squared, less the one to all records whatever their class (Ren et al.,
             2021): large where a record is no better a member of its class than of none
+texture     that distance of two numbers of each layer: the log of its energy, and the log of its
+            roughness, the mean squared step between neighbouring places over the energy
 layers      the largest error of a layer, in deviations of the predicted class's log-errors
 softmax     :math:`\log(1 - \max_k p_k)`
 neighbours  log of the distance to the nearest of 2,000 training records, of the directions of the
@@ -17,13 +19,16 @@ neighbours  log of the distance to the nearest of 2,000 training records, of the
 
 "class" and "softmax" are there where the network classifies. A group's p-value :math:`p_g` is that
 among held-out records, with an exponential tail beyond the largest. The score is Fisher's with
-weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`; the two that look at every layer count twice.
+weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`; the three that look at
+all layers together count twice.
 Groups depend on one another: other held-out records calibrate it, so that the stated rate holds.
 
 References: Good, On the weighted combination of significance tests, 1955; Ren et al., A simple fix
 to Mahalanobis distance for improving near-OOD detection, 2021; Sun et al., Out-of-distribution
 detection with deep nearest neighbors, 2022; for the covariance, Ledoit and Wolf, A well-conditioned
 estimator for large-dimensional covariance matrices, 2004.
+
+``evidence_fitting`` has how they are fitted.
 """
 
 from collections.abc import Mapping
@@ -34,17 +39,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from fingerprint_jax import one_out
 
-WEIGHTS = {"profile": 2.0, "class": 2.0, "layers": 1.0, "softmax": 1.0, "neighbours": 1.0}
+WEIGHTS = {
+  "profile": 2.0,
+  "class": 2.0,
+  "texture": 2.0,
+  "layers": 1.0,
+  "softmax": 1.0,
+  "neighbours": 1.0,
+}
 OF_CLASSES = ("class", "softmax")
 WIDEST = 1024
-BANK = 2000
 QUIET = 0.01
-DEAD = 0.03
-PRIOR = 20
 NEAREST = 1e-3
 LEAST_WIDTH = 8
 LEAST_OF_CLASS = 0.01
@@ -58,6 +66,8 @@ class Observed(NamedTuple):
   Attributes:
     energies: ``[batch, channels]`` mean squares over places, of all layers, pooled.
     means: ``[batch, signed channels]`` means over places of the layers that take both signs.
+    texture: ``[batch, layers + spatial layers]`` energies of whole layers, and roughness of those
+      that have places.
     log_errors: ``[batch, layers]`` logarithms of the reconstruction errors.
     logits: ``[batch, classes]``; ``[batch, 1]`` zeros where the network has none.
     direction: ``[batch, width]`` of length 1 (or 0), the last hidden layer's.
@@ -65,6 +75,7 @@ class Observed(NamedTuple):
 
   energies: jax.Array
   means: jax.Array
+  texture: jax.Array
   log_errors: jax.Array
   logits: jax.Array
   direction: jax.Array
@@ -82,6 +93,8 @@ class Fitted:
     origin: ``[d]`` mean of the profiles.
     within: ``[d, d]`` whitening of profiles about the means of their classes.
     class_means: ``[classes, d]`` of the whitened profiles.
+    texture: what "texture" rests on, by name: ``usual`` ``[t]``, the mean of each number;
+      ``origin`` ``[t]``, ``within`` ``[t, t]`` and ``class_means`` ``[classes, t]`` as of profiles.
     overall: ``[d, d]`` whitening of profiles about ``origin``; ``[0, 0]`` without classes.
     bank: ``[records, width]`` directions of training records.
     weights: ``[groups]`` of the groups in the score, 0 for one that says nothing.
@@ -94,6 +107,7 @@ class Fitted:
   origin: jax.Array
   within: jax.Array
   class_means: jax.Array
+  texture: dict[str, jax.Array]
   overall: jax.Array
   bank: jax.Array
   weights: jax.Array
@@ -132,6 +146,8 @@ class Evidence:
     }
     energies = [_pooled(jnp.mean(channels[n] ** 2, axis=1), self.width) for n in self.layers]
     means = [_pooled(jnp.mean(channels[n], axis=1), self.width) for n in self.signed]
+    rough = [_roughness(activations[n]) for n in self.layers if activations[n].ndim > 2]
+    whole = [jnp.mean(channels[n] ** 2, axis=(1, 2)) for n in self.layers]
     hidden = jnp.mean(channels[self.hidden], axis=1)
     # By the largest entry first: squares of tiny activations would underflow.
     largest = jnp.max(jnp.abs(hidden), axis=1, keepdims=True)
@@ -141,6 +157,7 @@ class Evidence:
     return Observed(
       jnp.concatenate(energies, axis=1),
       jnp.concatenate(means, axis=1) if means else none[:, :0],
+      jnp.stack([*whole, *rough], axis=1),
       jnp.log(jnp.maximum(errors, one_out.TINY)),
       none if self.logits is None else as_logits(activations[self.logits]),
       hidden / jnp.maximum(length, one_out.TINY),
@@ -154,7 +171,11 @@ class Evidence:
     own = jnp.sum(
       (exact(about, fitted.within.T) - exact(of_class, fitted.class_means)) ** 2, axis=1
     )
+    known = fitted.texture
+    form = exact(texture(observed, known["usual"]) - known["origin"][None], known["within"].T)
+    form = jnp.sum((form - exact(of_class, known["class_means"])) ** 2, axis=1)
     found = {
+      "texture": jnp.log(jnp.maximum(form, one_out.TINY)),
       "profile": jnp.log(jnp.maximum(own, one_out.TINY)),
       "layers": jnp.max(deviations(fitted, observed), axis=1),
       "neighbours": _to_nearest(exact(observed.direction, fitted.bank.T)),
@@ -215,6 +236,20 @@ def profile(observed: Observed, energy: jax.Array) -> jax.Array:
   logs = jnp.log(observed.energies / energy[None] + QUIET)
   means = [observed.means] if observed.means.shape[1] else []
   return jnp.concatenate([logs, *means, observed.log_errors], axis=1)
+
+
+def texture(observed: Observed, usual: jax.Array) -> jax.Array:
+  """Logarithms of the texture's numbers, ``[batch, t]``, each relative to its mean."""
+  return jnp.log(observed.texture / usual[None] + QUIET)
+
+
+def _roughness(activation: jax.Array) -> jax.Array:
+  """Mean squared step between places over the energy, ``[batch, ..., c] -> [batch]``."""
+  over = tuple(range(1, activation.ndim))
+  axes = [axis for axis in over[:-1] if activation.shape[axis] > 1]
+  steps = [jnp.mean(jnp.diff(activation, axis=axis) ** 2, axis=over) for axis in axes]
+  energy = jnp.mean(activation**2, axis=over)
+  return sum(steps, jnp.zeros_like(energy)) / jnp.maximum(energy, one_out.TINY)
 
 
 def predicted(logits: jax.Array) -> jax.Array:
@@ -303,95 +338,6 @@ def _classifies(activation: np.ndarray | None) -> bool:
   apart = np.exp(activation - np.max(activation, axis=1, keepdims=True), dtype=np.float64)
   largest = np.mean(1.0 / apart.sum(axis=1))
   return bool(np.sum(shares >= LEAST_OF_CLASS) >= 2 and largest >= CONFIDENT)
-
-
-def fit(plan: Evidence, observed: Observed) -> Fitted:
-  """Everything but the reference, from ``n`` training records."""
-  classes = observed.logits.shape[1]
-  of_class = np.argmax(observed.logits, axis=1)
-  centre, spread = _moments(np.asarray(observed.log_errors, np.float64), of_class, classes)
-  energy = _energy(plan, np.asarray(observed.energies, np.float64))
-  shown = np.asarray(profile(observed, jnp.asarray(energy)), np.float64)
-  origin = shown.mean(axis=0)
-  means = _moments(shown, of_class, classes)[0] - origin
-  about = shown - origin
-  rest = about - means[of_class]
-  shrinkage = _shrinkage(rest)
-  within = _whitening(rest, shrinkage)
-  overall = _whitening(about, shrinkage) if plan.logits is not None else np.zeros((0, 0))
-  rows = np.linspace(0, len(shown) - 1, min(BANK, len(shown))).round().astype(int)
-  as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
-  return Fitted(
-    energy=as_float32(energy),
-    centre=as_float32(centre),
-    spread=as_float32(spread),
-    origin=as_float32(origin),
-    within=as_float32(within),
-    class_means=as_float32(means @ within.T),
-    overall=as_float32(overall),
-    bank=as_float32(observed.direction[rows]),
-    weights=as_float32([WEIGHTS[name] for name in plan.groups]),
-    reference=one_out.fit_logs(np.arange(2.0 * one_out.TAIL_RECORDS)[:, None], ("",)),
-  )
-
-
-def with_reference(plan: Evidence, fitted: Fitted, statistics: np.ndarray) -> Fitted:
-  """Adds how held-out records' statistics ``[n, groups]`` are distributed.
-
-  A group that says the same of all of them gets the weight 0.
-
-  Raises:
-    ValueError: too few records, or a statistic that is not finite.
-  """
-  values = np.array(statistics, np.float64)
-  same = np.ptp(values, axis=0) == 0.0
-  values[:, same] += 1e-6 * np.arange(len(values))[:, None]
-  weights = np.where(same, 0.0, np.asarray(fitted.weights))
-  fitted = dataclasses.replace(fitted, weights=jnp.asarray(weights, jnp.float32))
-  names = tuple(f"evidence {name}" for name in plan.groups)
-  fitted = dataclasses.replace(fitted, reference=one_out.fit_logs(values, names))
-  extremes = plan.extremeness(fitted, jnp.asarray(values, jnp.float32))
-  joint = np.asarray(score(fitted, extremes), np.float64)
-  told = one_out.fit_logs(np.c_[values, joint], (*names, "score"))
-  return dataclasses.replace(fitted, reference=told)
-
-
-def _moments(values: np.ndarray, of_class: np.ndarray, classes: int) -> tuple[np.ndarray, ...]:
-  """Means and deviations by class, ``[classes, d]``; of few records, drawn to those of all."""
-  mean, deviation = values.mean(axis=0), values.std(axis=0)
-  means, deviations = np.tile(mean, (classes, 1)), np.tile(deviation, (classes, 1))
-  for each in np.unique(of_class):
-    rows = values[of_class == each]
-    weight = len(rows) / (len(rows) + PRIOR)
-    means[each] += weight * (rows.mean(axis=0) - mean)
-    deviations[each] += weight * (rows.std(axis=0) - deviation)
-  return means, np.maximum(deviations, np.maximum(1e-3 * deviation, 1e-6))
-
-
-def _scale(about: np.ndarray) -> np.ndarray:
-  """Deviations ``[d]``; one that (nearly) never varies counts as a share of the usual one."""
-  deviation = np.sqrt(np.mean(about**2, axis=0))
-  return np.maximum(deviation, max(DEAD * float(np.median(deviation)), 1e-12))
-
-
-def _shrinkage(about: np.ndarray) -> float:
-  """Ledoit and Wolf's weight of the diagonal."""
-  return float(np.clip(ledoit_wolf_shrinkage(about / _scale(about), assume_centered=True), 0, 1))
-
-
-def _whitening(about: np.ndarray, shrinkage: float) -> np.ndarray:
-  """Inverse of the Cholesky factor of the shrunken covariance of rows ``[n, d]``."""
-  scaled = about / (scale := _scale(about))
-  correlation = (1.0 - shrinkage) * (scaled.T @ scaled) / len(scaled)
-  correlation += max(shrinkage, 1e-4) * np.eye(len(scale))
-  return np.linalg.inv(np.linalg.cholesky(correlation)) / scale[None]
-
-
-def _energy(plan: Evidence, energies: np.ndarray) -> np.ndarray:
-  """Mean energy of the layer of each channel, ``[channels]``, from ``[n, channels]``."""
-  of_layer = np.repeat(np.arange(len(plan.sizes)), plan.sizes)
-  totals = np.bincount(of_layer, energies.mean(axis=0)) / np.asarray(plan.sizes)
-  return np.maximum(totals, one_out.TINY)[of_layer].astype(np.float32)
 
 
 def from_json(values: Mapping[str, Any]) -> Evidence:

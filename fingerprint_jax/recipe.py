@@ -18,7 +18,7 @@ import optax
 from detector_jax import batching, calibration, health, splits, taps, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
-from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, train
+from fingerprint_jax import autoencoders, evidence, evidence_fitting, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
@@ -347,9 +347,11 @@ def fit_evidence(
     return batching.in_batches(lambda part: observe(variables, part), rows, batch_size)
 
   rows = np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).round().astype(int)
-  fitted = evidence.fit(plan, observed(np.asarray(x[rows], np.float32)))
+  fitted = evidence_fitting.fit(plan, observed(np.asarray(x[rows], np.float32)))
   held_out = evidence.Observed(*map(jnp.asarray, observed(x_reference)))
-  fitted = evidence.with_reference(plan, fitted, np.asarray(plan.statistics(fitted, held_out)))
+  fitted = evidence_fitting.with_reference(
+    plan, fitted, np.asarray(plan.statistics(fitted, held_out))
+  )
   deviations = np.asarray(evidence.deviations(fitted, held_out), np.float64)
   return {"evidence": fitted, "reference": one_out.fit_logs(deviations, prints.layers)}
 

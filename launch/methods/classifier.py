@@ -23,7 +23,12 @@ NETWORKS = {
   "fashion_mnist": classifiers.fashion_mnist_classifier,
   "digits_shifted": classifiers.digits_classifier,
 }
-SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits_shifted": (8, 8, 1)}
+SHAPES = {
+  "mnist": (28, 28, 1),
+  "fashion_mnist": (28, 28, 1),
+  "cifar10": (32, 32, 3),
+  "digits_shifted": (8, 8, 1),
+}
 
 
 @dataclasses.dataclass

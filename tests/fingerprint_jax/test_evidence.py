@@ -8,7 +8,7 @@ import pytest
 
 import detector_jax
 from detector_jax import metrics
-from fingerprint_jax import NeuralFP, evidence, explain, recipe, train
+from fingerprint_jax import NeuralFP, evidence, evidence_fitting, explain, recipe, train
 
 SHAPES = {"map": (2, 2, 3), "hidden": (8,), "out": (2,)}
 
@@ -33,17 +33,17 @@ def plan() -> evidence.Evidence:
 
 @pytest.fixture(scope="module")
 def fitted(plan) -> evidence.Fitted:
-  found = evidence.fit(plan, plan.observe(*shown(500, 0)))
+  found = evidence_fitting.fit(plan, plan.observe(*shown(500, 0)))
   statistics = plan.statistics(found, plan.observe(*shown(500, 1)))
-  return evidence.with_reference(plan, found, np.asarray(statistics))
+  return evidence_fitting.with_reference(plan, found, np.asarray(statistics))
 
 
 def test_a_plan_finds_logits_signs_and_the_last_hidden_layer(plan):
   assert (plan.logits, plan.hidden, plan.signed) == ("out", "hidden", ("map", "out"))
-  assert plan.groups == ("profile", "class", "layers", "softmax", "neighbours")
+  assert plan.groups == ("profile", "class", "texture", "layers", "softmax", "neighbours")
   vectors = {"hidden": np.ones((9, 8)), "out": np.ones((9, 2))}  # one class for all: none
   none = evidence.plan(SHAPES, vectors, "auto")
-  assert (none.logits, none.groups) == (None, ("profile", "layers", "neighbours"))
+  assert (none.logits, none.groups) == (None, ("profile", "texture", "layers", "neighbours"))
   with pytest.raises(ValueError, match="logits names 'top', which is no tapped layer"):
     evidence.plan(SHAPES, vectors, "top")
 
@@ -68,6 +68,10 @@ def test_statistics_by_hand(plan, fitted):
   distance = np.sum(own**2, axis=1)
   np.testing.assert_allclose(got["profile"], np.log(distance), rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(got["class"], distance - np.sum(whole**2, axis=1), atol=1e-2)
+  known = fitted.texture
+  form = np.asarray(evidence.texture(observed, known["usual"]) - known["origin"], np.float64)
+  form = form @ np.asarray(known["within"]).T - np.asarray(known["class_means"])[of_class]
+  np.testing.assert_allclose(got["texture"], np.log(np.sum(form**2, axis=1)), rtol=1e-4, atol=1e-4)
   deviations = (np.log(errors) - fitted.centre[of_class]) / fitted.spread[of_class]
   np.testing.assert_allclose(got["layers"], deviations.max(axis=1), rtol=1e-4, atol=1e-5)
   p = np.asarray(jax.nn.softmax(activations["out"], axis=1), np.float64).max(axis=1)
@@ -75,6 +79,31 @@ def test_statistics_by_hand(plan, fitted):
   unit = activations["hidden"] / np.linalg.norm(activations["hidden"], axis=1, keepdims=True)
   apart = np.linalg.norm(np.asarray(unit)[:, None] - np.asarray(fitted.bank)[None], axis=2)
   np.testing.assert_allclose(got["neighbours"], np.log(apart.min(axis=1)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_texture_of_a_map_is_its_energy_and_its_steps_between_places(plan):
+  activations, errors = shown(4, 5)
+  got = np.asarray(plan.observe(activations, errors).texture)
+  maps = np.asarray(activations["map"])
+  energy = np.mean(maps**2, axis=(1, 2, 3))
+  down, across = maps[:, 1] - maps[:, 0], maps[:, :, 1] - maps[:, :, 0]
+  steps = np.mean(down**2, axis=(1, 2)) + np.mean(across**2, axis=(1, 2))
+  assert got.shape == (4, 4)  # three energies, one map
+  np.testing.assert_allclose(got[:, 0], energy, rtol=1e-5)
+  np.testing.assert_allclose(got[:, 1], np.mean(activations["hidden"] ** 2, axis=1), rtol=1e-5)
+  np.testing.assert_allclose(got[:, 3], steps / energy, rtol=1e-5)
+
+
+def test_a_smoothed_map_is_found_by_its_texture(plan, fitted):
+  activations, errors = shown(200, 4)
+  level = activations["map"].mean(axis=(1, 2), keepdims=True)
+  smooth = {**activations, "map": level + 0.5 * (activations["map"] - level)}
+  place = plan.groups.index("texture")
+  usual, other = (
+    np.asarray(plan.statistics(fitted, plan.observe(found, errors)))[:, place]
+    for found in (activations, smooth)
+  )
+  assert metrics.auroc(np.repeat([0, 1], 200), np.r_[usual, other]) > 0.75
 
 
 def test_sizes_of_activations_are_evidence(plan, fitted):
@@ -88,10 +117,10 @@ def test_sizes_of_activations_are_evidence(plan, fitted):
 
 
 def test_a_group_that_says_the_same_of_all_has_no_weight(plan, fitted):
-  statistics = np.random.default_rng(0).normal(size=(100, 5))
-  statistics[:, 3] = 2.0
-  got = evidence.with_reference(plan, fitted, statistics)
-  np.testing.assert_array_equal(got.weights, [2.0, 2.0, 1.0, 0.0, 1.0])
+  statistics = np.random.default_rng(0).normal(size=(100, 6))
+  statistics[:, 4] = 2.0
+  got = evidence_fitting.with_reference(plan, fitted, statistics)
+  np.testing.assert_array_equal(got.weights, [2.0, 2.0, 2.0, 1.0, 0.0, 1.0])
 
 
 @pytest.fixture(scope="module")
