@@ -13,7 +13,7 @@ from detector_jax import health
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
 from launch import evaluation, exporting, run, scoring
-from launch.data import Digits, ShiftedDigits
+from launch.data import Digits, ShiftedDigits, image_sets
 from launch.methods import classifier, neuralfp
 from launch.reporting import progress
 from tests.helpers import assert_same_bits, interrupted_at
@@ -143,3 +143,7 @@ def test_unfinished_classifier_is_refused(tmp_path):
     classifier.load(tmp_path)
   with pytest.raises(ValueError, match=r"no detector|not finished"):
     evaluation.load_detector(tmp_path)
+
+
+def test_classifiers_of_all_image_sets_can_be_restored():
+  assert set(image_sets.NAMES) <= set(classifier.SHAPES)
