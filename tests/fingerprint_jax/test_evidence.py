@@ -69,7 +69,7 @@ def test_statistics_by_hand(plan, fitted):
   np.testing.assert_allclose(got["profile"], np.log(distance), rtol=1e-4, atol=1e-4)
   np.testing.assert_allclose(got["class"], distance - np.sum(whole**2, axis=1), atol=1e-2)
   known = fitted.texture
-  form = np.asarray(evidence.texture(observed, known["usual"]) - known["origin"], np.float64)
+  form = np.asarray(evidence.texture(observed, known["usual"])) - np.asarray(known["origin"])
   form = form @ np.asarray(known["within"]).T - np.asarray(known["class_means"])[of_class]
   np.testing.assert_allclose(got["texture"], np.log(np.sum(form**2, axis=1)), rtol=1e-4, atol=1e-4)
   deviations = (np.log(errors) - fitted.centre[of_class]) / fitted.spread[of_class]
