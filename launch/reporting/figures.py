@@ -336,16 +336,21 @@ def lines_with_spread(
 ) -> Figure:
   """Lines with error bars: name -> (x, mean, standard deviation).
 
-  Earlier lines are wider, so that one that lies under another is seen.
+  Earlier lines are wider, so that one that lies under another is seen. Deviations that are all 0
+  are not drawn.
   """
   figure, axes = _axes(5.6, 3.6)
   for place, (name, (x, mean, std)) in enumerate(series.items()):
     width, colour = max(4.0 - 0.7 * place, 1.2), COLOURS[place % len(COLOURS)]
     dash = ("-", ":")[place // len(COLOURS) % 2]
     style: Any = {"color": colour, "marker": "o", "ms": 2.0 + 1.5 * width, "lw": width, "ls": dash}
-    axes.errorbar(x, mean, std, label=name, capsize=2, elinewidth=1.0, **style)
+    spread = std if any(std) else None
+    axes.errorbar(x, mean, spread, label=name, capsize=2, elinewidth=1.0, **style)
   axes.set(xlabel=xlabel, ylabel=ylabel)
-  axes.legend(frameon=False, fontsize=9)
+  if len(series) > 4:
+    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
+  else:
+    axes.legend(frameon=False, fontsize=9)
   return figure
 
 
