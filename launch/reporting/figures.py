@@ -348,7 +348,8 @@ def lines_with_spread(
     axes.errorbar(x, mean, spread, label=name, capsize=2, elinewidth=1.0, **style)
   axes.set(xlabel=xlabel, ylabel=ylabel)
   if len(series) > 4:
-    figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
+    figure.set_figheight(4.2)
+    figure.legend(frameon=False, fontsize=9, ncols=2, loc="outside lower center")
   else:
     axes.legend(frameon=False, fontsize=9)
   return figure
