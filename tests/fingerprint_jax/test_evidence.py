@@ -94,10 +94,13 @@ def test_the_texture_of_a_map_is_its_energy_and_its_steps_between_places(plan):
   np.testing.assert_allclose(got[:, 3], steps / energy, rtol=1e-5)
 
 
-def test_a_smoothed_map_is_found_by_its_texture(plan, fitted):
+def test_a_smoothed_map_of_the_same_energy_is_found_by_its_texture(plan, fitted):
   activations, errors = shown(200, 4)
-  level = activations["map"].mean(axis=(1, 2), keepdims=True)
-  smooth = {**activations, "map": level + 0.5 * (activations["map"] - level)}
+  maps = np.asarray(activations["map"])
+  level = maps.mean(axis=(1, 2), keepdims=True)
+  smooth = level + 0.3 * (maps - level)
+  sizes = [np.sqrt(np.mean(each**2, axis=(1, 2, 3), keepdims=True)) for each in (maps, smooth)]
+  smooth = {**activations, "map": jnp.asarray(smooth * sizes[0] / sizes[1])}
   place = plan.groups.index("texture")
   usual, other = (
     np.asarray(plan.statistics(fitted, plan.observe(found, errors)))[:, place]
