@@ -150,7 +150,7 @@ class DROCC(DetectorEstimator, Training):
     raw = x[held_out]
     features = self._features(x[rows], negatives, seed)
     if features is not None:
-      settings.trim = settings.trim or 0.0
+      settings = on_features.run_settings(settings, features)
       x = apply(features, x)
       negatives = None if negatives is None else apply(features, negatives)
       config, network = on_features.settled(config, network, x.shape[1])

@@ -12,7 +12,8 @@ from detector_jax.features import Patches
 from drocc_jax import networks, recipe
 
 SMALLEST_IMAGE, FEWEST_IMAGES = 16, 100
-RADIUS, UNITS = 0.5, 512  # the radius in units of sqrt(features)
+LEARNING_RATE = 3e-4  # of prototypes, which start at the data
+RADIUS = 0.5  # the radius in units of sqrt(features)
 
 
 def automatic(x: np.ndarray) -> Any:
@@ -65,6 +66,20 @@ def behind(
   return with_strangest(found, x_calibration, fpr, confidence)
 
 
+def run_settings(settings: Any, features: Any) -> Any:
+  """Settings of the training behind a fitted map.
+
+  Whitened features have a common scale, which scaling each of them would undo, and no records are
+  left out unless ``trim`` says so.
+
+  Args:
+    settings: ``settings.Training`` or what has its fields.
+    features: the fitted map.
+  """
+  scaling = settings.scaling if getattr(features, "whitening", None) is None else "none"
+  return dataclasses.replace(settings, scaling=scaling, trim=settings.trim or 0.0)
+
+
 def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.Module]:
   """Settings and network for ``dim`` whitened features, where none are stated.
 
@@ -77,6 +92,8 @@ def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.M
   """
   if config.radius is None:
     config = dataclasses.replace(config, radius=RADIUS * float(np.sqrt(dim)))
+  if network is None and config.learning_rate is None:
+    config = dataclasses.replace(config, learning_rate=LEARNING_RATE)
   unset = {name: value for name, value in recipe.USUAL.items() if getattr(config, name) is None}
   config = dataclasses.replace(config, **unset)
-  return config, networks.MLP((UNITS,)) if network is None else network
+  return config, networks.Prototypes() if network is None else network

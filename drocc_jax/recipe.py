@@ -291,7 +291,7 @@ class Prepared:
 
   def init(self, key: jax.Array) -> Any:
     """Initial state."""
-    sample = jnp.zeros((1, *self.data.inputs.shape[1:]), jnp.float32)
+    sample = networks.sample_for(ensemble.member_of(self.network), self.data.inputs)
     return self.program.init(self.config.hyper(), sample, key)
 
 

@@ -16,6 +16,7 @@ from drocc_jax import mobilenet, networks
 # A network of your own is one line here: its name and what makes it.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
   "mlp": networks.MLP,
+  "prototypes": networks.Prototypes,
   "lstm": networks.LSTM,
   "mnist_lenet": networks.mnist_lenet,
   "cifar_lenet": networks.cifar_lenet,
@@ -28,8 +29,8 @@ class NetworkConfig:
   """The network to train.
 
   Attributes:
-    name: "auto" (by the shape of a record), "mlp", "lstm", "mnist_lenet", "cifar_lenet" or
-      "mobilenet_v2".
+    name: "auto" (by the shape of a record), "mlp", "prototypes", "lstm", "mnist_lenet",
+      "cifar_lenet" or "mobilenet_v2".
     hidden: widths of the MLP's hidden layers.
     input_gain: factor on the initial weights of the MLP's first layer.
     bias_range: its first biases start uniform in [-bias_range, bias_range].

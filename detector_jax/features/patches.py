@@ -22,6 +22,7 @@ LEAST = {"centroids": 2, "window": 2, "stride": 1, "pool": 1, "components": 1, "
 NEGLIGIBLE = (
   0.02  # directions that whitening shrinks below this share of their variance are left out
 )
+TINY = 1e-9
 STRANGE_NOISE = 0.01  # of whitening patches that keep their contrast, see ``Whitening.fit``
 
 
@@ -120,7 +121,7 @@ class Strangeness:
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["filters", "shift", "centroids", "contrast", "whitening", "strangeness"],
-  meta_fields=["window", "stride", "pool", "rows"],
+  meta_fields=["window", "stride", "pool", "rows", "hellinger"],
 )
 @dataclasses.dataclass(frozen=True)
 class PatchMap:
@@ -132,7 +133,8 @@ class PatchMap:
       d_k = |z - centroid_k|_2
       f_k = max(0, mean_k(d_k) - d_k)                       the triangle code
 
-  ``f`` is averaged over ``pool`` parts of each axis, and whitened.
+  ``f`` is averaged over ``pool`` parts of each axis; of the shares that its numbers have in their
+  sum the square root is taken, so that Euclidean distances are Hellinger's; and that is whitened.
 
   Attributes:
     filters: ``[patch, kept]``, patch whitening less each filter's mean.
@@ -145,6 +147,7 @@ class PatchMap:
     pool: parts of each axis.
     rows: see ``FeatureMap``.
     strangeness: where ``Patches.defects`` is set, else None.
+    hellinger: see ``Patches``.
   """
 
   filters: jax.Array
@@ -157,6 +160,7 @@ class PatchMap:
   pool: int
   rows: int
   strangeness: Strangeness | None = None
+  hellinger: bool = True
 
   @property
   def defects(self) -> bool:
@@ -170,7 +174,11 @@ class PatchMap:
   def code(self, x: jax.Array) -> jax.Array:
     """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
     distance = self._distances(x)
-    return pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+    code = pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
+    if not self.hellinger:
+      return code
+    shares = code / jnp.maximum(jnp.sum(code, axis=1, keepdims=True), TINY)
+    return jnp.sqrt(jnp.maximum(shares, TINY))  # a derivative at 0 too
 
   def with_strangest(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What single patches say, beside the features.
@@ -221,6 +229,8 @@ class Patches:
     pool: parts of each axis over which the code is averaged, >= 1.
     components: features that are left after whitening, >= 1.
     noise: see ``Whitening.fit``.
+    hellinger: whether distances compare the shares of the code rather than the code, by their
+      square roots: common textures then count less, and how much contrast a record has does not.
     patches: drawn to fit k-means on, and to whiten with.
     defects: whether the largest unlikeness of a patch joins the score of what stands behind the
       map, see ``Strangeness`` and ``combination.with_strangest``: a defect of a few pixels is lost
@@ -228,7 +238,8 @@ class Patches:
       records.
 
   References:
-    Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
+    Arandjelović and Zisserman, Three things everyone should know to improve object retrieval, CVPR
+    2012, for ``hellinger``; Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
     AISTATS 2011; for ``defects`` Roth et al., Towards total recall in industrial anomaly detection
     (PatchCore), CVPR 2022, here with centroids in the place of a memory of patches.
   """
@@ -238,7 +249,8 @@ class Patches:
   stride: int = 1
   pool: int = 2
   components: int = 256
-  noise: float = 0.1
+  noise: float = 100.0
+  hellinger: bool = True
   patches: int = 50_000
   defects: bool = False
 
@@ -281,7 +293,8 @@ class Patches:
     if "strangeness" in fields:
       whitening, centroids = (fields["strangeness"][name] for name in ("whitening", "centroids"))
       fields["strangeness"] = Strangeness(Whitening(**whitening), centroids)
-    return PatchMap(**fields, window=self.window, stride=self.stride, pool=self.pool, rows=rows)
+    settings = {name: getattr(self, name) for name in ("window", "stride", "pool", "hellinger")}
+    return PatchMap(**fields, **settings, rows=rows)
 
   def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
     """Patch whitening and centroids."""
@@ -311,6 +324,7 @@ class Patches:
       self.pool,
       rows_for(math.prod(counts) * max(self.centroids, len(filters))),
       self._strangeness(centred, seed) if self.defects else None,
+      self.hellinger,
     )
 
   def _strangeness(self, centred: np.ndarray, seed: int) -> Strangeness:

@@ -15,11 +15,12 @@ import numpy as np
 )
 @dataclasses.dataclass(frozen=True)
 class Whitening:
-  """``(x - mean) projection``: uncorrelated features of unit variance.
+  """``(x - mean) projection``: uncorrelated features whose variances have mean 1.
 
   Attributes:
     mean: ``[features]``.
-    projection: ``[features, components]``, eigenvectors over the root of their eigenvalue.
+    projection: ``[features, components]``, eigenvectors over the root of their eigenvalue and
+      noise, with a common factor.
   """
 
   mean: jax.Array
@@ -32,7 +33,8 @@ class Whitening:
     Args:
       batches: of rows ``[n, features]``; one at a time is held.
       components: at most so many, and fewer than rows; those of the largest variance.
-      noise: added to every eigenvalue, as a share of the mean one; >= 0.
+      noise: added to every eigenvalue, as a share of the mean one; >= 0. With 0 every feature has
+        variance 1; the more, the more of the differences between eigenvalues is left.
 
     Raises:
       ValueError: fewer than two rows, or none that differ.
@@ -54,6 +56,7 @@ class Whitening:
       raise ValueError("Every feature is constant over the training rows.")
     kept = min(components, count - 1, int(np.sum(values > 1e-7 * values[0])))
     scale = 1.0 / np.sqrt(values[:kept] + noise * values.mean())
+    scale /= np.sqrt(np.mean(values[:kept] * np.square(scale)))
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
     return cls(as_float32(origin + mean), as_float32(vectors[:, :kept] * scale))
 

@@ -158,7 +158,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   else:
     x, x_held_out = apply(features, x), apply(features, raw)
     negatives = None if negatives is None else apply(features, negatives)
-    prepared = prepare(config, x, negatives, on_map=True)
+    prepared = prepare(config, x, negatives, features=features)
   workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
   stage = _stage(prepared, x_held_out, train_key, rows)
@@ -203,19 +203,21 @@ def rebuild(
   del workdir
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   kept = loaded.arrays.get("preprocessing/kept")
-  clip = np.inf if config.scaling == "none" else config.clip
   shape = loaded.input_shape if kept is None else kept.shape
   features, member = nested(loaded.arrays, "features"), config.network.make()
   if features:
+    features = config.features.patches().rebuilt(features, loaded.batch_size)
+    config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))
   member = member or recipe.network_of(config.drocc, shape)
   network = ensemble.of_members(member, config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
+  clip = np.inf if config.scaling == "none" else config.clip
   contrast = config.scaling == "contrast"
   preprocessing = Standardizer(center, scale, kept, clip, contrast, loaded.input_offset)
   arrays: dict[str, Any] = {"variables": variables, "preprocessing": preprocessing}
   if features:
-    arrays["features"] = config.features.patches().rebuilt(features, loaded.batch_size)
+    arrays["features"] = features
   program: Any = Program(recipe.NegativeLogit(network))
   if units := nested(loaded.arrays, "units"):
     arrays["units"], program = units, WithStrangest(program)
@@ -250,7 +252,7 @@ def prepare(
   x: np.ndarray,
   negatives: np.ndarray | None = None,
   names: tuple[str, ...] | None = None,
-  on_map: bool = False,
+  features: Any = None,
 ) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``.
 
@@ -259,10 +261,11 @@ def prepare(
     x: records, or what a feature map makes of them.
     negatives: likewise, or None.
     names: of the columns, or None.
-    on_map: whether they are what a feature map made.
+    features: the map that made them, or None.
   """
   chosen, trim, network = config.drocc, config.trim, config.network.make()
-  if on_map:
+  if features is not None:
+    config = on_features.run_settings(config, features)
     chosen, network = on_features.settled(chosen, network, x.shape[1])
   if config.warmup_epochs:
     trim = 0.0 if trim is None else trim
