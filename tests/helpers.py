@@ -70,7 +70,7 @@ def python(
   *arguments: object, cwd: pathlib.Path = ROOT, **options: Any
 ) -> subprocess.CompletedProcess[str]:
   """Runs Python in a process of its own on one CPU device; its output is text."""
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   return subprocess.run(
     [sys.executable, *map(str, arguments)],
     cwd=cwd,
