@@ -8,8 +8,10 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import detector_jax
 from detector_jax import scorer
@@ -17,7 +19,6 @@ from detector_jax.calibration import fdr_rank
 from detector_jax.table import unfit
 from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece
-from launch.data.kept import Kept
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
@@ -25,6 +26,7 @@ from launch.reporting import progress, reasons
 
 ON_BAD_ROW = scorer.ON_BAD_ROW
 CHUNK_VALUES = 2**22
+WRITTEN = ("row", "first", "last", "score", "p_value", "decision", "layer", "side", "reason")
 
 
 @dataclasses.dataclass
@@ -84,7 +86,7 @@ def score_input(
     stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
       steps apart; the output then begins with ``first`` and ``last`` step of each.
     explain: whether the output ends with ``reason``, why a record is flagged, empty for others.
-    keep: columns of a .csv or .parquet that the output begins with, as they are.
+    keep: columns of a CSV or .parquet input that the output begins with, as they are.
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
 
@@ -95,6 +97,8 @@ def score_input(
   _check_apart(source, output)
   if explain:
     reasons.check(detector)
+  if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
+    raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
   size = rows_per_chunk(detector, chunk_size)
   pieces = functools.partial(_pieces, detector, source, label, size, header, stride)
   if fdr is not None:
@@ -107,10 +111,11 @@ def score_input(
   start = time.perf_counter()
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
-  kept = Kept(source, keep, header, detector.feature_names)
-  with kept, ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
+  kept = _Kept()
+  with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
-    for rows, x in _chunks(_good(pieces(), on_bad_row, tally), size):
+    read = _good(kept.passing(pieces(keep=keep)), on_bad_row, tally)
+    for rows, x in _chunks(read, size):
       columns = _columns(detector, rows, x, explain)
       _count_changes(detector, x, tally)
       tally.anomalous += int(columns["decision"].sum())
@@ -148,16 +153,17 @@ def _pieces(
   size: int,
   header: str,
   stride: int,
+  keep: Sequence[str] = (),
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
-    pieces = read_mixed_pieces(source, schema, size)
+    pieces = read_mixed_pieces(source, schema, size, keep)
   if not stride:
     return pieces
   if len(detector.input_shape) != 2:
@@ -207,6 +213,28 @@ def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
   values = math.prod(detector.input_shape)
   rows = chunk_size or max(1, CHUNK_VALUES // max(1, values))
   return -(-rows // detector.batch_size) * detector.batch_size
+
+
+class _Kept:
+  """The kept cells of the pieces that pass through, to be taken some rows at a time."""
+
+  def __init__(self) -> None:
+    self._held: list[pa.Table] = []
+
+  def passing(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces."""
+    for piece in pieces:
+      if piece.kept:
+        self._held.append(pa.table(dict(piece.kept)))
+      yield piece
+
+  def take(self, rows: int) -> dict[str, Any]:
+    """The next rows: name -> pyarrow array ``[rows]``; {} where nothing is kept."""
+    if not self._held:
+      return {}
+    whole = pa.concat_tables(self._held)
+    self._held = [whole.slice(rows)]
+    return {name: whole[name][:rows].combine_chunks() for name in whole.column_names}
 
 
 def _names(source: str) -> list[str]:

@@ -4,7 +4,7 @@ See ``detector_jax.schema`` for what becomes of them. Cells of a .csv are text u
 the first guess of one, says what they are: "007" stays a category where it is set to be one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import pathlib
@@ -77,7 +77,9 @@ def load_mixed(train: Path, test: Path | None, label: str, group: str, columns: 
   return Splits(x[typical], x_test, y_test, description=described, **splits)
 
 
-def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator[Piece]:
+def read_mixed_pieces(
+  source: str, schema: Schema, rows: int = ROWS, keep: Sequence[str] = ()
+) -> Iterator[Piece]:
   """The records of an input, encoded, in pieces; memory does not grow with its length.
 
   A cell that is not of its column's kind leaves its record without a score, as a missing one does
@@ -87,11 +89,12 @@ def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator
     source: .csv or .parquet with names, or "-" for CSV on standard input.
     schema: of the detector.
     rows: rows per piece of a .parquet; a CSV input has pieces of about 8 MiB.
+    keep: see ``Columns``.
 
   Raises:
     DataError: the input is missing, damaged, of another ending, or lacks a column.
   """
-  with opened(source, Columns(raw=True, trained=schema.wanted)) as reader:
+  with opened(source, Columns(raw=True, trained=schema.wanted, keep=keep)) as reader:
     for piece in reader.pieces(rows):
       yield _encoded_piece(piece, schema)
 

@@ -37,6 +37,8 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
   path = pathlib.Path(source).expanduser()
   known = [ending for ending, reader in READERS.items() if reader.tabular or not columns.raw]
   ending = path.suffix.lower()
+  if columns.keep and not (ending in READERS and READERS[ending].tabular):
+    raise DataError(f"--keep is for .csv and .parquet files, which name columns, not {source}.")
   if path.is_dir() and ending not in known:
     yield Pictures(Input(path, path, io.BytesIO(), 0), columns)
     return

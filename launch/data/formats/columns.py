@@ -37,6 +37,7 @@ class Columns:
     shape: of a folder of pictures: ``(height, width, channels)`` of a record.
     raw: whether features and labels are wanted as they are, not as numbers; the file then must name
       its columns.
+    keep: names of columns that are wanted as they are, whatever else they are; see ``Piece.kept``.
   """
 
   label: str | None = None
@@ -49,6 +50,7 @@ class Columns:
   pattern: str = "**/*"
   shape: tuple[int, ...] | None = None
   raw: bool = False
+  keep: Sequence[str] = ()
 
   @property
   def hint(self) -> str:
@@ -75,6 +77,14 @@ class Columns:
         found = table.match([names[i] for i in places], self.trained, str(path), not self.raw)
       places = [places[i] for i in found]
     return Chosen(places, label if self.labelled else None, group)
+
+  def check_kept(self, path: object, names: Sequence[str]) -> None:
+    """Raises a DataError where a file with these names lacks a column that is to be kept."""
+    lacking = [name for name in self.keep if name not in names]
+    if lacking:
+      raise DataError(
+        f"{path} has no column {table.listed(lacking)} to keep; it has {table.listed(names)}."
+      )
 
   def _find(self, path: object, names: Sequence[str], column: str | None, role: str) -> int | None:
     if not column:

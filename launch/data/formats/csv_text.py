@@ -60,6 +60,7 @@ class Csv(Reader):
         self._every, self.named = table.header(source.name, fields, columns.header, columns.trained)
     self._chosen = columns.choose(source.name, self._every, self.named)
     self.names = tuple(self._every[i] for i in self._chosen.features)
+    columns.check_kept(source.name, self._every)
     self._first, self._line = first, 1
     if self.named:
       self._line += reader.line_num
@@ -80,7 +81,8 @@ class Csv(Reader):
       if len(numbers):
         done = self.source.stream.tell() / self.source.size if self.source.size else None
         fault = functools.partial(self._fault, block, line)
-        yield self._piece(numbers, texts, start, done, fault, refused)
+        kept = self._kept(block, refused is None)
+        yield self._piece(numbers, texts, start, done, fault, refused, kept)
       start += len(numbers)
       line += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
     if not start:
@@ -88,7 +90,7 @@ class Csv(Reader):
 
   def _piece(self, numbers: np.ndarray, texts: list[Any], *facts: Any) -> Piece:
     """A piece of the columns of numbers, ``[n, columns]``, and of text."""
-    start, done, fault, refused = facts
+    start, done, fault, refused, kept = facts
     count, labels, groups = len(self._chosen.features), None, None
     if self._chosen.group is not None:  # an empty cell names no group
       groups = np.array([each or None for each in texts.pop().to_pylist()], object)
@@ -98,7 +100,8 @@ class Csv(Reader):
     else:
       x = numbers[:, :count]
       labels = numbers[:, count] if numbers.shape[1] > count else None
-    return Piece(x, start, done, self.source.name, fault, refused, labels, groups, texts[:count])
+    texts = texts[:count]
+    return Piece(x, start, done, self.source.name, fault, refused, labels, groups, texts, kept)
 
   def _parse(self, block: bytes) -> tuple[np.ndarray, list[Any], np.ndarray | None]:
     """Numbers ``[n, columns]``, columns of text and refused records of whole lines.
@@ -144,6 +147,37 @@ class Csv(Reader):
       for i in self._texts
     ]
     return np.array(numbers, np.float64).reshape(len(kept), len(self._numbers)), texts, refused
+
+  def _kept(self, block: bytes, fast: bool) -> dict[str, pa.Array]:
+    """The cells of ``Columns.keep`` as text, for the records of ``_parse``.
+
+    Args:
+      block: whole lines.
+      fast: whether the fast reader makes the same records of it.
+    """
+    keep = {name: self._every.index(name) for name in self.columns.keep}
+    if not keep:
+      return {}
+    if fast:
+      found = arrow_csv.read_csv(
+        pa.BufferReader(block),
+        arrow_csv.ReadOptions(column_names=[str(i) for i in range(len(self._every))]),
+        convert_options=arrow_csv.ConvertOptions(
+          column_types={str(i): pa.binary() for i in keep.values()},
+          include_columns=[str(i) for i in keep.values()],
+        ),
+      )
+      cells = {name: found[str(i)].to_pylist() for name, i in keep.items()}
+    else:
+      records = [fields or [] for _, fields in self._records(block)]
+      cells = {
+        name: ["".join(fields[i : i + 1]).encode(errors="surrogateescape") for fields in records]
+        for name, i in keep.items()
+      }
+    return {
+      name: pa.array([cell.decode(errors="replace") or None for cell in column], pa.string())
+      for name, column in cells.items()
+    }
 
   def _refused(self, fields: list[str] | None) -> bool:
     """Whether fields are no record, or one of the numbers is text."""

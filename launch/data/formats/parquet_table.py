@@ -23,6 +23,7 @@ class Parquet(Reader):
     self._schema = parquet.read_schema(source.path)
     every = self._column_names()
     features, label, group = columns.choose(source.name, every, True)
+    columns.check_kept(source.name, self._schema.names)
     self.names = tuple(every[i] for i in features)
     self._label, self._group = (None if i is None else every[i] for i in (label, group))
     if not columns.raw:
@@ -31,7 +32,8 @@ class Parquet(Reader):
   def pieces(self, rows: int) -> Iterator[Piece]:
     """See ``Reader``."""
     assert self.names is not None
-    wanted = [name for name in (*self.names, self._label, self._group) if name is not None]
+    columns = (*self.names, self._label, self._group, *self.columns.keep)
+    wanted = list(dict.fromkeys(name for name in columns if name is not None))
     start = 0
     with parquet.ParquetFile(self.source.path, pre_buffer=False, buffer_size=2**20) as file:
       total = file.metadata.num_rows
@@ -49,12 +51,13 @@ class Parquet(Reader):
       groups = np.array(list(cells), object)
     place = (start, start + len(batch), total)
     labels = None if self._label is None else batch[self._label]
+    kept = {name: _plain(batch[name]) for name in self.columns.keep}
     if self.columns.raw:
       raw = [batch[name] for name in self.names]
-      return self.piece(None, *place, labels=labels, groups=groups, raw=raw)
+      return self.piece(None, *place, labels=labels, groups=groups, raw=raw, kept=kept)
     x = np.stack([_numbers(batch[name]) for name in self.names], axis=1)
     labels = None if labels is None else _numbers(labels)
-    return self.piece(x, *place, labels=labels, groups=groups)
+    return self.piece(x, *place, labels=labels, groups=groups, kept=kept)
 
   def _column_names(self) -> list[str]:
     """Names of the columns, without those that pandas stored as an index and nobody asks for."""
@@ -78,6 +81,11 @@ class Parquet(Reader):
           f"Column {name!r} of {self.source.name} holds {kind}; encode it as numbers (labels as 0 "
           f"typical, 1 anomalous) or remove it{self.columns.hint}."
         )
+
+
+def _plain(values: pa.Array) -> pa.Array:
+  """A column, categories of pandas as their text."""
+  return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _numbers(values: pa.Array) -> np.ndarray:
