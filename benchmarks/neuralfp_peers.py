@@ -206,8 +206,7 @@ def _rates(scores: dict[str, np.ndarray]) -> dict[str, float]:
   shifts = [each for each in scores if each not in ("reference", "calibration", "typical")]
   for shift in shifts:
     other = scores[shift]
-    labels = np.repeat([0, 1], [len(typical), len(other)])
-    both = np.r_[typical, other]
+    labels, both = protocol.labelled(typical, other)
     result[f", {shift}|auroc"] = metrics.auroc(labels, both)
     rate = metrics.fpr_at_tpr(labels, both, 0.95, "anomaly")
     result[f", {shift}|fpr_at_95tpr_anomaly_positive"] = rate

@@ -54,12 +54,6 @@ def text_of(value: Any) -> str:
   return text[: text.index(".")] if _WHOLE.fullmatch(text) else text
 
 
-def categories_in(values: np.ndarray) -> list[str]:
-  """The category of each cell; a gap is one of its own, "missing"."""
-  gaps = missing_in(values)
-  return ["missing" if gap else text_of(each) for each, gap in zip(values, gaps, strict=True)]
-
-
 def seconds_of(value: Any) -> float:
   """Seconds since 1970 of a datetime, date or ISO 8601 text, in UTC where it names no zone."""
   try:
