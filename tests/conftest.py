@@ -23,6 +23,8 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"),
 )
+# Seconds; programs that take less are not worth a file.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import numpy as np
