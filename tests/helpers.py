@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 
 
 def assert_trees_close(got: Any, want: Any, **tolerance: float) -> None:
