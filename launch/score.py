@@ -64,7 +64,9 @@ _ALARMS = flags.DEFINE_float(
   "alarms_per_day", None, "Decide at so many false alarms of --records_per_day typical records."
 )
 _RECORDS = flags.DEFINE_float("records_per_day", None, "See --alarms_per_day.")
-_KEEP = flags.DEFINE_list("keep", [], "Columns of a CSV or .parquet input to write beside the scores.")
+_KEEP = flags.DEFINE_list(
+  "keep", [], "Columns of a CSV or .parquet input to write beside the scores."
+)
 
 
 def main() -> None:

@@ -113,12 +113,12 @@ def method_of(algorithm: Algorithm) -> str:
   return algorithm.name.lower().replace("-", "_")
 
 
-KINDS: dict[str, type[DroccConfig]] = {
+KINDS: dict[str, Any] = {
   each.name.rpartition("-")[2].lower(): each.config for each in recipe.ALGORITHMS
 }
 
 
-def settings_of(name: str) -> type[DroccConfig]:
+def settings_of(name: str) -> Any:
   """The class of an algorithm's settings, by "drocc", "oe" or "lf".
 
   Raises:
@@ -129,7 +129,7 @@ def settings_of(name: str) -> type[DroccConfig]:
   return KINDS[name]
 
 
-def usual(name: str) -> DroccConfig:
+def usual(name: str) -> Any:
   """The settings of ``DROCC()``, ``DROCCOE()`` or ``DROCCLF()``; see ``settings_of``."""
   settings = settings_of(name)
   return settings.automatic() if settings is DroccConfig else settings()
