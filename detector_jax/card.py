@@ -57,6 +57,8 @@ def reach(detector: Any) -> list[Reach]:
       for sign, word in ((-1.0, "below"), (1.0, "above")):
         moved = np.repeat(base[None], len(STEPS), axis=0)
         moved[:, place] += sign * STEPS * typical.scale[place]
+        if typical.whole[place]:
+          moved[:, place] = typical.coordinates(np.round(typical.numbers(moved)))[:, place]
         tried += [(group, word, row) for row in moved]
     else:
       levels = typical.values[np.isfinite(typical.values[:, place])][:, list(group.places)]

@@ -148,7 +148,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
       self.schema_ = None if kinds is None else schema.learn(X, schema.checked_kinds(kinds))
     if self.schema_ is not None:
       x = self.schema_.encode(X)
-      table.check_finite(x, self.schema_.features)
+      table.check_finite(x, self.schema_.owners)
       return x
     least = 2 if reset else 1
     names = table.names_of(X)

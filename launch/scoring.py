@@ -13,8 +13,9 @@ import numpy as np
 
 import detector_jax
 from detector_jax import scorer
-from detector_jax.calibration import fdr_rank
+from detector_jax.calibration import fdr_rank, fdr_shortage
 from detector_jax.table import unfit
+from detector_jax.unseen import Unseen
 from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece
 from launch.data.kept import Kept
@@ -37,8 +38,7 @@ class Tally:
     bad: rows that cannot be scored.
     first_bad: what is wrong with the first of them, and where.
     done: share of the input that is read, None where nobody knows.
-    changed: rows that differ in a column that was constant in training.
-    changes: ``[constants]`` such rows by column.
+    unseen: what its rows hold that training never had.
     seconds: from the first byte read to the last written.
   """
 
@@ -47,8 +47,7 @@ class Tally:
   bad: int = 0
   first_bad: str = ""
   done: float | None = None
-  changed: int = 0
-  changes: np.ndarray | None = None
+  unseen: Unseen = dataclasses.field(default_factory=Unseen)
   seconds: float = 0.0
 
 
@@ -96,7 +95,7 @@ def score_input(
   if explain:
     reasons.check(detector)
   size = rows_per_chunk(detector, chunk_size)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
@@ -112,7 +111,7 @@ def score_input(
     shown = 0
     for rows, x in _chunks(_good(pieces(), on_bad_row, tally), size):
       columns = _columns(detector, rows, x, explain)
-      _count_changes(detector, x, tally)
+      tally.unseen += detector.unseen(x)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
@@ -148,12 +147,13 @@ def _pieces(
   size: int,
   header: str,
   stride: int,
+  keep: Sequence[str],
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
@@ -188,12 +188,8 @@ def for_batch(
   rank = fdr_rank(counts, fdr)
   if rank:
     return detector.calibrate_scores(calibration.scores, rank / size)
-  print(
-    f"No record can be flagged at a false discovery rate of {fdr:g}: that takes at least "
-    f"{int(np.ceil(counts.sum() / (fdr * size))):,} records with a score above all {size - 1:,} "
-    f"calibration records, and {counts[0]:,} of {counts.sum():,} have one.",
-    file=sys.stderr,
-  )
+  if counts.any():
+    print(fdr_shortage(counts, fdr), file=sys.stderr)
   return dataclasses.replace(detector, threshold=math.inf)
 
 
@@ -269,14 +265,6 @@ def _chunks(
     yield rows, x
 
 
-def _count_changes(detector: detector_jax.Detector, x: np.ndarray, tally: Tally) -> None:
-  differs = detector.constants_changed(x)
-  if differs is not None:
-    tally.changed += int(differs.any(axis=1).sum())
-    counts = differs.sum(axis=0)
-    tally.changes = counts if tally.changes is None else tally.changes + counts
-
-
 def _columns(
   detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray, explain: bool
 ) -> dict[str, np.ndarray]:
@@ -329,9 +317,7 @@ def print_summary(
   if tally.bad:
     verb = "left out" if on_bad_row == "skip" else "left empty"
     print(f"{tally.bad:,} bad rows were {verb}; the first: {tally.first_bad}.", file=sys.stderr)
-  if tally.changes is not None:
-    rows = tally.rows - tally.bad
-    detector_jax.health.warn([detector.constants_finding(tally.changes, tally.changed, rows)])
+  detector_jax.health.warn(tally.unseen.findings())
   rate = tally.rows / tally.seconds
   print(
     f"{tally.rows:,} rows in {tally.seconds:.1f} s, {rate:,.0f} rows per second.", file=sys.stderr

@@ -99,7 +99,7 @@ def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator
 def _encoded_piece(piece: Piece, schema: Schema) -> Piece:
   """A piece of raw columns, which are those that ``schema`` wants, as numbers."""
   columns = dict(zip(schema.wanted, piece.raw, strict=True))
-  numbers = {column.name for column in schema.columns if column.kind == "number"}
+  numbers = {column.name for column in schema.columns if column.kind in schema_lib.NUMBERS}
   typed = {n: _as_numbers(values) if n in numbers else values for n, values in columns.items()}
   x = schema.encode(typed, strict=False)
   refused = np.zeros(len(x), bool) if piece.refused is None else piece.refused
@@ -136,7 +136,7 @@ def _learned(path: Path, wanted: Columns, kinds: Mapping[str, str]) -> Schema:
   columns = {}
   for i, name in enumerate(names):
     values = pa.chunked_array([piece.raw[i] for piece in pieces])
-    guessed = kinds.get(name, "number") in ("number", "auto")
+    guessed = kinds.get(name, "auto") in ("auto", *schema_lib.NUMBERS)
     columns[name] = (_as_numbers(values) if guessed else values).filter(typical)
   try:
     return schema_lib.learn(columns, kinds)

@@ -33,6 +33,7 @@ def read_pieces(
   header: str = "auto",
   time: str | None = None,
   shape: tuple[int, ...] | None = None,
+  kept: Sequence[str] = (),
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
@@ -45,6 +46,7 @@ def read_pieces(
     header: whether a CSV input has one, see ``detector_jax.table.header``.
     time: a column of times, the ``groups`` of pieces; it need not be there.
     shape: of a record, to which pictures are resized.
+    kept: names of columns that are not told as left out.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
@@ -58,6 +60,7 @@ def read_pieces(
     header=header,
     trained=trained,
     shape=shape,
+    kept=kept,
   )
   with opened(source, columns) as reader:
     yield from reader.pieces(rows)

@@ -216,7 +216,7 @@ def test_all_problems_are_told_at_once():
   with pytest.raises(ValueError, match="no column 'zip'") as raised:
     schema.learn(changed, {"zip": "category", "colour": "hue", "paid": "number"})
   for part in (
-    "column 'colour' cannot be 'hue', one of number, category",
+    "column 'colour' cannot be 'hue', one of number, log, category",
     "column 'text' holds '12x' in record 0 where nearly all others are numbers",
     "column 'at' holds 'noon' in record 23 where nearly all others are times",
     "column 'paid' holds 'yes' in record 0, no number",

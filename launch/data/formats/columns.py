@@ -35,6 +35,7 @@ class Columns:
       ``detector_jax.table.match``; the others may hold anything. None: all.
     pattern: of a folder: which of its files, as ``pathlib.Path.glob`` has it.
     shape: of a folder of pictures: ``(height, width, channels)`` of a record.
+    kept: names of columns that stand beside the scores, and are not told as ignored.
     raw: whether features and labels are wanted as they are, not as numbers; the file then must name
       its columns.
   """
@@ -48,6 +49,7 @@ class Columns:
   trained: Sequence[str] | None = None
   pattern: str = "**/*"
   shape: tuple[int, ...] | None = None
+  kept: Sequence[str] = ()
   raw: bool = False
 
   @property
@@ -72,7 +74,8 @@ class Columns:
       raise DataError(f"{path} holds no columns beside the label.")
     if named:
       with as_data_error():
-        found = table.match([names[i] for i in places], self.trained, str(path), not self.raw)
+        theirs = [names[i] for i in places]
+        found = table.match(theirs, self.trained, str(path), not self.raw, self.kept)
       places = [places[i] for i in found]
     return Chosen(places, label if self.labelled else None, group)
 
