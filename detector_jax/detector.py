@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import artifact, batching, explain, health, processes, splits, table, unseen
+from detector_jax import (
+  artifact,
+  batching,
+  explain,
+  explain_map,
+  health,
+  processes,
+  splits,
+  table,
+  unseen,
+)
 from detector_jax.calibration import Calibration, stated
 from detector_jax.preprocessing import shifted
 from detector_jax.program import Program, report_of, scores_of
@@ -260,13 +270,18 @@ class Detector:
       lambda rows: report_of(self.program, self.arrays, rows), x, self.batch_size
     )
 
-  def explain(self, x: Any) -> explain.Explanation:
-    """Says of records ``[n, features]`` what is unusual, and with what they would pass.
+  def explain(self, x: Any) -> explain.Explanation | explain_map.MapExplanation:
+    """Says of records ``[n, ...]`` what is unusual, and with what they would pass.
+
+    Returns:
+      By column of records ``[n, features]``; of pictures and series by place, as a map.
 
     Raises:
       ValueError: as ``score``; or the detector keeps no typical values.
     """
-    found = explain.explain(self, checked := self._checked(self.records(x)))
+    checked = self._checked(self.records(x))
+    by_place = len(self.input_shape) > 1
+    found = (explain_map.explain_map if by_place else explain.explain)(self, checked)
     self._check_scores(checked, found.score)
     return found
 

@@ -140,7 +140,7 @@ def explain(detector: Any, x: np.ndarray) -> Explanation:
     ValueError: the detector keeps no typical values.
   """
   typical = Typical.from_detector(detector)
-  search = _Search(detector, typical)
+  search = Search(detector, typical)
   score = search.score(x)
   flagged = score > np.float32(detector.threshold)
   moved, rank, rest, contribution = search.grow(x, score)
@@ -181,7 +181,7 @@ def _scan(
   return program(arrays, rows.reshape(-1, x.shape[1]))["score"].reshape(x.shape[0], -1)
 
 
-class _Search:
+class Search:
   """The steps of the search, each for all records at once.
 
   Args:
@@ -201,9 +201,9 @@ class _Search:
 
   def score(self, x: np.ndarray) -> np.ndarray:
     """Scores ``[n]`` of ``x`` ``[n, width]``."""
-    detector = self._detector
+    detector, records = self._detector, x.reshape(-1, *self._detector.input_shape)
     return batching.in_batches(
-      lambda rows: scores_of(detector.program, detector.arrays, rows), x, detector.batch_size
+      lambda rows: scores_of(detector.program, detector.arrays, rows), records, detector.batch_size
     )
 
   def _scores_of(self, x: np.ndarray) -> np.ndarray:
@@ -213,11 +213,15 @@ class _Search:
   def _best(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least score ``[n, columns]`` over the typical values of a column, and which gives it."""
     detector, at_once = self._detector, max(1, CANDIDATES // len(self._level))
-    scores = batching.in_batches(
-      lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
-      x,
-      at_once,
-    )
+    if len(detector.input_shape) > 1:  # no more of them at once than are scored
+      tried = (np.where(self._member, self._values, row) for row in x)
+      scores = np.array([self.score(rows) for rows in tried]).reshape(len(x), -1)
+    else:
+      scores = batching.in_batches(
+        lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
+        x,
+        at_once,
+      )
     scores = np.where(np.isnan(scores), np.inf, scores)  # of a network that overflows there
     least = np.minimum.reduceat(scores, self._starts, axis=1)
     ends = np.append(self._starts[1:], scores.shape[1])

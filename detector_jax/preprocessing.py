@@ -271,8 +271,8 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     The number of columns with a value beyond 40 times the span that four in five values have (20
     times that of ``robust_range``, where four in five are equal). Where nearly all are equal: with
     one beyond 1,000 times the usual value; or, where that is 0, one that up to three records alone
-    have and that is no 1. Twenty such values or more, most of which differ, are a second kind of
-    record, and no errors; a code is one value.
+    have and that is no 1. Twenty such values or more, none of which has a tenth of them nor lies as
+    far from the others of them, are a second kind of record: a code is one value, an error a few.
   """
   flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
   low, high = robust_range(flat)
@@ -313,9 +313,10 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
 
 
 def _is_hill(values: np.ndarray, low: float, high: float, limit: float) -> bool:
-  """Whether the values of a column that are beyond the limit are many, and most of them differ."""
+  """Whether those values of a column that are beyond the limit are a second kind of record."""
   far = values[np.maximum(values - high, low - values) > limit]
-  return len(far) >= MANY and 2 * len(np.unique(far)) > len(far)
+  _, counts = np.unique(far, return_counts=True)
+  return len(far) >= MANY and 10 * counts.max() <= len(far) and extreme_values(far[:, None]).passed
 
 
 @jax.tree_util.register_static

@@ -4,12 +4,16 @@ A column of a table may be several coordinates of a record (a category, a time, 
 mark of a missing cell); they are a group, which moves as a whole. Of each group a few typical
 values are kept: quantiles of a number, the most frequent categories, times round the clock. No
 record is kept, only values of single columns; of 100 numbers they are 2 kB.
+
+Pictures and series have cells in the place of columns: blocks of a picture, stretches of a channel.
+Their typical values are three quantiles, place by place: three records' worth.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import datetime
 import functools
+import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,6 +26,9 @@ from detector_jax.schema import DAY, NUMBERS, Column, Schema
 
 QUANTILES = (0.01, 0.2, 0.5, 0.8, 0.99)
 MIDDLE = 1.683  # from the 20 % to the 80 % quantile of a normal, in standard deviations
+CELL_QUANTILES = (0.2, 0.5, 0.8)
+BLOCKS, STRETCHES, CHANNELS = 8, 16, 16  # along each side, along the time; beyond them all in one
+CELL_ROWS, CELL_VALUES = 2000, 2**18  # records that are looked at; values that are kept
 FEW, MOST = 10, 21  # numbers of so few values are discrete; values kept of a group
 DAMAGED = "The typical values of this detector are damaged; train it again."
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -78,6 +85,38 @@ def groups_of(schema: Schema | None, names: Sequence[str] | None, width: int) ->
   return tuple(Group(column.name, places, column) for column, places in schema.groups)
 
 
+def cells_of(shape: tuple[int, ...]) -> tuple[Group, ...]:
+  """The cells of records ``[height, width, channels]`` or ``[time, channels]``.
+
+  Examples:
+    >>> [(cell.name, cell.places) for cell in cells_of((17, 1))][:2]
+    [('steps 0 to 0', (0,)), ('steps 1 to 1', (1,))]
+    >>> len(cells_of((28, 28, 1))), cells_of((28, 28, 1))[9].name
+    (64, 'rows 3 to 6, columns 3 to 6')
+  """
+  numbers, found = np.arange(int(np.prod(shape))).reshape(shape), []
+  first = _parts(shape[0], BLOCKS if len(shape) == 3 else STRETCHES)
+  second = _parts(shape[1], BLOCKS) if len(shape) == 3 else _channels(shape[1])
+  for a in first:
+    for b in second:
+      if len(shape) == 3:
+        name = f"rows {a.start} to {a.stop - 1}, columns {b.start} to {b.stop - 1}"
+      else:
+        one = f" of channel {b.start}" if len(second) > 1 else ""
+        name = f"steps {a.start} to {a.stop - 1}{one}"
+      found.append(Group(name, tuple(numbers[a, b].ravel().tolist())))
+  return tuple(found)
+
+
+def _parts(size: int, most: int) -> list[slice]:
+  ends = np.linspace(0, size, min(size, most) + 1).astype(int).tolist()
+  return [slice(*pair) for pair in itertools.pairwise(ends)]
+
+
+def _channels(count: int) -> list[slice]:
+  return _parts(count, count) if count <= CHANNELS else [slice(0, count)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Typical:
   """Typical values, as the program of a detector takes them.
@@ -106,12 +145,16 @@ class Typical:
     """
     arrays, shape = flatten(detector.arrays), tuple(detector.input_shape)
     if "typical/values" not in arrays:
-      why = "an earlier release trained it, or a feature map stands before it"
       raise ValueError(
-        f"This detector keeps no typical values to explain records with: "
-        f"{why if len(shape) == 1 else 'its records are no rows of columns'}."
+        "This detector keeps no typical values to explain records with: an earlier release trained "
+        "it, or its records are too large."
       )
     values, continuous = arrays["typical/values"], arrays.get("typical/continuous")
+    if len(shape) > 1:
+      if values.shape[1:] != shape or not np.isfinite(values).all():
+        raise ValueError(DAMAGED)
+      flat, none = values.reshape(len(values), -1), np.zeros(values[0].size)
+      return cls(cells_of(shape), flat, none == 0.0, none != 0.0, none)
     fine = values.ndim == 2 and values.shape[1:] == shape and np.isfinite(values[0]).all()
     if not fine or continuous is None or continuous.shape != shape:
       raise ValueError(DAMAGED)
@@ -179,11 +222,11 @@ class Typical:
 def with_typical(detector: Any, x: np.ndarray) -> Any:
   """A copy of a detector that keeps typical values of its training records ``[n, ...]``.
 
-  Only records ``[n, features]`` have columns; a detector of others is returned as it is. Of more
-  than 100,000 records as many, evenly spread, are looked at.
+  Of more than 100,000 records, 2,000 of pictures and series, as many, evenly spread, are looked at.
+  Nothing is kept of records of more than 87,000 values.
   """
   if x.ndim != 2:
-    return detector
+    return _with_cells(detector, x)
   groups = groups_of(detector.schema, detector.feature_names, x.shape[1])
   x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
   whole = np.zeros(x.shape[1], bool)
@@ -205,6 +248,15 @@ def with_typical(detector: Any, x: np.ndarray) -> Any:
   kept = {"values": values, "continuous": continuous, "whole": whole}
   arrays = {name: jnp.asarray(value) for name, value in kept.items()}
   return dataclasses.replace(detector, arrays={**detector.arrays, "typical": arrays})
+
+
+def _with_cells(detector: Any, x: np.ndarray) -> Any:
+  """As ``with_typical``, of pictures and series ``[n, ...]``; other records have no cells."""
+  if x.ndim not in (3, 4) or len(CELL_QUANTILES) * x[0].size > CELL_VALUES:
+    return detector
+  rows = shifted(x[:: -(-len(x) // CELL_ROWS)], detector.input_offset)
+  values = jnp.asarray(np.quantile(rows, CELL_QUANTILES, axis=0), jnp.float32)
+  return dataclasses.replace(detector, arrays={**detector.arrays, "typical": {"values": values}})
 
 
 def _levels(x: np.ndarray, column: Column | None) -> tuple[np.ndarray, bool]:

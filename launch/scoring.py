@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Tally:
     first_bad: what is wrong with the first of them, and where.
     done: share of the input that is read, None where nobody knows.
     unseen: what its rows hold that training never had.
+    drawn: the picture of the most anomalous records, "" where there is none.
     seconds: from the first byte read to the last written.
   """
 
@@ -48,6 +50,7 @@ class Tally:
   first_bad: str = ""
   done: float | None = None
   unseen: Unseen = dataclasses.field(default_factory=Unseen)
+  drawn: str = ""
   seconds: float = 0.0
 
 
@@ -107,11 +110,15 @@ def score_input(
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
   kept = Kept(source, keep, header, detector.feature_names)
+  drawing = _drawing(detector) if explain else None
   with kept, ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
     for rows, x in _chunks(_good(pieces(), on_bad_row, tally), size):
       columns = _columns(detector, rows, x, explain)
       tally.unseen += detector.unseen(x)
+      if drawing is not None:
+        names = [files[row] if files else f"row {row}" for row in rows.tolist()]
+        drawing.add(names, x, columns["score"], columns["decision"] == 1)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
@@ -136,8 +143,21 @@ def score_input(
       rest = {"file": np.array(files[written : tally.rows])} if files else {}
       writer.write({**kept.take(tally.rows - written), **rest, **empty})
     advance(100 - shown, f"{tally.rows:,} rows")
+  if drawing is not None:
+    path = pathlib.Path(output).expanduser()
+    path = path.with_name(f"{path.stem}_reasons.png")
+    tally.drawn = str(path) if drawing.write(path) else ""
   tally.seconds = time.perf_counter() - start
   return tally
+
+
+def _drawing(detector: detector_jax.Detector) -> Any:
+  """What draws where pictures and series are unusual, or None."""
+  if len(detector.input_shape) == 1:
+    return None
+  from launch.reporting.reason_maps import Drawing  # figures, slow to import
+
+  return Drawing(detector) if Drawing.suits(detector) else None
 
 
 def _pieces(
@@ -314,6 +334,8 @@ def print_summary(
 ) -> None:
   """Prints what was found; what was left out and how fast it went on standard error."""
   print(f"{tally.anomalous} of {tally.rows - tally.bad} records are anomalous: {output}")
+  if tally.drawn:
+    print(f"Where the most anomalous ones are unusual: {tally.drawn}")
   if tally.bad:
     verb = "left out" if on_bad_row == "skip" else "left empty"
     print(f"{tally.bad:,} bad rows were {verb}; the first: {tally.first_bad}.", file=sys.stderr)

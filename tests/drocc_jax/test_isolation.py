@@ -47,6 +47,25 @@ def test_of_many_records_some_are_the_neighbours(line, monkeypatch):
   np.testing.assert_array_equal(kept, np.delete(np.arange(606), range(300, 306)))
 
 
+def test_a_hill_of_its_own_is_no_heap_of_isolated_records(rng):
+  """Records ten times as far apart as the others, which are one another's neighbours."""
+  hill = rng.normal(100.0, 10.0, size=(60, 3))
+  strays = rng.uniform(-300.0, -30.0, size=(25, 3)) * [1.0, -1.0, 1.0]
+  z = np.concatenate([rng.normal(size=(1000, 3)), hill, strays, [[400.0, 400.0, 400.0]]])
+  kept = np.zeros(len(z), bool)
+  kept[isolation.connected_rows(z, 0.1)] = True
+  assert kept[1000:1060].mean() > 0.9
+  assert not kept[1060:].any()
+
+
+def test_a_long_tail_is_no_hill(rng):
+  z = rng.standard_t(2, size=(2000, 2))
+  distance = np.sqrt((z**2).sum(axis=1))
+  kept = isolation.connected_rows(z, 0.1)
+  assert len(z) - len(kept) > 100
+  assert np.median(np.delete(distance, kept)) > 5 * np.median(distance)
+
+
 @pytest.mark.parametrize("trim", [-0.1, 0.5, float("nan")])
 def test_a_share_out_of_its_range_is_named(line, trim):
   with pytest.raises(ValueError, match=r"trim must be in \[0, 0.5\)"):
