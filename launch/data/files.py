@@ -1,4 +1,4 @@
-"""Tables in files: .csv, .parquet, .npy, .npz and .mat.
+"""Tables in files: .csv, .parquet, .feather, .sql, .npy, .npz and .mat.
 
 Every problem with a file is a ``DataError`` of one sentence: what is wrong, where, what to do.
 """
@@ -45,7 +45,9 @@ class Table:
 
 @dataclasses.dataclass(kw_only=True)
 class Files(Source):
-  """Your own records in files: .csv, .parquet, .npy, .npz or .mat; see ``load_files``.
+  """Your own records in files: .csv, .parquet, .feather, .sql, .npy, .npz or .mat.
+
+  See ``load_files``; a folder of .parquet files is one table.
 
   Attributes:
     train: file of typical records.
@@ -113,7 +115,8 @@ def read_table(
   """Reads records, and labels where there are any.
 
   - .csv: comma-separated, UTF-8; see ``detector_jax.table.header`` for its first line.
-  - .parquet: numeric columns; those that pandas stored as an index are left out.
+  - .parquet and .feather: numeric columns; those that pandas stored as an index are left out.
+  - .sql: a query, see ``launch.data.formats.sql_query``.
   - .npy: ``[n, d]``, or more axes when there is no label column. Never unpickled.
   - .npz and .mat: records in an array ``x`` or ``X`` ``[n, ...]``. Never unpickled.
 

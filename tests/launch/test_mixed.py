@@ -77,13 +77,14 @@ def test_a_file_as_it_comes_becomes_a_detector(trained):
   assert result["metrics"]["auroc"] > 0.9
 
 
-@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".feather"])
 def test_a_file_scores_as_its_table_does(trained, tmp_path, ending):
   folder, test, _ = trained
   detector = detector_jax.load(folder / "run" / "detector")
   table = test[test.columns[::-1]].assign(more="?")
   path, output = tmp_path / f"new{ending}", tmp_path / "scores.csv"
-  table.to_csv(path, index=False) if ending == ".csv" else table.to_parquet(path)
+  write = {".csv": table.to_csv, ".parquet": table.to_parquet, ".feather": table.to_feather}[ending]
+  write(path, index=False) if ending == ".csv" else write(path)
   tally = scoring.score_input(detector, str(path), output)
   assert (tally.rows, tally.bad) == (60, 0)
   got = pd.read_csv(output)["score"].to_numpy()
