@@ -206,7 +206,7 @@ def fdr_shortage(counts: np.ndarray, fdr: float) -> str:
     fdr: in (0, 1).
 
   Examples:
-    >>> fdr_shortage(np.array([2, 0, 0, 98]), fdr=0.1)[49:]
+    >>> fdr_shortage(np.array([2, 0, 0, 98]), fdr=0.1)[59:]
     'since 2 of 100 records score above all 3 calibration records: it takes at least 499 of these.'
   """
   records, above, held = int(np.sum(counts)), int(counts[0]), len(counts) - 1

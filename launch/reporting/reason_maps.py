@@ -41,9 +41,9 @@ class Drawing:
     for row in np.flatnonzero(flagged)[np.argsort(-scores[flagged], kind="stable")][
       :SHOWN
     ].tolist():
-      self._held.append((float(scores[row]), names[row], x[row]))
+      self._held.append((float(scores[row]), names[row], x[row].copy()))
     self._held = sorted(self._held, key=lambda held: -held[0])[:SHOWN]
-    self._usual += list(x[~flagged][: USUAL - len(self._usual)])
+    self._usual += [record.copy() for record in x[~flagged][: USUAL - len(self._usual)]]
 
   def write(self, path: pathlib.Path) -> bool:
     """Draws what was kept as a .png; False where nothing was flagged."""

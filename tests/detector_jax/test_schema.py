@@ -264,7 +264,7 @@ def test_categories_that_are_called_as_the_coordinates_for_the_rest():
   assert learned.features == ("c=missing", "c=a", "c=other")
   np.testing.assert_array_equal(
     learned.encode({"c": ["a", "other", "missing", None, "new"]}),
-    [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 1]],
+    [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]],
   )
   with pytest.raises(ValueError, match="Two coordinates would be named 'c=a'; rename a column"):
     schema.learn({"c": ["a", "b"] * 3, "c=a": [1.0, 5.0] * 3})
