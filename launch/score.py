@@ -49,6 +49,7 @@ _CHUNK_SIZE = flags.DEFINE_integer(
 _HEADER = flags.DEFINE_enum(
   "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
 )
+_ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of a CSV input, such as cp1252 or utf-16.")
 _STRIDE = flags.DEFINE_integer(
   "stride",
   0,
@@ -99,6 +100,7 @@ def main() -> None:
     explain=_EXPLAIN.value,
     keep=_KEEP.value,
     fdr=_FDR.value,
+    encoding=_ENCODING.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

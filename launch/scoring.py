@@ -67,6 +67,7 @@ def score_input(
   explain: bool = False,
   keep: Sequence[str] = (),
   fdr: float | None = None,
+  encoding: str = "utf-8",
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -89,6 +90,7 @@ def score_input(
     keep: columns of a .csv or .parquet that the output begins with, as they are.
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
+    encoding: of a CSV input.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
@@ -98,7 +100,7 @@ def score_input(
   if explain:
     reasons.check(detector)
   size = rows_per_chunk(detector, chunk_size)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, encoding)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
@@ -109,7 +111,7 @@ def score_input(
   start = time.perf_counter()
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
-  kept = Kept(source, keep, header, detector.feature_names)
+  kept = Kept(source, keep, header, detector.feature_names, encoding)
   drawing = _drawing(detector) if explain else None
   with kept, ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
@@ -168,16 +170,17 @@ def _pieces(
   header: str,
   stride: int,
   keep: Sequence[str],
+  encoding: str,
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape, keep)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, encoding)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
-    pieces = read_mixed_pieces(source, schema, size)
+    pieces = read_mixed_pieces(source, schema, size, encoding)
   if not stride:
     return pieces
   if len(detector.input_shape) != 2:

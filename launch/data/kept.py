@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from detector_jax import table
 from launch.data.formats import DataError
+from launch.data.formats.csv_text import encoding_of
 
 WRITTEN = ("row", "first", "last", "score", "p_value", "decision", "layer", "side", "reason")
 ROWS = 2**14
@@ -29,6 +30,7 @@ class Kept:
     names: of the columns; none keeps nothing.
     header: of a .csv, see ``table.header``.
     trained: names of the detector's columns, see ``table.header``.
+    encoding: of a .csv.
 
   Raises:
     DataError: an input of another kind, a column that is not there, or one named as a column of the
@@ -41,6 +43,7 @@ class Kept:
     names: Sequence[str],
     header: str = "auto",
     trained: Sequence[str] | None = None,
+    encoding: str = "utf-8",
   ):
     self._source, self._names = source, tuple(names)
     self._open = contextlib.ExitStack()
@@ -59,7 +62,8 @@ class Kept:
         batches = file.iter_batches(ROWS, columns=list(self._names))
         self._parts = (pa.table(batch).select(self._names) for batch in batches)
       elif path.suffix.lower() == ".csv":
-        text = open(path, newline="", encoding="utf-8-sig", errors="replace")  # noqa: SIM115
+        encoding = encoding_of(encoding)
+        text = open(path, newline="", encoding=encoding, errors="replace")  # noqa: SIM115
         records = (fields for fields in csv.reader(stack.enter_context(text)) if fields)
         first = next(records, [])
         found, named = table.header(path, first, header, trained)

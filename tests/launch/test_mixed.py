@@ -15,7 +15,7 @@ from detector_jax.__main__ import main
 from drocc_jax import DROCC
 from drocc_jax.registry import NetworkConfig
 from launch import evaluation, run, scoring, watching
-from launch.data import DataError, Files, mixed
+from launch.data import DataError, Files, kept, mixed
 from launch.methods.drocc import Config
 
 N = 200
@@ -89,6 +89,25 @@ def test_a_file_scores_as_its_table_does(trained, tmp_path, ending):
   assert (tally.rows, tally.bad) == (60, 0)
   got = pd.read_csv(output)["score"].to_numpy()
   np.testing.assert_array_equal(got.astype(np.float32), detector.score(test))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_file_of_another_encoding_is_read_and_scored(tmp_path, encoding):
+  frame = payments(N, 0).assign(channel=np.where(np.arange(N) % 2, "Café", "Büro"))
+  frame = frame.rename(columns={"zip": "Straße"})
+  frame.assign(bad=0).to_csv(tmp_path / "x.csv", index=False, encoding=encoding)
+  source = Files(train=str(tmp_path / "x.csv"), label="bad", columns="auto", encoding=encoding)
+  splits = source.load()
+  assert {"channel=Café", "channel=Büro", "Straße"} <= set(splits.feature_names)
+  path = str(tmp_path / "x.csv")
+  pieces = mixed.read_mixed_pieces(path, splits.schema, encoding=encoding)
+  np.testing.assert_array_equal(np.concatenate([piece.x for piece in pieces]), splits.x_train)
+  with kept.Kept(path, ["channel"], encoding=encoding) as beside:
+    assert beside.take(3)["channel"].to_pylist() == ["Büro", "Café", "Büro"]
+  with pytest.raises(DataError, match=r"UTF-8|utf-8"):
+    dataclasses.replace(source, encoding="utf-8").load()
+  with pytest.raises(DataError, match="There is no encoding 'klingon'; take one of Python's"):
+    dataclasses.replace(source, encoding="klingon").load()
 
 
 def test_standard_input_scores_as_a_file_does(trained, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Where flagged pictures and series are unusual: drawn beside the scores, the same for any chunk."""
+"""Where flagged pictures and series are unusual: drawn beside the scores, however it is chunked."""
 
 import dataclasses
 
