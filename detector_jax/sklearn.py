@@ -61,10 +61,11 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     """Why records are flagged; ``describe()`` says it in words, one text a record.
 
     Returns:
-      A ``detector_jax.explain.Explanation`` of columns; of NeuralFP that of its layers.
+      A ``detector_jax.explain.Explanation`` of columns; of images and series a
+      ``detector_jax.explain_map.MapExplanation``; of NeuralFP that of its layers.
 
     Raises:
-      ValueError: as ``score_samples``; or the records are no rows of columns.
+      ValueError: as ``score_samples``; or the detector keeps no typical values.
       NotFittedError: before ``fit``.
     """
     check_is_fitted(self, "detector_")

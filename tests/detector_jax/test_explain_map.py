@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from detector_jax import Detector, load
+from detector_jax import Detector, card, load
 from detector_jax.preprocessing import Identity
 from detector_jax.typical import cells_of, with_typical
 
@@ -54,6 +54,10 @@ def test_the_map_is_where_the_burst_is(name, tmp_path):
   again = load(tmp_path / "detector").explain(x)
   np.testing.assert_allclose(again.map, got.map, rtol=1e-4, atol=1e-6)
   assert again.describe() == got.describe()
+
+
+def test_a_card_of_pictures_has_no_columns():
+  assert "Not known. Its records are no rows of columns." in card.markdown(made((5, 4, 1)), {})
 
 
 def test_places_are_told_in_words():
