@@ -46,7 +46,8 @@ def reach(detector: Any) -> list[Reach]:
     detector: a ``Detector`` of rows of columns.
 
   Raises:
-    ValueError: the detector keeps no typical values, has no columns, or no record that it lets pass was found.
+    ValueError: the detector keeps no typical values or has no columns, or no record that it lets
+      pass was found.
   """
   if len(detector.input_shape) > 1:
     raise ValueError("Its records are no rows of columns.")
