@@ -41,7 +41,9 @@ class Sql(ArrowTable):
     if len(set(names)) < len(names):
       twice = next(name for name in names if names.count(name) > 1)
       raise DataError(f"{self.source.name} has two columns named {twice!r}; rename one.")
-    cells = zip(*rows, strict=True) if rows else ([] for _ in names)
+    if not rows:
+      raise self.no_records()
+    cells = zip(*rows, strict=True)
     self._table = pa.table({n: _column(list(each)) for n, each in zip(names, cells, strict=True)})
     return self._table.schema
 
