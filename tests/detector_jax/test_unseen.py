@@ -48,7 +48,7 @@ def test_unknown_categories_and_changed_constants_are_counted_by_column(detector
 
 
 def test_what_training_had_is_not_told(detector, caplog):
-  found = detector.unseen(table(code=["c0", "c20", "c24", "c3"]))
+  found = detector.unseen(table(code=["c0", "c8", "c9", "c3"]))
   assert (found.records, bool(found)) == (4, False)
   assert all(finding.passed for finding in found.findings())
   detector.score(table())
@@ -64,7 +64,7 @@ def test_counts_of_batches_add_up(detector):
 def test_a_rare_category_is_another_thing_than_an_unknown_one(detector):
   learned = detector.schema
   (code,) = (places for column, places in learned.groups if column.name == "code")
-  x = learned.encode(table(code=["c0", "c24", "new", None]), strict=False)[:, code]
+  x = learned.encode(table(code=["c0", "c9", "new", None]), strict=False)[:, code]
   assert x.sum(axis=1)[:3].tolist() == [1.0, 1.0, 0.0]
   assert x[1, -1] == 1.0
   assert np.isnan(x[3]).all()
