@@ -138,13 +138,13 @@ def learned(name: str, values: np.ndarray, kind: str) -> Column:
   fill = float(np.median(known))
   if guessed == "boolean":
     fill = float(np.round(known.mean()))
-  ends = {"low": float(known.min()), "high": float(known.max())}
+  low, high = float(known.min()), float(known.max())
   if guessed not in NUMBERS:
-    return Column(name, guessed, share, fill=fill, **ends)
+    return Column(name, guessed, share, fill=fill, low=low, high=high)
   sizes = np.abs(known[known != 0.0])
   unit = float(np.median(sizes)) if guessed == "log" and len(sizes) else 1.0
   whole = bool((known == np.round(known)).all())
-  return Column(name, guessed, share, whole, unit, fill, **ends)
+  return Column(name, guessed, share, whole, unit, fill, low, high)
 
 
 def _guess(name: str, values: np.ndarray) -> tuple[str, str]:

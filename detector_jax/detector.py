@@ -270,11 +270,12 @@ class Detector:
       lambda rows: report_of(self.program, self.arrays, rows), x, self.batch_size
     )
 
-  def explain(self, x: Any) -> explain.Explanation | explain_map.MapExplanation:
+  def explain(self, x: Any) -> Any:
     """Says of records ``[n, ...]`` what is unusual, and with what they would pass.
 
     Returns:
-      By column of records ``[n, features]``; of pictures and series by place, as a map.
+      An ``explain.Explanation`` by column of records ``[n, features]``; of pictures and series an
+      ``explain_map.MapExplanation`` by place.
 
     Raises:
       ValueError: as ``score``; or the detector keeps no typical values.

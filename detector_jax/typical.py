@@ -55,7 +55,7 @@ class Group:
 
   def number(self, coordinate: float) -> str:
     """A coordinate of a number as a reader of the table knows it."""
-    value = np.float64(coordinate)
+    value = np.array(coordinate, np.float64)
     return number(float(value if self.column is None else self.column.value(value)))
 
   def words(self, values: np.ndarray) -> str:

@@ -80,8 +80,9 @@ def load_mixed(
   }
   if not test:
     return Splits(x[typical], description=name, **splits)
-  required = ("label",) if labels is None else ()
-  wanted = Columns(label, raw=True, required=required, encoding=encoding)
+  wanted = Columns(
+    label, raw=True, required=("label",) if labels is None else (), encoding=encoding
+  )
   x_test, y_test, _ = _encoded(test, wanted, schema)
   described = f"{name}; tested on {pathlib.Path(test).name}, {len(x_test)} records"
   return Splits(x[typical], x_test, y_test, description=described, **splits)
