@@ -1,12 +1,10 @@
 """Tables in files: what is read, and the sentence for each thing that can be wrong with a file."""
 
-import contextlib
 import os
-import sqlite3
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import feather, parquet
+from pyarrow import parquet
 import pytest
 import scipy.io
 
@@ -88,56 +86,6 @@ def test_parquet(write):
   content = {"a": [1, 3, 5], "y": [False, True, False], "b": np.float32([2, 4, 6])}
   assert_table(read_table(write("t.parquet", content), "y"), X, Y, ("a", "b"), True)
   assert_table(read_table(write("t.parquet", content), "1"), X, Y, ("a", "b"), True)
-
-
-@pytest.mark.parametrize("compression", ["uncompressed", "zstd"])
-def test_feather(tmp_path, compression):
-  content = pa.table(
-    {"a": [1, 3, 5], "y": [False, True, False], "b": [2.0, 4.0, 6.0], "t": ["x"] * 3}
-  )
-  feather.write_feather(content.drop("t"), tmp_path / "t.feather", compression, chunksize=2)
-  assert_table(read_table(tmp_path / "t.feather", "y"), X, Y, ("a", "b"), True)
-  feather.write_feather(content, tmp_path / "t.feather")
-  with pytest.raises(DataError, match=r"Column 't' of .* holds string; encode it"):
-    read_table(tmp_path / "t.feather", "y")
-  (tmp_path / "t.feather").write_bytes(b"ARROW1 and no more")
-  with pytest.raises(DataError, match=r"damaged or not a \.feather file"):
-    read_table(tmp_path / "t.feather")
-
-
-def test_a_folder_of_parquet_files_is_one_table(tmp_path):
-  for day, rows in ((2, X[2:]), (1, X[:2])):
-    (tmp_path / "t" / f"day={day}").mkdir(parents=True)
-    part = {"a": rows[:, 0], "b": rows[:, 1]}
-    parquet.write_table(pa.table(part), tmp_path / "t" / f"day={day}" / "part-0.parquet")
-  got = read_table(tmp_path / "t")
-  assert_table(got, np.c_[X, [1, 1, 2]], None, ("a", "b", "day"), True)
-  assert_table(read_table(tmp_path / "t", trained=("b", "a")), X[:, ::-1], None, ("b", "a"), True)
-
-
-SQL = "-- sqlite:///bank.db\nSELECT a, y, b FROM payments ORDER BY a"
-
-
-def test_a_query_of_a_database(write, tmp_path):
-  with contextlib.closing(sqlite3.connect(tmp_path / "bank.db")) as base:
-    base.execute("CREATE TABLE payments (a, y, b, note)")
-    rows = [[5, 0, 6.0, "x"], [1, 0, 2, None], [3, 1, 4, 7]]
-    base.executemany("INSERT INTO payments VALUES (?, ?, ?, ?)", rows)
-    base.commit()
-  assert_table(read_table(write("t.sql", SQL), "y"), X, Y, ("a", "b"), True)
-  for text, message in {
-    SQL.replace("a, y, b", "*"): "Column 'note' of .* holds string; encode it",
-    SQL.replace("y, b", "b, b"): "two columns named 'b'",
-    SQL.replace("bank", "shop"): "There is no database .*shop.db, which .*t.sql names",
-    SQL.replace("payments", "customers"): "no such table: customers",
-    SQL.replace("ORDER", "WHERE a > 9 ORDER"): "holds no records",
-    SQL.split("\n")[0]: "must name the database",
-    SQL.replace("-- ", ""): "must name the database",
-  }.items():
-    with pytest.raises(DataError, match=message):
-      read_table(write("t.sql", text), "y")
-  learned = load_files(write("t.sql", SQL), label="y")
-  assert learned.negatives.tolist() == [[3.0, 4.0]]
 
 
 def test_parquet_leaves_the_index_of_pandas_out(write):
