@@ -232,7 +232,7 @@ def test_no_source_has_settings_of_another():
   assert found[Digits] == {"typical", "negatives", "masked"}
   assert found[Files] == {*("train", "test", "label", "group", "header", "columns", "encoding")}
   assert found[OpenSetImages] == {"ood", "unseen"}
-  assert max(map(len, found.values())) <= 6
+  assert max(map(len, found.values())) <= 7
 
 
 FORMER = dict.fromkeys(data.FORMER) | {"name": "digits", "typical": 3, "ood": []}

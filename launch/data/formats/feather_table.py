@@ -29,4 +29,4 @@ class Feather(ArrowTable):
       reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=places))
       numbers = range(reader.num_record_batches)
       total = sum(reader.get_batch(i).num_rows for i in numbers)
-      yield (reader.get_batch(i).select(columns) for i in numbers), total
+      yield (reader.get_batch(i) for i in numbers), total
