@@ -54,6 +54,12 @@ def text_of(value: Any) -> str:
   return text[: text.index(".")] if _WHOLE.fullmatch(text) else text
 
 
+def categories_in(values: np.ndarray) -> list[str]:
+  """The category of each cell; a gap is one of its own, "missing"."""
+  gaps = missing_in(values)
+  return ["missing" if gap else text_of(each) for each, gap in zip(values, gaps, strict=True)]
+
+
 def seconds_of(value: Any) -> float:
   """Seconds since 1970 of a datetime, date or ISO 8601 text, in UTC where it names no zone."""
   try:
@@ -78,6 +84,7 @@ def numbers_in(name: str, kind: str, values: np.ndarray, strict: bool = True) ->
   Raises:
     ValueError: a cell is not of that kind.
   """
+  kind = "number" if kind == "log" else kind
   if values.dtype != object and kind == "number":
     return values
   missing = missing_in(values)

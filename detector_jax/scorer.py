@@ -141,7 +141,7 @@ class Scorer:
     x, rows = self._good(detector, batch, named) if n else (np.zeros(0), np.arange(0))
     if len(rows):
       told: dict[str, Any] = {**verdicts(detector, x)}
-      self._warn_of_constants(detector, x)
+      self._warn_of_unseen(detector, x)
     else:
       new = self.columns[len(self._keep) :]
       told = {name: np.zeros(0, np.int64 if name == "decision" else np.float64) for name in new}
@@ -177,7 +177,7 @@ class Scorer:
         f"{name} = {_cell(named[name], int(wrong.argmax()))}" for name in self._keep if named
       ]
       try:
-        table.check_finite(x, detector.feature_names)
+        table.check_finite(x, detector.column_names)
       except ValueError as error:
         where = f" The first such record has {', '.join(cells)}." if cells else ""
         raise ValueError(f"{error}{where}") from None
@@ -196,13 +196,11 @@ class Scorer:
       logger.warning("Left out %s: the detector was not trained on it.", table.listed(ignored))
     return own
 
-  def _warn_of_constants(self, detector: Detector, x: np.ndarray) -> None:
-    """Tells once that records differ in a column that was constant in training."""
-    differs = None if "constants" in self._told else detector.constants_changed(x)
-    if differs is not None and differs.any():
-      self._told.add("constants")
-      changed = int(differs.any(axis=1).sum())
-      health.warn([detector.constants_finding(differs.sum(axis=0), changed, len(x))])
+  def _warn_of_unseen(self, detector: Detector, x: np.ndarray) -> None:
+    """Tells once what records hold that training never had."""
+    if "unseen" not in self._told and (found := detector.unseen(x)):
+      self._told.add("unseen")
+      health.warn(found.findings())
 
 
 @functools.lru_cache(maxsize=8)

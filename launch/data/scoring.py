@@ -34,6 +34,7 @@ def read_pieces(
   time: str | None = None,
   shape: tuple[int, ...] | None = None,
   keep: Sequence[str] = (),
+  encoding: str = "utf-8",
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
@@ -47,6 +48,7 @@ def read_pieces(
     time: a column of times, the ``groups`` of pieces; it need not be there.
     shape: of a record, to which pictures are resized.
     keep: names of columns of a CSV or .parquet input that pieces carry as they are.
+    encoding: of a CSV input.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
@@ -61,6 +63,7 @@ def read_pieces(
     trained=trained,
     shape=shape,
     keep=keep,
+    encoding=encoding,
   )
   with opened(source, columns) as reader:
     yield from reader.pieces(rows)

@@ -15,6 +15,7 @@ from detector_jax import Detector, Standardizer, training
 from detector_jax.combination import WithStrangest
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
+from detector_jax.typical import with_typical
 from drocc_jax import contamination, drocc, ensemble, fit, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import Config as DroccConfig
@@ -188,6 +189,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   if features is not None:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
     detector = detector.with_metadata(feature_names=splits.feature_names)
+    detector = with_typical(detector, splits.x_train[rows])
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"

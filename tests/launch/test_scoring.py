@@ -197,7 +197,10 @@ def test_a_false_discovery_rate_is_of_the_whole_file(tmp_path, capsys, records):
   assert want.sum() != detector.predict(x).sum()
   scoring.score_input(detector, saved(tmp_path, "y.npy", x[:70]), output, fdr=0.001)
   assert table_of(output)["decision"] == [0] * 70
-  assert "takes at least 1,708 records with a score above all 40" in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert (
+    "since 15 of 70 records score above all 40 calibration records: it takes at least 4,66" in said
+  )
   with pytest.raises(DataError, match="which is read twice"):
     scoring.score_input(detector, "-", output, fdr=0.2)
 

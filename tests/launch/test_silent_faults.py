@@ -181,7 +181,7 @@ def test_watch_matches_by_name_and_counts_changed_constants(finished, caplog):
   turned = dict(reversed(record.items())) | {"more": "text"}
   told = [watcher.take(json.dumps(each)) for each in (record, turned)]
   assert told[0]["score"] == told[1]["score"]
-  assert "2 differ" in watcher.changes().message
+  assert "2 differ" in watcher.findings()[0].message
   with pytest.raises(ValueError, match="lacks 'b'"):
     watcher.take(json.dumps({"a": 1, "c": 2, "always": 7}))
 

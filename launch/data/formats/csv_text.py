@@ -1,5 +1,6 @@
-"""CSV: blocks of whole lines, from a file or from standard input."""
+"""CSV: blocks of whole lines, from a file or from standard input, in UTF-8 or made so."""
 
+import codecs
 from collections.abc import Iterator
 import contextlib
 import csv
@@ -34,7 +35,7 @@ SIMPLE = re.compile(rf"(?:{_FIELD}(?:,{_FIELD})*+(?:\r\n|\n|\r))*+{_FIELD}(?:,{_
 
 
 class Csv(Reader):
-  """Comma-separated UTF-8, about 8 MiB at a time whatever ``rows`` says.
+  """Comma-separated, about 8 MiB at a time whatever ``rows`` says.
 
   A quoted field may hold line ends, up to 64 KiB of text; a quote that is not closed within that
   spoils its line alone. What the first line is taken for, see ``detector_jax.table.header``; of raw
@@ -46,7 +47,7 @@ class Csv(Reader):
 
   def __init__(self, source: Input, columns: Columns):
     super().__init__(source, columns)
-    self._blocks = _blocks(source.stream, source.name)
+    self._blocks = _blocks(_as_utf8(source.stream, columns.encoding), source.name)
     first = next(self._blocks, b"").removeprefix(b"\xef\xbb\xbf")
     while not first.strip() and (more := next(self._blocks, b"")):
       first += more
@@ -196,7 +197,7 @@ class Csv(Reader):
     if len(fields) != len(self._every):
       return Fault(place, f"has {len(fields)} fields where the first has {len(self._every)}")
     if not all(_is_utf8(fields[i]) for i in self._texts):
-      return Fault(place, "is not UTF-8")
+      return Fault(place, "is not UTF-8: if the file has another encoding, such as cp1252, set it")
     for i in self._numbers:
       cell = f"column {self._every[i]!r}"
       if not table.is_number(fields[i]):
@@ -213,6 +214,27 @@ class Csv(Reader):
       if fields is None or fields:
         yield line, fields
       line += len(LINE_END.findall(text[start:end]))
+
+
+def encoding_of(name: str) -> str:
+  """Python's name of an encoding, "utf-8-sig" of UTF-8 with or without its mark.
+
+  Raises:
+    DataError: there is no such encoding.
+  """
+  try:
+    known = codecs.lookup(name).name
+  except LookupError as error:
+    raise DataError(
+      f"There is no encoding {name!r}; take one of Python's, such as cp1252 or utf-16."
+    ) from error
+  return "utf-8-sig" if known == "utf-8" else known
+
+
+def _as_utf8(stream: Any, encoding: str) -> Any:
+  """A stream of bytes in UTF-8, of one in another encoding."""
+  name = encoding_of(encoding)
+  return stream if name == "utf-8-sig" else codecs.EncodedFile(stream, "utf-8", name)
 
 
 def _is_utf8(field: str) -> bool:
