@@ -182,7 +182,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     try:
       if not any(isinstance(value, (str, bytes)) for value in found):
         return found.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       pass
     for row, value in enumerate(found):
       if not _is_number(value):
@@ -200,7 +200,7 @@ def _is_number(value: Any) -> bool:
     return False
   try:
     float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return False
   return True
 

@@ -146,7 +146,7 @@ class Watcher:
       self._changed += bool(differs.any())
       self._taken += 1
     p_value = float(self._detector.calibration.p_value(score)[0])
-    self.state, reading = self.monitor.update(self.state, score)
+    reading = self.see(score)
     return {
       "score": float(score[0]),
       "p_value": p_value,
@@ -154,6 +154,11 @@ class Watcher:
       "log10_martingale": float(reading.log10_martingale[0]),
       "alarm": bool(reading.alarm[0]),
     }
+
+  def see(self, scores: np.ndarray) -> monitor.Reading:
+    """Lets the monitor see scores ``[m]`` in the order of the stream."""
+    self.state, reading = self.monitor.update(self.state, scores)
+    return reading
 
   def save(self) -> None:
     """Writes the state, whole or not at all, where there is a file for it.
