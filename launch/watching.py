@@ -323,7 +323,16 @@ def print_summary(watcher: Watcher, tally: Tally) -> None:
     health.warn([finding])
   if tally.bad:
     print(f"{tally.bad} bad lines; the first: {tally.first_bad}.", file=sys.stderr)
-  alarm = "no alarm" if tally.alarm is None else f"alarm at line {tally.alarm}"
+  print(
+    f"{tally.records} records, {tally.anomalous} anomalous; {alarm_in_words(tally)}.",
+    file=sys.stderr,
+  )
+
+
+def alarm_in_words(tally: Tally, place: str = "line") -> str:
+  """Whether and where the alarm was raised; ``place`` is what the stream is counted in."""
+  if tally.alarm is None:
+    return "no alarm"
   if tally.alarm == 0:
-    alarm = "the alarm was raised before this part of the stream"
-  print(f"{tally.records} records, {tally.anomalous} anomalous; {alarm}.", file=sys.stderr)
+    return "the alarm was raised before this part of the stream"
+  return f"alarm at {place} {tally.alarm}"
