@@ -77,7 +77,8 @@ class _Paths:
     explain = EXPLAIN.get(request.query_params.get("explain", "").lower())
     if explain is None:
       raise RefusedError(
-        422, f"explain must be true or false, got {request.query_params['explain']!r}."
+        422,
+        f"The parameter explain must be true or false, got {request.query_params['explain']!r}.",
       )
     key = request.headers.get("idempotency-key", "")
     if len(key) > KEY_LENGTH:

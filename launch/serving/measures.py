@@ -15,6 +15,8 @@ class Measures:
 
   Args:
     waiting: gives the number of records that wait.
+    drift: gives the decimal logarithm of the monitor's capital, and whether it has raised its
+      alarm; None where there is no monitor.
 
   Attributes:
     records: by what was said of them: typical, anomalous, or bad, where nothing could be.
@@ -24,11 +26,11 @@ class Measures:
     p_value: of records, where the detector is calibrated.
     seconds: from a request's first byte to its answer.
     calls: records scored in one call.
-    martingale: decimal logarithm of the monitor's capital.
-    alarm: 1 once the monitor has raised its alarm.
   """
 
-  def __init__(self, waiting: Callable[[], float]):
+  def __init__(
+    self, waiting: Callable[[], float], drift: Callable[[], tuple[float, float]] | None = None
+  ):
     self._registry = registry = prometheus.CollectorRegistry()
     prometheus.ProcessCollector(registry=registry)
     self.records = prometheus.Counter(
@@ -52,15 +54,14 @@ class Measures:
     self.calls = prometheus.Histogram(
       "detector_call_records", "Records scored in one call.", buckets=RECORDS, registry=registry
     )
-    self.martingale = prometheus.Gauge(
-      "detector_drift_log10_martingale", "Evidence of drift.", registry=registry
-    )
-    self.alarm = prometheus.Gauge(
-      "detector_drift_alarm", "1 once the drift alarm is raised.", registry=registry
-    )
-    prometheus.Gauge(
-      "detector_waiting_records", "Records that wait.", registry=registry
-    ).set_function(waiting)
+    gauges = {"detector_waiting_records": ("Records that wait.", waiting)}
+    if drift is not None:
+      gauges |= {
+        "detector_drift_log10_martingale": ("Evidence of drift.", lambda: drift()[0]),
+        "detector_drift_alarm": ("1 once the drift alarm is raised.", lambda: drift()[1]),
+      }
+    for name, (text, value) in gauges.items():
+      prometheus.Gauge(name, text, registry=registry).set_function(value)
     for decision in ("typical", "anomalous", "bad"):
       self.records.labels(decision)  # from the start, at 0
 

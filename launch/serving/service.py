@@ -117,12 +117,11 @@ class Service:
       max_wait=1e-3 * self.limits.max_wait_ms,
       max_waiting=self.limits.max_waiting,
     )
-    self.measures = Measures(lambda: self._batcher.waiting)
+    self.measures = Measures(lambda: self._batcher.waiting, self._drift if self.watcher else None)
     self._answers = Answers(int(2**20 * self.limits.remembered_mb), self.measures.repeated.inc)
     self._explainer = ThreadPoolExecutor(1, "explain")
     self._explaining, self.stopping = 0, False
     self._compile(detector)
-    self._show_drift()
 
   @contextlib.asynccontextmanager
   async def running(self) -> AsyncIterator[None]:
@@ -238,33 +237,29 @@ class Service:
       return
     told = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
     self.measures.see(told["decision"], told.get("p_value"))
-    before = self.tally.records
-    self.tally.records += len(told["score"])
+    if self.watcher is not None:
+      reading = self.watcher.see(told["score"])
+      if reading.alarm[-1] and self.tally.alarm is None:
+        self.tally.alarm = self.tally.records + int(reading.alarm.argmax()) + 1
+        logger.warning(
+          "Drift alarm at record %s: the records no longer look like those of the calibration "
+          "(false-alarm rate %g).",
+          f"{self.tally.alarm:,}",
+          self.watcher.monitor.false_alarm_rate,
+        )
     self.tally.anomalous += int(told["decision"].sum())
-    if self.watcher is None:
-      return
-    reading = self.watcher.see(told["score"])
-    if reading.alarm[-1] and self.tally.alarm is None:
-      self.tally.alarm = before + int(reading.alarm.argmax()) + 1
-      logger.warning(
-        "Drift alarm at record %s: the records no longer look like those of the calibration "
-        "(false-alarm rate %g).",
-        f"{self.tally.alarm:,}",
-        self.watcher.monitor.false_alarm_rate,
-      )
-    self._show_drift()
-    if self.tally.records - self._saved >= watching.SAVE_EVERY:
+    self.tally.records += len(told["score"])
+    if self.watcher is not None and self.tally.records - self._saved >= watching.SAVE_EVERY:
       self._saved = self.tally.records
       try:
         self.watcher.save()
       except OSError as error:
         logger.error("%s", error)
 
-  def _show_drift(self) -> None:
-    if self.watcher is not None:
-      told = self.watcher.told()
-      self.measures.martingale.set(told["log10_martingale"])
-      self.measures.alarm.set(told["alarm"])
+  def _drift(self) -> tuple[float, float]:
+    assert self.watcher is not None
+    told = self.watcher.told()
+    return told["log10_martingale"], told["alarm"]
 
   def _count_bad(self, prepared: Prepared) -> None:
     bad = prepared.size - len(prepared.rows)
