@@ -78,6 +78,11 @@ class Batcher:
     self._came.set()
     return await one.told
 
+  def hurry(self) -> None:
+    """From now on no request waits for others."""
+    self._max_wait = 0.0
+    self._came.set()
+
   def close(self) -> None:
     """What waits is scored at once, and then ``run`` ends."""
     self._closing = True
@@ -111,9 +116,8 @@ class Batcher:
       await self._came.wait()
     if not self._queue:
       return []
-    end = self._queue[0].arrived + self._max_wait
     while self.waiting < self._max_batch and not self._closing:
-      left = end - time.monotonic()
+      left = self._queue[0].arrived + self._max_wait - time.monotonic()
       if left <= 0.0:
         break
       self._came.clear()
@@ -133,8 +137,6 @@ class Batcher:
       told = self._score(parts[0] if len(parts) == 1 else np.concatenate(parts))
     except Exception as error:
       if len(parts) == 1:
-        if not isinstance(error, ValueError):
-          logger.exception("Scoring failed.")
         return [error]
       return [self._together([x])[0] for x in parts]  # the others are not hurt by one
     ends = np.cumsum([len(x) for x in parts])[:-1]

@@ -88,5 +88,6 @@ async def _serve(
     say(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     while stopped() is None and not serving.done():
       await asyncio.sleep(LOOK_SECONDS)
-    service.stopping = server.should_exit = True
+    service.stop()
+    server.should_exit = True
     await serving

@@ -134,7 +134,7 @@ class Service:
     try:
       yield
     finally:
-      self.stopping = True
+      self.stop()
       self._batcher.close()
       await calls
       self._explainer.shutdown()
@@ -143,6 +143,11 @@ class Service:
           self.watcher.save()
         finally:
           self.watcher.close()
+
+  def stop(self) -> None:
+    """Says so, and lets no request wait for others; ``running`` ends after it."""
+    self.stopping = True
+    self._batcher.hurry()
 
   async def answer(self, form: Form, body: bytes, explain: bool = False, key: str = "") -> bytes:
     """The answer to a request, in the form of its body.
@@ -158,7 +163,7 @@ class Service:
     """
     if explain and not self.explains:
       raise RefusedError(
-        422, "This service gives no reasons; leave explain out, or start it --explain."
+        422, "This service gives no reasons; leave explain out, or start it with --explain."
       )
     if not key:
       return await self._computed(form, body, explain)
@@ -225,10 +230,11 @@ class Service:
   def _compile(self, detector: detector_jax.Detector) -> None:
     low = 0.0 if detector.input_range is None else detector.input_range[0]
     x = np.full((1, *detector.input_shape), low, np.float32)
-    with contextlib.suppress(detector_jax.HealthError):  # it has no use for this record
-      for size in self._sizes:
+    for size in self._sizes:
+      with contextlib.suppress(detector_jax.HealthError):  # of a record that nobody sent
         detector.with_batch_size(size).score(x, warn=False)
-      if self.explains:
+    if self.explains:
+      with contextlib.suppress(detector_jax.HealthError):
         reasons.texts(dataclasses.replace(detector, threshold=-math.inf), x)
 
   def _watch(self, results: Sequence[Told]) -> None:
