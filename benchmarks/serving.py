@@ -14,7 +14,7 @@ of this process.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -241,7 +241,7 @@ async def client(
 
 
 async def ask_all(
-  address: tuple[str, int], load: Load, x: np.ndarray, advance: progress.Advance
+  address: tuple[str, int], load: Load, x: np.ndarray, advance: Callable[..., Any]
 ) -> tuple[Tally, float, bytes]:
   """Sends records ``[n, columns]``; what came, the seconds that it took, and the measures."""
   tally, shown = Tally(len(x)), 0

@@ -241,6 +241,8 @@ class Scorer:
     own = {name: values for name, values in named.items() if name in known}
     if not own:  # training had no names
       own = {name: values for name, values in named.items() if name not in self._keep}
+    if not own:
+      raise ValueError(f"The batch has no column to score beside {table.listed(self._keep)}.")
     ignored = [name for name in named if name not in own and name not in self._keep]
     if ignored and "columns" not in self._told:
       self._told.add("columns")

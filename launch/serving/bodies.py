@@ -83,7 +83,8 @@ class Form:
           self._check_number(records)
           batch.validate(full=True)  # or what is damaged would be found where it is read
           batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
+        table = pa.Table.from_batches(batches, reader.schema)
+        return table.rename_columns(table.column_names)  # or names that are no text pass
     except (pa.ArrowException, OSError, ValueError) as error:
       raise RefusedError(
         422, f"The body is no stream of Arrow IPC ({reason_of(error)}); write it with pyarrow.ipc."
