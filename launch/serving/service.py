@@ -53,7 +53,7 @@ class Limits:
 
   def __post_init__(self) -> None:
     for name, value in dataclasses.asdict(self).items():
-      least = 0 if name in ("max_batch", "max_wait_ms", "remembered_mb") else 1
+      least = 1 if name in ("max_records", "max_waiting", "max_requests") else 0
       if not least <= value < math.inf:
         raise ValueError(f"{name} must be >= {least}, got {value!r}.")
 

@@ -33,7 +33,7 @@ def test_what_came_before_sigterm_is_answered_and_the_exit_code_is_0(tmp_path):
     stderr=subprocess.PIPE,
   )
   address = re.fullmatch(r"Serving on http://(.*):(\d+)\n", process.stdout.readline())
-  body = b'{"records": [[1, 2], [9, 9]]}'
+  body = b'{"records": [[0, 0], [9, 9]]}'
   head = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
   head += f"Content-Length: {len(body)}\r\n\r\n"
 
@@ -47,12 +47,19 @@ def test_what_came_before_sigterm_is_answered_and_the_exit_code_is_0(tmp_path):
     process.send_signal(signal.SIGTERM)
     first = await reader.read()
     half.write(body[9:])
-    return first, await late.read()
+    second = await late.read()
+    for each in (writer, half):
+      each.close()
+      await each.wait_closed()
+    return first, second
 
   async def health():
     reader, writer = await asyncio.open_connection(address[1], int(address[2]))
     writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    return await reader.read()
+    said = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return said
 
   answers = asyncio.run(asyncio.wait_for(ask(), 60))
   _, errors = process.communicate(timeout=60)
