@@ -20,11 +20,10 @@ def test_a_record_without_answer_and_one_with_two_are_counted():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", serving.MEDIA)
-def test_no_record_is_lost_or_answered_twice_where_connections_break(form, tmp_path):
+def test_no_record_is_lost_or_answered_twice_where_connections_break(tmp_path):
   weights = tuple(0.1 * i for i in range(20))
   made(weights, feature_names=engines.NAMES).save(tmp_path / "detector")
-  load = serving.Load(form, per_request=3, clients=4, resets=0.4)
+  load = serving.Load(per_request=3, clients=4, resets=0.4)
   record, facts = serving.measure(load, 400, folder=tmp_path / "detector")
   assert (facts["lost"], facts["different"], facts["scored_by_service"]) == (0, 0, 400)
   assert all(facts["broken_connections"].values())
