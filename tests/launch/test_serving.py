@@ -111,7 +111,11 @@ BAD = {
     422,
     "'1000000000000000000000000000000",
   ),
-  "text": ({"json": {"records": [{"a": 1, "b": "x"}]}}, 422, "Column 'b' holds text; encode the column"),
+  "text": (
+    {"json": {"records": [{"a": 1, "b": "x"}]}},
+    422,
+    "Column 'b' holds text; encode the column",
+  ),
   "nested": (
     {"json": {"records": [{"a": 1, "b": {"c": 1}}]}},
     422,
