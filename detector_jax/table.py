@@ -187,7 +187,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     try:
       if not any(isinstance(value, (str, bytes)) for value in found):
         return found.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       pass
     for row, value in enumerate(found):
       if not _is_number(value):
@@ -205,7 +205,7 @@ def _is_number(value: Any) -> bool:
     return False
   try:
     float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return False
   return True
 

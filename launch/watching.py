@@ -143,7 +143,7 @@ class Watcher:
       raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
     self._unseen += self._detector.unseen(x[None])
     p_value = float(self._detector.calibration.p_value(score)[0])
-    self.state, reading = self.monitor.update(self.state, score)
+    reading = self.see(score)
     return {
       "score": float(score[0]),
       "p_value": p_value,
@@ -151,6 +151,11 @@ class Watcher:
       "log10_martingale": float(reading.log10_martingale[0]),
       "alarm": bool(reading.alarm[0]),
     }
+
+  def see(self, scores: np.ndarray) -> monitor.Reading:
+    """Lets the monitor see scores ``[m]`` in the order of the stream."""
+    self.state, reading = self.monitor.update(self.state, scores)
+    return reading
 
   def save(self) -> None:
     """Writes the state, whole or not at all, where there is a file for it.
@@ -337,7 +342,16 @@ def print_summary(watcher: Watcher, tally: Tally) -> None:
   health.warn(watcher.findings())
   if tally.bad:
     print(f"{tally.bad} bad lines; the first: {tally.first_bad}.", file=sys.stderr)
-  alarm = "no alarm" if tally.alarm is None else f"alarm at line {tally.alarm}"
+  print(
+    f"{tally.records} records, {tally.anomalous} anomalous; {alarm_in_words(tally)}.",
+    file=sys.stderr,
+  )
+
+
+def alarm_in_words(tally: Tally, place: str = "line") -> str:
+  """Whether and where the alarm was raised; ``place`` is what the stream is counted in."""
+  if tally.alarm is None:
+    return "no alarm"
   if tally.alarm == 0:
-    alarm = "the alarm was raised before this part of the stream"
-  print(f"{tally.records} records, {tally.anomalous} anomalous; {alarm}.", file=sys.stderr)
+    return "the alarm was raised before this part of the stream"
+  return f"alarm at {place} {tally.alarm}"
