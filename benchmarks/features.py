@@ -83,7 +83,9 @@ def table(
           values.setdefault((row, method, metric), []).append(value)
       advance(1, f"{row}, seed {seed}")
   records = []
-  for (row, method, metric), found in (values | _means(values)).items():
+  for (row, method, metric), found in (
+    values | protocol.means_over_classes(values, images.MEAN)
+  ).items():
     scale = 0.01 if metric == SECONDS else 1.0
     by_column = {"last": [scale * value for value in found]}
     records += protocol.summarise(
@@ -107,16 +109,6 @@ def published(row: str, method: str, metric: str) -> float | None:
   if typical == images.MEAN:
     return round(float(np.mean(images.PAPER["DROCC"])), 2)
   return images.PAPER["DROCC"][images.CLASSES.index(typical)]
-
-
-def _means(
-  values: dict[tuple[str, str, str], list[float]],
-) -> dict[tuple[str, str, str], list[float]]:
-  """Mean over the ten classes of each seed; nothing for a set of which some are missing."""
-  found: dict[tuple[str, str, str], list[list[float]]] = {}
-  for (row, method, metric), each in values.items():
-    found.setdefault((f"{row.split(', ')[0]}, {images.MEAN}", method, metric), []).append(each)
-  return {key: np.mean(each, axis=0).tolist() for key, each in found.items() if len(each) == 10}
 
 
 def measured(row: str, seed: int, size: images.Scale) -> Cell:

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from benchmarks import protocol
 from benchmarks.baselines import binary_cross_entropy, deep_sad, nearest_neighbour
 from benchmarks.records import TableRecord
-from detector_jax import Standardizer, metrics
+from detector_jax import Standardizer
 from drocc_jax import DROCC, DROCCLF, DROCCOE
 from launch.data import real
 from launch.reporting import figures
@@ -95,7 +95,7 @@ def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], 
       parts = parts_of(x, y, seed)
       for method in METHODS:
         score = fitted(method, parts, seed)
-        auroc = functools.partial(_auroc, score(parts["typical"]))
+        auroc = functools.partial(protocol.auroc, score(parts["typical"]))
         for kind in ("seen", "unseen"):
           value = auroc(score(parts[kind]))
           found.setdefault((name, kind, method), []).append(value)
@@ -110,11 +110,6 @@ def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], 
     for record in protocol.summarise("kinds", f"{name}, {kind}", method, "auroc", {"last": values})
   ]
   return records, {"kinds": _bars(records)}
-
-
-def _auroc(typical: np.ndarray, anomalous: np.ndarray) -> float:
-  labels = np.repeat([0, 1], [len(typical), len(anomalous)])
-  return metrics.auroc(labels, np.concatenate([typical, anomalous]))
 
 
 def _bars(records: list[TableRecord]) -> Figure:

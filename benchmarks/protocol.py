@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.baselines import BASELINES, autoencoder, dagmm, deep_svdd, fitting, goad
 from benchmarks.records import TableRecord
-from detector_jax import Standardizer, batching, health
+from detector_jax import Standardizer, batching, health, metrics
 from detector_jax.splits import calibration_rows
 from drocc_jax import drocc, recipe
 from launch.methods.drocc import Config, prepare, validation_of
@@ -164,6 +164,31 @@ def deep_baseline_scores(
 def all_methods() -> bool:
   """Whether the flag asks for the baselines that train a network, too."""
   return flags.FLAGS.is_parsed() and _METHODS.value == "all"
+
+
+def labelled(typical: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Labels 0 and 1 of the scores of typical and of other records, and the scores."""
+  return np.repeat([0, 1], [len(typical), len(other)]), np.concatenate([typical, other])
+
+
+def auroc(typical: np.ndarray, other: np.ndarray) -> float:
+  """AUROC of the scores of other records against those of typical ones."""
+  return metrics.auroc(*labelled(typical, other))
+
+
+def means_over_classes(
+  values: dict[tuple[str, str, str], list[float]], name: str
+) -> dict[tuple[str, str, str], list[float]]:
+  """Mean over the ten classes of each seed; nothing for a set of which some are missing.
+
+  Args:
+    values: ``(row, method, metric) -> values of the seeds``, rows "set, class".
+    name: that stands in the place of the class.
+  """
+  found: dict[tuple[str, str, str], list[list[float]]] = {}
+  for (row, method, metric), each in values.items():
+    found.setdefault((f"{row.split(', ')[0]}, {name}", method, metric), []).append(each)
+  return {key: np.mean(each, axis=0).tolist() for key, each in found.items() if len(each) == 10}
 
 
 def summarise(

@@ -137,20 +137,12 @@ def table(
         values.setdefault((row, method, metric), []).append(by_column["last"])
       advance(1, f"{row}, seed {seed}")
   records = []
-  for (row, method, metric), found in (values | _means(values)).items():
+  for (row, method, metric), found in (
+    values | protocol.means_over_classes(values, images.MEAN)
+  ).items():
     paper = published(row, method)
     records += protocol.summarise("references", row, method, metric, {"last": found}, paper)
   return records, {}
-
-
-def _means(
-  values: dict[tuple[str, str, str], list[float]],
-) -> dict[tuple[str, str, str], list[float]]:
-  """Mean over the ten classes of each seed; nothing for a set of which some are missing."""
-  found: dict[tuple[str, str, str], list[list[float]]] = {}
-  for (row, method, metric), each in values.items():
-    found.setdefault((f"{row.split(', ')[0]}, {images.MEAN}", method, metric), []).append(each)
-  return {key: np.mean(each, axis=0).tolist() for key, each in found.items() if len(each) == 10}
 
 
 def tables(row: str, seed: int, size: images.Scale) -> Cell:

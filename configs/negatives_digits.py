@@ -8,7 +8,7 @@ After the colon: drocc, oe or lf. A small copy of configs/negatives_mnist.py; no
 
 from drocc_jax.registry import NetworkConfig
 from launch.data import Digits
-from launch.methods.drocc import Config, kind
+from launch.methods.drocc import Config, usual
 
 
 def get_config(name: str = "lf") -> Config:
@@ -17,8 +17,8 @@ def get_config(name: str = "lf") -> Config:
   Raises:
     ValueError: another name.
   """
-  experiment, _ = kind(name)
-  return experiment(
+  return Config(
     data=Digits(typical=0, negatives=(1,)),
     network=NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=2.0),
+    drocc=usual(name),
   )

@@ -8,7 +8,7 @@ negatives; rows with 0 are typical. The test file is needed for launch.evaluate 
 """
 
 from launch.data import Files
-from launch.methods.drocc import Config, kind
+from launch.methods.drocc import Config, usual
 
 
 def get_config(name: str = "lf") -> Config:
@@ -17,5 +17,4 @@ def get_config(name: str = "lf") -> Config:
   Raises:
     ValueError: another name.
   """
-  experiment, _ = kind(name)
-  return experiment(data=Files())
+  return Config(data=Files(), drocc=usual(name))

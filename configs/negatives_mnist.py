@@ -13,7 +13,7 @@ that OOD_DATA_DIR names.
 
 from drocc_jax.registry import NetworkConfig
 from launch.data import OneClassImages
-from launch.methods.drocc import Config, kind
+from launch.methods.drocc import Config, settings_of
 
 SETTINGS: dict[str, dict[str, float]] = {
   "drocc": {"radius": 16.0},
@@ -28,9 +28,9 @@ def get_config(name: str = "lf") -> Config:
   Raises:
     ValueError: another name.
   """
-  experiment, algorithm = kind(name)
+  algorithm = settings_of(name)
   data = OneClassImages(name="mnist", typical=0, negatives=(1,), masked=0.5)
   network = NetworkConfig(name="mnist_lenet")
-  return experiment(
+  return Config(
     data, network, algorithm(**SETTINGS[name]), epochs=5, batch_size=128, calibration_size=0.1
   )

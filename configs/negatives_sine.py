@@ -10,7 +10,7 @@ shifts. The settings were chosen on seeds from 100 on, which the table does not 
 
 from drocc_jax.registry import NetworkConfig
 from launch.data import NoisySine
-from launch.methods.drocc import Config, kind
+from launch.methods.drocc import Config, settings_of
 
 SETTINGS: dict[str, dict[str, float | None]] = {
   "drocc": {"radius": 3.0},
@@ -25,10 +25,10 @@ def get_config(name: str = "lf") -> Config:
   Raises:
     ValueError: another name.
   """
-  experiment, algorithm = kind(name)
+  algorithm = settings_of(name)
   data = NoisySine(displacement=0.4)
   network = NetworkConfig(name="mlp", hidden=(256, 256), input_gain=2.0, bias_range=8.0)
-  return experiment(
+  return Config(
     data,
     network,
     algorithm(**SETTINGS[name], weight_decay=1e-4),

@@ -13,7 +13,7 @@ Radius, learning rate and step size are those of the paper's Table 14 and the re
 
 from drocc_jax.registry import NetworkConfig
 from launch.data import WakeWord
-from launch.methods.drocc import Config, kind
+from launch.methods.drocc import Config, settings_of
 
 # keyword -> radius; those of the paper, then two that have more clips in the small subset.
 RADIUS = {
@@ -37,9 +37,7 @@ def get_config(name: str = "lf", keyword: str = "") -> Config:
   keyword = keyword or given or "go"
   if keyword not in RADIUS:
     raise ValueError(f"The keyword must be one of {', '.join(RADIUS)}; got {keyword}.")
-  experiment, algorithm = kind(name)
+  algorithm = settings_of(name)
   data = WakeWord(keyword=keyword)
   network = NetworkConfig(name="lstm")
-  return experiment(
-    data, network, algorithm(radius=RADIUS[keyword]), epochs=200, calibration_size=0.1
-  )
+  return Config(data, network, algorithm(radius=RADIUS[keyword]), epochs=200, calibration_size=0.1)

@@ -12,6 +12,7 @@ columns of a .csv before them with ``--keep``, and why it is anomalous with ``--
 """
 
 import argparse
+from collections.abc import Sequence
 import csv
 import os
 import pathlib
@@ -74,7 +75,7 @@ def _score(given: argparse.Namespace) -> None:
     raise ValueError("This detector finds columns by their names: give a header, not --header=no.")
   kept, beside = _kept(given.records, given.keep, header, detector.feature_names)
   if detector.schema is None or given.records.lower().endswith(".npy"):
-    x: Any = _read(given.records, detector.feature_names, given.header)
+    x: Any = _read(given.records, detector.feature_names, given.header, kept)
   else:
     with open(given.records, newline="", encoding="utf-8-sig") as file:
       reader = csv.DictReader(file)
@@ -127,8 +128,10 @@ def _kept(
   return names, [["".join(fields[i : i + 1]) for i in places] for fields in lines[named:]]
 
 
-def _read(path: str, trained: tuple[str, ...] | None, header: str) -> np.ndarray:
-  """Records ``[n, ...]`` of a file, its columns in the detector's order."""
+def _read(
+  path: str, trained: tuple[str, ...] | None, header: str, kept: Sequence[str]
+) -> np.ndarray:
+  """Records ``[n, ...]`` of a file, its columns in the detector's order; ``kept`` is not told."""
   ending = pathlib.Path(path).suffix.lower()
   if ending == ".npy":
     return np.load(path, allow_pickle=False)
@@ -138,7 +141,7 @@ def _read(path: str, trained: tuple[str, ...] | None, header: str) -> np.ndarray
     reader = csv.reader(file)
     lines = [(reader.line_num, fields) for fields in reader if fields]
   names, named = table.header(path, lines[0][1] if lines else [], header, trained)
-  places = table.match(names, trained, path) if named else list(range(len(names)))
+  places = table.match(names, trained, path, kept=kept) if named else list(range(len(names)))
   rows = []
   for number, fields in lines[named:]:
     if len(fields) != len(names):

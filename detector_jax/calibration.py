@@ -6,12 +6,15 @@ records is that they are exchangeable.
 
 import dataclasses
 import functools
+import logging
 import math
 import numbers
 
 import jax
 import numpy as np
 from scipy import special
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_FPR = 1e-9
 
@@ -195,6 +198,29 @@ def fdr_rank(counts: np.ndarray, fdr: float) -> int:
   return int(ranks[held].max(initial=0))
 
 
+def fdr_shortage(counts: np.ndarray, fdr: float) -> str:
+  """Why no record of a batch can be flagged, in a sentence: for where ``fdr_rank`` is 0.
+
+  Args:
+    counts: as for ``fdr_rank``, at least one record in all.
+    fdr: in (0, 1).
+
+  Examples:
+    >>> fdr_shortage(np.array([2, 0, 0, 98]), fdr=0.1)[59:]
+    'since 2 of 100 records score above all 3 calibration records: it takes at least 499 of these.'
+  """
+  records, above, held = int(np.sum(counts)), int(counts[0]), len(counts) - 1
+  needed = math.ceil(records / (fdr * max(above, 1)) - 1e-9) - 1
+  some = (
+    f"{above:,} of {records:,} records score" if above else f"none of {records:,} records scores"
+  )
+  takes = "it takes" if above else "for a single one it takes"
+  return (
+    f"No record can be flagged at a false discovery rate of {fdr:g}, since {some} above all "
+    f"{held:,} calibration records: {takes} at least {needed:,} of these."
+  )
+
+
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["scores"],
@@ -257,8 +283,11 @@ class Calibration:
       fdr: in (0, 1), share of typical records among the flagged ones, in expectation.
 
     Returns:
-      bool ``[m]``.
+      bool ``[m]``. Where no record can be flagged, a warning says why.
     """
     ranks = self.ranks(scores)
     counts = np.bincount(ranks - 1, minlength=self.scores.size + 1)
-    return ranks <= fdr_rank(counts, fdr)
+    rank = fdr_rank(counts, fdr)
+    if not rank and ranks.size:
+      logger.warning("%s", fdr_shortage(counts, fdr))
+    return ranks <= rank

@@ -46,8 +46,11 @@ def reach(detector: Any) -> list[Reach]:
     detector: a ``Detector`` of rows of columns.
 
   Raises:
-    ValueError: the detector keeps no typical values, or no record that it lets pass was found.
+    ValueError: the detector keeps no typical values or has no columns, or no record that it lets
+      pass was found.
   """
+  if len(detector.input_shape) > 1:
+    raise ValueError("Its records are no rows of columns.")
   typical = Typical.from_detector(detector)
   base = _middle(detector, typical)
   tried = []
@@ -57,6 +60,8 @@ def reach(detector: Any) -> list[Reach]:
       for sign, word in ((-1.0, "below"), (1.0, "above")):
         moved = np.repeat(base[None], len(STEPS), axis=0)
         moved[:, place] += sign * STEPS * typical.scale[place]
+        if typical.whole[place]:
+          moved[:, place] = typical.coordinates(np.round(typical.numbers(moved)))[:, place]
         tried += [(group, word, row) for row in moved]
     else:
       levels = typical.values[np.isfinite(typical.values[:, place])][:, list(group.places)]

@@ -84,6 +84,7 @@ def numbers_in(name: str, kind: str, values: np.ndarray, strict: bool = True) ->
   Raises:
     ValueError: a cell is not of that kind.
   """
+  kind = "number" if kind == "log" else kind
   if values.dtype != object and kind == "number":
     return values
   missing = missing_in(values)

@@ -14,17 +14,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import artifact, batching, explain, health, processes, splits, table
+from detector_jax import (
+  artifact,
+  batching,
+  explain,
+  explain_map,
+  health,
+  processes,
+  splits,
+  table,
+  unseen,
+)
 from detector_jax.calibration import Calibration, stated
 from detector_jax.preprocessing import shifted
 from detector_jax.program import Program, report_of, scores_of
 from detector_jax.schema import Schema
+from detector_jax.unseen import Unseen
 
 
 @functools.lru_cache(maxsize=64)
 def _read_facts(metadata_json: str) -> dict[str, Any]:
   """The metadata, read once; nobody may change them."""
   return json.loads(metadata_json)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_schema(metadata_json: str) -> Schema | None:
+  """The schema in the metadata, read once."""
+  columns = _read_facts(metadata_json).get("schema")
+  return Schema.from_json(columns) if columns else None
 
 
 @functools.partial(
@@ -172,8 +190,12 @@ class Detector:
   @property
   def schema(self) -> Schema | None:
     """How a table of raw columns becomes records, None where training had numbers alone."""
-    columns = _read_facts(self.metadata_json).get("schema")
-    return Schema.from_json(columns) if columns else None
+    return _read_schema(self.metadata_json)
+
+  @property
+  def column_names(self) -> tuple[str, ...] | None:
+    """The user's name of the column that each coordinate of a record is of, or None."""
+    return self.feature_names if self.schema is None else self.schema.owners
 
   @property
   def calibration(self) -> Calibration:
@@ -192,7 +214,7 @@ class Detector:
     Args:
       x: ``[n, ...]`` raw records with n >= 1: an array, a frame of pandas or polars, a table of
         pyarrow, columns by name or dicts. Columns with names are matched to those of training.
-      warn: whether to log what ``constants_changed`` finds.
+      warn: whether to log what ``unseen`` finds.
 
     Returns:
       float32 ``[n]``. The score of a record does not depend on which others came with it.
@@ -205,9 +227,8 @@ class Detector:
     """
     raw = self.records(x)
     x = self._checked(raw)
-    if warn and (differs := self.constants_changed(raw)) is not None:
-      changed = int(differs.any(axis=1).sum())
-      health.warn([self.constants_finding(differs.sum(axis=0), changed, len(raw))])
+    if warn:
+      health.warn(unseen.counted(self, raw).findings())
     scores = batching.in_batches(
       lambda rows: scores_of(self.program, self.arrays, rows), x, self.batch_size
     )
@@ -226,49 +247,13 @@ class Detector:
         return schema.encode(x, strict=strict)
     return table.records(x, self.feature_names)
 
-  def constants_changed(self, x: Any) -> np.ndarray | None:
-    """Which records differ in columns that were constant in training.
+  def unseen(self, x: Any) -> Unseen:
+    """How many records, as for ``score``, hold what training never had, by column.
 
-    Such columns were dropped, so that no score shows the change.
-
-    Args:
-      x: as for ``score``.
-
-    Returns:
-      bool ``[n, constants]``, True where a record differs; None where no column was dropped.
+    Values of columns that were constant in training, and therefore dropped, so that no score shows
+    the change; and categories that training did not have.
     """
-    constants = _read_facts(self.metadata_json).get("constants")
-    x = self.records(x)
-    if not constants or x.shape[1:] != self.input_shape:
-      return None
-    columns, values, spread = np.array(constants, np.float64).T
-    kind = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-    rounding = 2.0 * np.finfo(kind).eps * np.abs(values)
-    return np.abs(x[:, columns.astype(np.int64)] - values) > spread + rounding
-
-  def constants_finding(self, counts: np.ndarray, changed: int, total: int) -> health.Finding:
-    """What ``constants_changed`` comes to.
-
-    Args:
-      counts: ``[constants]`` records that differ, by column.
-      changed: records that differ in any.
-      total: all records.
-    """
-    names = self.feature_names
-    told = [
-      f"{repr(names[column]) if names else column} (always {value:g} in training) in {count:,}"
-      for (column, value, _), count in zip(self.metadata["constants"], counts.tolist(), strict=True)
-      if count
-    ]
-    more = f", and {len(told) - 5} more columns" if len(told) > 5 else ""
-    return health.Finding.from_check(
-      "share of records that differ in columns dropped as constant",
-      changed / total,
-      not changed,
-      f"Of {total:,} records {changed:,} differ in a column that was constant in training and that "
-      f"the detector does not look at: {', '.join(told[:5])}{more}. Train again with records in "
-      "which it varies.",
-    )
+    return unseen.counted(self, self.records(x))
 
   def report(self, x: Any) -> dict[str, np.ndarray]:
     """All that the detector's program says of records ``[n, ...]``.
@@ -285,13 +270,19 @@ class Detector:
       lambda rows: report_of(self.program, self.arrays, rows), x, self.batch_size
     )
 
-  def explain(self, x: Any) -> explain.Explanation:
-    """Says of records ``[n, features]`` what is unusual, and with what they would pass.
+  def explain(self, x: Any) -> Any:
+    """Says of records ``[n, ...]`` what is unusual, and with what they would pass.
+
+    Returns:
+      An ``explain.Explanation`` by column of records ``[n, features]``; of pictures and series an
+      ``explain_map.MapExplanation`` by place.
 
     Raises:
       ValueError: as ``score``; or the detector keeps no typical values.
     """
-    found = explain.explain(self, checked := self._checked(self.records(x)))
+    checked = self._checked(self.records(x))
+    by_place = len(self.input_shape) > 1
+    found = (explain_map.explain_map if by_place else explain.explain)(self, checked)
     self._check_scores(checked, found.score)
     return found
 
@@ -391,7 +382,7 @@ class Detector:
       raise ValueError(f"The detector was trained on [{wanted}], got {list(x.shape)}.")
     if not len(x):
       raise ValueError("There are no records to score.")
-    table.check_finite(x, self.feature_names)
+    table.check_finite(x, self.column_names)
     if self.input_range is not None:
       table.check_range(x, *self.input_range)
     return shifted(x, self.input_offset)

@@ -9,6 +9,8 @@ alone, so that it explains any detector of rows of columns, live or read from it
 3. The numbers among the others move back towards the record as far as the threshold lets them, and
    then along it, against the gradient of the distance projected onto it, to the nearest point.
 
+4. Columns that training had as whole numbers become whole ones.
+
 Gradients of the score do not choose the columns: they are 0 where a value is clipped, that is where
 a record is most anomalous, they are 0 of scores that are ranks, and they say nothing of categories.
 Every move is checked by scoring.
@@ -24,13 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import batching
-from detector_jax.cells import number
 from detector_jax.program import scores_of
 from detector_jax.typical import Group, Typical
 
 MOST_COLUMNS = 8  # of one move
 CANDIDATES = 2048  # rows scored at a time while columns are tried
 SLIDES = (1.0, 0.5, 0.2), (1.0, 1.03, 1.1)  # shares of a step taken back, and stretches after it
+OUTWARD = (0, 1, 2, 5)  # whole numbers beyond the nearest that are tried
 SHOWN = 3
 
 
@@ -115,10 +117,11 @@ class Explanation:
       return told
     value, low, high = (each[group.places[0]] for each in (self.x[row], self.low, self.high))
     if value > high:
-      return f"{told} (typical up to {number(high)})"
+      return f"{told} (typical up to {group.number(high)})"
     if value < low:
-      return f"{told} (typical from {number(low)})"
-    return f"{told} (typical {number(low)} to {number(high)}, unusual beside the others)"
+      return f"{told} (typical from {group.number(low)})"
+    span = f"{group.number(low)} to {group.number(high)}"
+    return f"{told} (typical {span}, unusual beside the others)"
 
 
 def explain(detector: Any, x: np.ndarray) -> Explanation:
@@ -137,13 +140,13 @@ def explain(detector: Any, x: np.ndarray) -> Explanation:
     ValueError: the detector keeps no typical values.
   """
   typical = Typical.from_detector(detector)
-  search = _Search(detector, typical)
+  search = Search(detector, typical)
   score = search.score(x)
   flagged = score > np.float32(detector.threshold)
   moved, rank, rest, contribution = search.grow(x, score)
   needed = search.prune(x, moved, rank)
-  moved = search.pull(x, moved, needed)
-  moved = search.slide(x, moved, needed)
+  nearer = search.slide(x, search.pull(x, moved, needed), needed)
+  moved = search.settle(x, moved, nearer, needed)
   unneeded = np.isfinite(rank) & ~needed
   place = np.where(unneeded, rank + MOST_COLUMNS, np.where(needed, rank, np.inf))
   order = np.lexsort((-rest, place))
@@ -178,7 +181,7 @@ def _scan(
   return program(arrays, rows.reshape(-1, x.shape[1]))["score"].reshape(x.shape[0], -1)
 
 
-class _Search:
+class Search:
   """The steps of the search, each for all records at once.
 
   Args:
@@ -198,9 +201,9 @@ class _Search:
 
   def score(self, x: np.ndarray) -> np.ndarray:
     """Scores ``[n]`` of ``x`` ``[n, width]``."""
-    detector = self._detector
+    detector, records = self._detector, x.reshape(-1, *self._detector.input_shape)
     return batching.in_batches(
-      lambda rows: scores_of(detector.program, detector.arrays, rows), x, detector.batch_size
+      lambda rows: scores_of(detector.program, detector.arrays, rows), records, detector.batch_size
     )
 
   def _scores_of(self, x: np.ndarray) -> np.ndarray:
@@ -210,11 +213,15 @@ class _Search:
   def _best(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least score ``[n, columns]`` over the typical values of a column, and which gives it."""
     detector, at_once = self._detector, max(1, CANDIDATES // len(self._level))
-    scores = batching.in_batches(
-      lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
-      x,
-      at_once,
-    )
+    if len(detector.input_shape) > 1:  # no more of them at once than are scored
+      tried = (np.where(self._member, self._values, row) for row in x)
+      scores = np.array([self.score(rows) for rows in tried]).reshape(len(x), -1)
+    else:
+      scores = batching.in_batches(
+        lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
+        x,
+        at_once,
+      )
     scores = np.where(np.isnan(scores), np.inf, scores)  # of a network that overflows there
     least = np.minimum.reduceat(scores, self._starts, axis=1)
     ends = np.append(self._starts[1:], scores.shape[1])
@@ -332,6 +339,31 @@ class _Search:
       better = length.min(axis=1) < 0.999 * np.sum(step**2, axis=1)
       moved[rows[better]] = at[better, least[better]]
       rows = rows[better]
+    return moved
+
+  def settle(
+    self, x: np.ndarray, far: np.ndarray, moved: np.ndarray, needed: np.ndarray
+  ) -> np.ndarray:
+    """Gives whole numbers to columns of such: the nearest ones with which a record passes.
+
+    They are the nearest, or up to ``OUTWARD`` farther from the record; where it passes with none of
+    these, it is moved as far as in ``far``, whose numbers are typical values, and whole.
+    """
+    whole = self._free(needed) & self._typical.whole
+    rows = np.flatnonzero(whole.any(axis=1) & (self.score(moved) <= self._target))
+    if not len(rows):
+      return moved
+    own, found = self._typical.numbers(x[rows]), self._typical.numbers(moved[rows])
+    sign, nearest = np.sign(found - own), np.round(found)
+    outward = np.where(sign > 0, np.ceil(found), np.floor(found))
+    nearest = np.where(sign * (nearest - own) > 0, nearest, outward)
+    tries = [nearest, *(outward + more * sign for more in OUTWARD)]
+    tried = [np.where(whole[rows], self._typical.coordinates(each), moved[rows]) for each in tries]
+    at = np.stack([*tried, far[rows]], axis=1)
+    fine = self._scores_of(at) <= self._target
+    fine[:, -1] = True  # it passed before
+    moved = moved.copy()
+    moved[rows] = at[np.arange(len(rows)), fine.argmax(axis=1)]
     return moved
 
   def _slope(self, x: np.ndarray, free: np.ndarray) -> np.ndarray:

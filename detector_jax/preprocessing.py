@@ -21,7 +21,7 @@ CONSTANT = 64.0 * np.finfo(np.float64).eps  # spread of a constant column, over 
 FAR = 1e3  # a center so many deviations from 0 is subtracted before the cast to float32
 TRIMMED, FENCE = 0.01, 2.0  # see ``robust_range``
 QUANTILE_ROWS = 100_000
-EXTREME = 20.0  # see ``extreme_values``
+EXTREME, MANY = 20.0, 20  # see ``extreme_values``
 
 
 def contrast_normalised(x: Any) -> Any:
@@ -271,7 +271,8 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     The number of columns with a value beyond 40 times the span that four in five values have (20
     times that of ``robust_range``, where four in five are equal). Where nearly all are equal: with
     one beyond 1,000 times the usual value; or, where that is 0, one that up to three records alone
-    have and that is no 1.
+    have and that is no 1. Twenty such values or more, none of which has a tenth of them nor lies as
+    far from the others of them, are a second kind of record: a code is one value, an error a few.
   """
   flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
   low, high = robust_range(flat)
@@ -287,7 +288,14 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
       limit[i] = 1000.0 * abs(usual[i])
     else:
       limit[i] = 1.0 if len(others) <= 3 else 1000.0 * float(np.abs(others).min())
-  found = np.flatnonzero(distance > limit)
+  found = np.array(
+    [
+      i
+      for i in np.flatnonzero(distance > limit)
+      if not _is_hill(flat[:, i], low[i], high[i], limit[i])
+    ],
+    np.int64,
+  )
   told = []
   for i in found[:5].tolist():
     worst = float(flat[np.abs(flat[:, i] - usual[i]).argmax(), i])
@@ -302,6 +310,13 @@ def extreme_values(x: np.ndarray, names: Sequence[str] | None = None) -> health.
     f"Column {'; column '.join(told)}{more}. Is it an error, or a code for a missing value? Remove "
     "such records, or write what is meant.",
   )
+
+
+def _is_hill(values: np.ndarray, low: float, high: float, limit: float) -> bool:
+  """Whether those values of a column that are beyond the limit are a second kind of record."""
+  far = values[np.maximum(values - high, low - values) > limit]
+  _, counts = np.unique(far, return_counts=True)
+  return len(far) >= MANY and 10 * counts.max() <= len(far) and extreme_values(far[:, None]).passed
 
 
 @jax.tree_util.register_static

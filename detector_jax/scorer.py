@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,24 @@ def with_gaps(columns: Mapping[str, np.ndarray], rows: np.ndarray, n: int) -> di
     arranged[name] = np.ma.masked_all(n, values.dtype)
     arranged[name][rows] = values
   return arranged
+
+
+class Prepared(NamedTuple):
+  """A batch whose records are numbers.
+
+  Attributes:
+    batch: as it came.
+    x: ``[k, ...]``, the records that can be scored.
+    rows: ``[k]`` their numbers in the batch, ascending, from 0.
+    size: of the batch.
+    kept: names of the columns that its scores begin with.
+  """
+
+  batch: Any
+  x: np.ndarray
+  rows: np.ndarray
+  size: int
+  kept: tuple[str, ...]
 
 
 class Scorer:
@@ -132,6 +150,18 @@ class Scorer:
         ``on_bad_row`` is "fail".
       HealthError: a score that is not finite although its record is.
     """
+    prepared = self.prepare(batch)
+    return self.answer(prepared, self.verdicts(prepared.x))
+
+  def prepare(self, batch: Any) -> Prepared:
+    """The first part of a call: the records of a batch, checked and encoded.
+
+    Several batches can then be scored together: ``verdicts`` of all their records, and ``answer``
+    of each with its share of them.
+
+    Raises:
+      ValueError: as a call.
+    """
     detector, named = self.detector, columns_of(batch) if table.names_of(batch) else None
     n = len(next(iter(named.values()))) if named else len(batch)
     if self._keep and (named or n):
@@ -139,16 +169,37 @@ class Scorer:
         raise ValueError(f"The batch has no names, and is to keep {table.listed(self._keep)}.")
       self._check_kept(named)
     x, rows = self._good(detector, batch, named) if n else (np.zeros(0), np.arange(0))
-    if len(rows):
-      told: dict[str, Any] = {**verdicts(detector, x)}
-      self._warn_of_constants(detector, x)
-    else:
+    return Prepared(batch, x, rows, n, self._keep if named else ())
+
+  def verdicts(self, x: np.ndarray, batch_size: int | None = None) -> dict[str, Any]:
+    """The second part of a call: what is said of records, by name ``[k]``.
+
+    Args:
+      x: ``[k, ...]`` of ``prepare``, k >= 0.
+      batch_size: rows scored at a time; None takes the detector's.
+
+    Raises:
+      ValueError: records that the detector cannot score; and as a call.
+    """
+    if not len(x):
       new = self.columns[len(self._keep) :]
-      told = {name: np.zeros(0, np.int64 if name == "decision" else np.float64) for name in new}
-    empties = self._on_bad_row == "nan"
+      return {name: np.zeros(0, np.int64 if name == "decision" else np.float64) for name in new}
+    detector = self.detector
+    told = verdicts(detector if batch_size is None else detector.with_batch_size(batch_size), x)
+    self._warn_of_unseen(detector, x)
+    return told
+
+  def answer(self, prepared: Prepared, told: Mapping[str, Any]) -> Any:
+    """The last part of a call: the scores as the kind of thing that the batch is.
+
+    Args:
+      prepared: the batch.
+      told: of its records that can be scored, by name ``[k]``.
+    """
+    rows, empties = prepared.rows, self._on_bad_row == "nan"
     if empties:
-      told, rows = with_gaps(told, rows, n), np.arange(n)
-    return _like(batch, self._keep if named else (), rows, told, empties)
+      told, rows = with_gaps(told, rows, prepared.size), np.arange(prepared.size)
+    return _like(prepared.batch, prepared.kept, rows, told, empties)
 
   def _check_kept(self, named: Mapping[str, Any]) -> None:
     if lacking := [name for name in self._keep if name not in named]:
@@ -177,7 +228,7 @@ class Scorer:
         f"{name} = {_cell(named[name], int(wrong.argmax()))}" for name in self._keep if named
       ]
       try:
-        table.check_finite(x, detector.feature_names)
+        table.check_finite(x, detector.column_names)
       except ValueError as error:
         where = f" The first such record has {', '.join(cells)}." if cells else ""
         raise ValueError(f"{error}{where}") from None
@@ -190,19 +241,19 @@ class Scorer:
     own = {name: values for name, values in named.items() if name in known}
     if not own:  # training had no names
       own = {name: values for name, values in named.items() if name not in self._keep}
+    if not own:
+      raise ValueError(f"The batch has no column to score beside {table.listed(self._keep)}.")
     ignored = [name for name in named if name not in own and name not in self._keep]
     if ignored and "columns" not in self._told:
       self._told.add("columns")
       logger.warning("Left out %s: the detector was not trained on it.", table.listed(ignored))
     return own
 
-  def _warn_of_constants(self, detector: Detector, x: np.ndarray) -> None:
-    """Tells once that records differ in a column that was constant in training."""
-    differs = None if "constants" in self._told else detector.constants_changed(x)
-    if differs is not None and differs.any():
-      self._told.add("constants")
-      changed = int(differs.any(axis=1).sum())
-      health.warn([detector.constants_finding(differs.sum(axis=0), changed, len(x))])
+  def _warn_of_unseen(self, detector: Detector, x: np.ndarray) -> None:
+    """Tells once what records hold that training never had."""
+    if "unseen" not in self._told and (found := detector.unseen(x)):
+      self._told.add("unseen")
+      health.warn(found.findings())
 
 
 @functools.lru_cache(maxsize=8)

@@ -61,10 +61,11 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
     """Why records are flagged; ``describe()`` says it in words, one text a record.
 
     Returns:
-      A ``detector_jax.explain.Explanation`` of columns; of NeuralFP that of its layers.
+      A ``detector_jax.explain.Explanation`` of columns; of images and series a
+      ``detector_jax.explain_map.MapExplanation``; of NeuralFP that of its layers.
 
     Raises:
-      ValueError: as ``score_samples``; or the records are no rows of columns.
+      ValueError: as ``score_samples``; or the detector keeps no typical values.
       NotFittedError: before ``fit``.
     """
     check_is_fitted(self, "detector_")
@@ -148,7 +149,7 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
       self.schema_ = None if kinds is None else schema.learn(X, schema.checked_kinds(kinds))
     if self.schema_ is not None:
       x = self.schema_.encode(X)
-      table.check_finite(x, self.schema_.features)
+      table.check_finite(x, self.schema_.owners)
       return x
     least = 2 if reset else 1
     names = table.names_of(X)

@@ -91,7 +91,11 @@ def names_of(x: Any) -> tuple[str, ...] | None:
 
 
 def match(
-  names: Sequence[str], trained: Sequence[str] | None, what: str = "The records", extra: bool = True
+  names: Sequence[str],
+  trained: Sequence[str] | None,
+  what: str = "The records",
+  extra: bool = True,
+  kept: Sequence[str] = (),
 ) -> list[int]:
   """Places of the columns that a detector was trained on, in its order.
 
@@ -101,6 +105,7 @@ def match(
       the columns' own numbers ("0", "1", ...) name nothing where the columns have none of them.
     what: the records, for messages.
     extra: whether to log the columns that are ignored.
+    kept: columns that stand beside the scores, and are not told as ignored.
 
   Raises:
     ValueError: columns are missing; the message names them.
@@ -118,7 +123,7 @@ def match(
   if lacking:
     verb = "lacks" if what[:1].islower() or not what.endswith("s") else "lack"
     raise ValueError(f"{what} {verb} {listed(lacking)}, which the detector was trained on.")
-  known = set(trained)
+  known = {*trained, *kept}
   ignored = [name for name in names if name not in known]
   if ignored and extra:
     logger.warning("Left out %s of %s: the detector was not trained on it.", listed(ignored), what)
@@ -182,7 +187,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     try:
       if not any(isinstance(value, (str, bytes)) for value in found):
         return found.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       pass
     for row, value in enumerate(found):
       if not _is_number(value):
@@ -200,7 +205,7 @@ def _is_number(value: Any) -> bool:
     return False
   try:
     float(value)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     return False
   return True
 
@@ -291,7 +296,7 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
 
   Args:
     x: numbers.
-    names: of the columns of ``[n, columns]``, or None.
+    names: of the columns of ``[n, columns]``, or None. Coordinates of one name are of one cell.
   """
   if x.dtype.kind != "f":
     return
@@ -301,13 +306,14 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
   place = np.argwhere(wrong)[0]
   value = x[tuple(place)]
   found = "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"{value:g}"
-  where = f"row {place[0]}"
-  if x.ndim > 1:
-    named = names is not None and x.ndim == 2
-    where += f", column {names[place[-1]]!r}" if named and names else f", column {place[-1]}"
+  where, count = f"row {place[0]}", int(wrong.sum())
+  if names is not None and x.ndim == 2:
+    where += f", column {names[place[-1]]!r}"
+    count = len({(row, names[column]) for row, column in np.argwhere(wrong).tolist()})
+  elif x.ndim > 1:
+    where += f", column {place[-1]}"
   raise ValueError(
-    f"Input contains {found} at {where} ({int(wrong.sum())} such values in all); impute or "
-    "remove them."
+    f"Input contains {found} at {where} ({count} such values in all); impute or remove them."
   )
 
 

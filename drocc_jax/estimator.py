@@ -9,6 +9,7 @@ from sklearn.utils import check_random_state
 from detector_jax import health
 from detector_jax.features import apply
 from detector_jax.sklearn import DetectorEstimator, plain
+from detector_jax.typical import with_typical
 from drocc_jax import contamination, drocc, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.registry import as_network
@@ -149,6 +150,7 @@ class DROCC(DetectorEstimator, Training):
     network = None if self.network == "auto" else as_network(self.network)
     raw = x[held_out]
     features = self._features(x[rows], negatives, seed)
+    records = x[rows]
     if features is not None:
       settings = on_features.run_settings(settings, features)
       x = apply(features, x)
@@ -197,6 +199,7 @@ class DROCC(DetectorEstimator, Training):
     if features is not None:
       detector = on_features.behind(detector, features, raw, fpr, plain(self.confidence))
       detector = detector.with_metadata(feature_names=names)
+      detector = with_typical(detector, records)
     self._set_detector(detector)
     return self
 

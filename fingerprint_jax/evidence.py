@@ -15,11 +15,13 @@ layers      the largest error of a layer, in deviations of the predicted class's
 softmax     :math:`\log(1 - \max_k p_k)`
 neighbours  log of the distance to the nearest of 2,000 training records, of the directions of the
             last hidden layer's activations (Sun et al., 2022)
+ordinary    "profile" with the other sign: energies and errors that are all small lie in the middle
+            of the training records, nearer to the mean than any of these
 ==========  ========================================================================================
 
 "class" and "softmax" are there where the network classifies. A group's p-value :math:`p_g` is that
 among held-out records, with an exponential tail beyond the largest. The score is Fisher's with
-weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`; the three that look at
+weights (Good, 1955), :math:`\sum_g w_g (-\log p_g)`; the four that look at
 all layers together count twice.
 Groups depend on one another: other held-out records calibrate it, so that the stated rate holds.
 
@@ -49,7 +51,9 @@ WEIGHTS = {
   "layers": 1.0,
   "softmax": 1.0,
   "neighbours": 1.0,
+  "ordinary": 2.0,
 }
+RELEASED = tuple(WEIGHTS)[:-1]  # the groups of folders that do not name theirs
 OF_CLASSES = ("class", "softmax")
 WIDEST = 1024
 QUIET = 0.01
@@ -125,6 +129,7 @@ class Evidence:
     hidden: the one that gives directions to the neighbours.
     width: largest number of channels of a layer; more are averaged, neighbour by neighbour.
     sizes: how many each layer then has.
+    groups: names of the groups.
   """
 
   layers: tuple[str, ...]
@@ -133,21 +138,21 @@ class Evidence:
   hidden: str
   width: int
   sizes: tuple[int, ...]
-
-  @property
-  def groups(self) -> tuple[str, ...]:
-    """Names of the groups."""
-    return tuple(name for name in WEIGHTS if self.logits is not None or name not in OF_CLASSES)
+  groups: tuple[str, ...]
 
   def observe(self, activations: Mapping[str, jax.Array], errors: jax.Array) -> Observed:
     """Sums up activations ``{layer: [batch, ...]}`` and errors ``[batch, layers]``."""
     channels = {
       n: activations[n].reshape(errors.shape[0], -1, activations[n].shape[-1]) for n in self.layers
     }
-    energies = [_pooled(jnp.mean(channels[n] ** 2, axis=1), self.width) for n in self.layers]
+    energies = {n: jnp.mean(channels[n] ** 2, axis=1) for n in self.layers}
     means = [_pooled(jnp.mean(channels[n], axis=1), self.width) for n in self.signed]
-    rough = [_roughness(activations[n]) for n in self.layers if activations[n].ndim > 2]
-    whole = [jnp.mean(channels[n] ** 2, axis=(1, 2)) for n in self.layers]
+    whole = {n: jnp.mean(each, axis=1) for n, each in energies.items()}
+    rough = [
+      _steps(activations[n]) / jnp.maximum(whole[n], one_out.TINY)
+      for n in self.layers
+      if activations[n].ndim > 2
+    ]
     hidden = jnp.mean(channels[self.hidden], axis=1)
     # By the largest entry first: squares of tiny activations would underflow.
     largest = jnp.max(jnp.abs(hidden), axis=1, keepdims=True)
@@ -155,9 +160,9 @@ class Evidence:
     length = jnp.sqrt(jnp.sum(hidden**2, axis=1, keepdims=True))
     none = jnp.zeros((errors.shape[0], 1))
     return Observed(
-      jnp.concatenate(energies, axis=1),
+      jnp.concatenate([_pooled(energies[n], self.width) for n in self.layers], axis=1),
       jnp.concatenate(means, axis=1) if means else none[:, :0],
-      jnp.stack([*whole, *rough], axis=1),
+      jnp.stack([*whole.values(), *rough], axis=1),
       jnp.log(jnp.maximum(errors, one_out.TINY)),
       none if self.logits is None else as_logits(activations[self.logits]),
       hidden / jnp.maximum(length, one_out.TINY),
@@ -180,6 +185,7 @@ class Evidence:
       "layers": jnp.max(deviations(fitted, observed), axis=1),
       "neighbours": _to_nearest(exact(observed.direction, fitted.bank.T)),
     }
+    found["ordinary"] = -found["profile"]
     if self.logits is not None:
       found["class"] = own - jnp.sum(exact(about, fitted.overall.T) ** 2, axis=1)
       found["softmax"] = _log_rest(observed.logits)
@@ -243,13 +249,35 @@ def texture(observed: Observed, usual: jax.Array) -> jax.Array:
   return jnp.log(observed.texture / usual[None] + QUIET)
 
 
-def _roughness(activation: jax.Array) -> jax.Array:
-  """Mean squared step between places over the energy, ``[batch, ..., c] -> [batch]``."""
-  over = tuple(range(1, activation.ndim))
-  axes = [axis for axis in over[:-1] if activation.shape[axis] > 1]
-  steps = [jnp.mean(jnp.diff(activation, axis=axis) ** 2, axis=over) for axis in axes]
-  energy = jnp.mean(activation**2, axis=over)
-  return sum(steps, jnp.zeros_like(energy)) / jnp.maximum(energy, one_out.TINY)
+def _steps(activation: jax.Array) -> jax.Array:
+  """Mean squared steps between neighbouring places, ``[batch, ..., c] -> [batch]``, over all axes.
+
+  One reduction for all axes: with one for each XLA copies every map four times on a CPU.
+  """
+  none = jnp.zeros_like(activation, shape=activation.shape[:1])
+  axes = [axis for axis in range(1, activation.ndim - 1) if activation.shape[axis] > 1]
+  if not axes:
+    return none
+  totals = jax.lax.reduce(
+    [(activation - _next(activation, axis)) ** 2 for axis in axes],
+    [jnp.zeros(())] * len(axes),
+    lambda these, those: [this + that for this, that in zip(these, those, strict=True)],
+    range(2, activation.ndim),
+  )
+  means = []
+  for axis, total in zip(axes, totals, strict=True):
+    places = activation.shape[axis]
+    means.append(jnp.sum(total, axis=1) / (activation[0].size / places * (places - 1)))
+  return sum(means, none)
+
+
+def _next(activation: jax.Array, axis: int) -> jax.Array:
+  """What the next place along an axis has; the last one, itself."""
+  places = activation.shape[axis]
+  rest = jax.lax.slice_in_dim(activation, 1, places, axis=axis)
+  return jnp.concatenate(
+    [rest, jax.lax.slice_in_dim(activation, places - 1, places, axis=axis)], axis=axis
+  )
 
 
 def predicted(logits: jax.Array) -> jax.Array:
@@ -317,7 +345,9 @@ def plan(
   width = WIDEST
   while width > 1 and _entries(_sizes(shapes, width), signed) > WIDEST:
     width //= 2
-  return Evidence(names, signed, logits, hidden, width, tuple(_sizes(shapes, width).values()))
+  sizes = tuple(_sizes(shapes, width).values())
+  groups = tuple(name for name in WEIGHTS if logits is not None or name not in OF_CLASSES)
+  return Evidence(names, signed, logits, hidden, width, sizes, groups)
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]], width: int) -> dict[str, int]:
@@ -343,4 +373,7 @@ def _classifies(activation: np.ndarray | None) -> bool:
 def from_json(values: Mapping[str, Any]) -> Evidence:
   """The plan of which a detector's metadata hold ``dataclasses.asdict``."""
   known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+  if "groups" not in known:
+    classifies = known["logits"] is not None
+    known["groups"] = tuple(n for n in RELEASED if classifies or n not in OF_CLASSES)
   return Evidence(**known)

@@ -64,7 +64,7 @@ def write(
 def text(detector: detector_jax.Detector, parts: Parts, stem: str, note: str = "") -> str:
   """The header of a detector and its parts; ``note`` is said of them in it."""
   prefix = c_source.prefix_of(stem)
-  arrays = _preprocessing_arrays(parts)
+  arrays = _preprocessing_arrays(parts) | _log_units(detector)
   calls, kinds, sizes = [], dict[str, None](), {"z": parts.width, "a": 1, "b": 0}
   for m, layers in enumerate(parts.members):
     source = "z"
@@ -118,6 +118,13 @@ def _preprocessing_arrays(parts: Parts) -> dict[str, np.ndarray]:
     offset = np.asarray(standardizer.offset, np.float64)
     arrays["offset"] = np.tile(offset, parts.columns // len(offset))
   return arrays
+
+
+def _log_units(detector: detector_jax.Detector) -> dict[str, np.ndarray]:
+  """The unit of each column on a log scale, 0 of the others; nothing where there is none."""
+  groups = detector.schema.groups if detector.schema is not None else ()
+  units = [column.unit if column.kind == "log" else 0.0 for column, _ in groups]
+  return {"log_unit": np.array(units, np.float64)} if any(units) else {}
 
 
 def _value(detector: detector_jax.Detector) -> str:

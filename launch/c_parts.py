@@ -13,7 +13,12 @@ from detector_jax.program import Program
 from drocc_jax import ensemble, networks, recipe
 
 PRECISIONS = ("float32", "int16", "int8")
-NUMBERS = ("number", "boolean", "drop")  # kinds of a schema's columns that are one number each
+NUMBERS = (
+  "number",
+  "log",
+  "boolean",
+  "drop",
+)  # kinds of a schema's columns that are one number each
 SIMULATED, DAMPING = 4096, 0.01
 
 

@@ -95,8 +95,16 @@ float {{ p }}_score(const {{ value }} x[{{ P }}_COLUMNS]) {
     if (!(x[i] >= -FLT_MAX && x[i] <= FLT_MAX)) return NAN;
   for (i = 0; i < {{ inputs }}; ++i) {
 {% set column = p ~ "_kept[i]" if "kept" in arrays else "i" %}
+{% if "log_unit" in arrays %}
+    const double size = {{ p }}_log_unit[{{ column }}], raw = x[{{ column }}];
+    const double number = size > 0.0 ? asinh(raw / size) : raw;
+{% elif "offset" in arrays %}
+    const double number = x[{{ column }}];
+{% endif %}
 {% if "offset" in arrays %}
-    float value = (float)(x[{{ column }}] - {{ p }}_offset[{{ column }}]);
+    float value = (float)(number - {{ p }}_offset[{{ column }}]);
+{% elif "log_unit" in arrays %}
+    float value = (float)number;
 {% else %}
     float value = x[{{ column }}];
 {% endif %}

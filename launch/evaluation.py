@@ -67,7 +67,7 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
     "labels": {"typical": int((labels == 0).sum()), "anomalous": int((labels == 1).sum())},
     "epoch": "last",
     "detector": detector.metadata,
-    "health": [*detector.metadata.get("health", []), *_changes(detector, x_test)],
+    "health": [*detector.metadata.get("health", []), *_unseen(detector, x_test)],
     "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
   }
   if splits.sources is not None and both:
@@ -81,13 +81,10 @@ def evaluate(workdir: pathlib.Path) -> dict[str, Any]:
   return result
 
 
-def _changes(detector: detector_jax.Detector, x: Any) -> list[dict[str, Any]]:
-  """What there is to say of columns that were constant in training."""
-  differs = detector.constants_changed(x) if isinstance(x, np.ndarray) else None
-  if differs is None:
-    return []
-  changed = int(differs.any(axis=1).sum())
-  return [dataclasses.asdict(detector.constants_finding(differs.sum(axis=0), changed, len(x)))]
+def _unseen(detector: detector_jax.Detector, x: Any) -> list[dict[str, Any]]:
+  """What the records hold that training never had."""
+  found = detector.unseen(x).findings() if isinstance(x, np.ndarray) else []
+  return [dataclasses.asdict(finding) for finding in found if not finding.passed]
 
 
 def intervals_of(

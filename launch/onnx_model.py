@@ -151,7 +151,8 @@ def _evaluate(closed: Any, args: Any) -> list[Any]:
   for equation in _needed(jaxpr):
     primitive, inputs = equation.primitive, [read(atom) for atom in equation.invars]
     if primitive.name in RULES:
-      result = [RULES[primitive.name](*inputs, **equation.params)]
+      result = RULES[primitive.name](*inputs, **equation.params)
+      result = result if primitive.multiple_results else [result]
     elif primitive.name in CALLS:
       inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
       result = _evaluate(inner, inputs)
@@ -191,8 +192,19 @@ def _max_pool(x: jax.Array, **how: Any) -> jax.Array:
   return jnp.max(x.reshape(shape), axis=axes)
 
 
-RULES: dict[str, Callable[..., jax.Array]] = {
+def _sums(*inputs: jax.Array, jaxpr: Any, dimensions: tuple[int, ...], **_: Any) -> list[jax.Array]:
+  """``lax.reduce`` of several arrays at once, by a sum of each."""
+  if {equation.primitive.name for equation in jaxpr.eqns} != {"add"}:
+    raise NotImplementedError("a reduction of several arrays that is no sum")
+  arrays, starts = inputs[: len(inputs) // 2], inputs[len(inputs) // 2 :]
+  return [
+    start + jnp.sum(array, axis=dimensions) for array, start in zip(arrays, starts, strict=True)
+  ]
+
+
+RULES: dict[str, Callable[..., Any]] = {
   "lt_to": lambda a, b, **_: jax.lax.lt(a, b),
   "le_to": lambda a, b, **_: jax.lax.le(a, b),
   "reduce_window_max": _max_pool,
+  "reduce": _sums,
 }

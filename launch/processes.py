@@ -11,6 +11,13 @@ import time
 from typing import Any
 
 import jax
+
+# The one private module of JAX here, for there is no public way to its coordination service (0.10).
+# ``jax.distributed`` has initialize, is_initialized and shutdown. What ``multihost_utils`` has, and
+# Orbax on top of it, are operations that every process must call alike (``live_devices`` too), and
+# the one that has failed cannot know which of them the others wait in. Files would need a folder
+# that all hosts see, and sockets of our own a second open port, at an address of process 0 that
+# JAX alone has found out where the cluster tells it.
 from jax._src import distributed
 
 from detector_jax.table import reason_of

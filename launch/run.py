@@ -56,9 +56,9 @@ def method_of(config: Any) -> Method:
   Raises:
     ValueError: it is of none.
   """
-  for method in METHODS.values():
-    if type(config) is method.config:
-      return method
+  method = METHODS.get(getattr(config, "method", ""))
+  if method is not None and type(config) is method.config:
+    return method
   kind = f"{type(config).__module__}.{type(config).__name__}"
   raise ValueError(
     f"A {kind} configures no method: get_config() must return the Config of one of the modules "
@@ -77,4 +77,10 @@ def read_config(workdir: pathlib.Path) -> Any:
     raise ValueError(
       f"{workdir} holds a run of the method {name!r}; this release has {', '.join(METHODS)}."
     )
-  return workdirs.from_dict(workdir, METHODS[name].config, values)
+  config = workdirs.from_dict(workdir, METHODS[name].config, values)
+  if config.method != name:
+    raise ValueError(
+      f"{workdir / 'config.json'} is not the configuration of a run: its settings are of the "
+      f"method {config.method!r}, and it names {name!r}."
+    )
+  return config

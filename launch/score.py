@@ -6,7 +6,8 @@ The output has a row for every input row: score (higher = more anomalous), p_val
 detector is calibrated, and decision (1 = anomalous). A detector that joins several kinds of
 evidence adds the group that speaks loudest, one that looks at the layers of a network the layer
 that is farthest out, and on which side: high or low. --explain adds why a record is flagged: its
-unusual columns, and with which values it would pass; of a picture, where its strangest patch is.
+unusual columns, and with which values it would pass; of a picture or a series, where it is unusual,
+which OUTPUT_reasons.png draws for the most anomalous ones.
 The input is read in chunks, and memory does not grow with it; an interrupted command writes
 nothing.
 """
@@ -30,7 +31,8 @@ _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detect
 _INPUT = flags.DEFINE_string(
   "input",
   "",
-  "Records: .csv, .npy, .npz, .parquet, .mat or a folder of pictures; - is CSV on standard input.",
+  "Records: .csv, .npy, .npz, .parquet, .feather, .mat, a query in an .sql file, or a folder of "
+  ".parquet files or of pictures; - is CSV on standard input.",
 )
 _OUTPUT = flags.DEFINE_string("output", "", "Where the scores go: .csv or .parquet.")
 _LABEL = flags.DEFINE_string("label", None, "A column of the input to leave out.")
@@ -47,6 +49,7 @@ _CHUNK_SIZE = flags.DEFINE_integer(
 _HEADER = flags.DEFINE_enum(
   "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
 )
+_ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of a CSV input, such as cp1252 or utf-16.")
 _STRIDE = flags.DEFINE_integer(
   "stride",
   0,
@@ -64,7 +67,9 @@ _ALARMS = flags.DEFINE_float(
   "alarms_per_day", None, "Decide at so many false alarms of --records_per_day typical records."
 )
 _RECORDS = flags.DEFINE_float("records_per_day", None, "See --alarms_per_day.")
-_KEEP = flags.DEFINE_list("keep", [], "Columns of a .csv or .parquet to write beside the scores.")
+_KEEP = flags.DEFINE_list(
+  "keep", [], "Columns of a CSV or .parquet input to write beside the scores."
+)
 
 
 def main() -> None:
@@ -97,6 +102,7 @@ def main() -> None:
     explain=_EXPLAIN.value,
     keep=_KEEP.value,
     fdr=_FDR.value,
+    encoding=_ENCODING.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

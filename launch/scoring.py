@@ -8,16 +8,18 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import detector_jax
 from detector_jax import scorer
-from detector_jax.calibration import fdr_rank
+from detector_jax.calibration import fdr_rank, fdr_shortage
 from detector_jax.table import unfit
+from detector_jax.unseen import Unseen
 from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece
-from launch.data.kept import Kept
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
@@ -25,6 +27,7 @@ from launch.reporting import progress, reasons
 
 ON_BAD_ROW = scorer.ON_BAD_ROW
 CHUNK_VALUES = 2**22
+WRITTEN = ("row", "first", "last", "score", "p_value", "decision", "layer", "side", "reason")
 
 
 @dataclasses.dataclass
@@ -37,8 +40,8 @@ class Tally:
     bad: rows that cannot be scored.
     first_bad: what is wrong with the first of them, and where.
     done: share of the input that is read, None where nobody knows.
-    changed: rows that differ in a column that was constant in training.
-    changes: ``[constants]`` such rows by column.
+    unseen: what its rows hold that training never had.
+    drawn: the picture of the most anomalous records, "" where there is none.
     seconds: from the first byte read to the last written.
   """
 
@@ -47,8 +50,8 @@ class Tally:
   bad: int = 0
   first_bad: str = ""
   done: float | None = None
-  changed: int = 0
-  changes: np.ndarray | None = None
+  unseen: Unseen = dataclasses.field(default_factory=Unseen)
+  drawn: str = ""
   seconds: float = 0.0
 
 
@@ -65,6 +68,7 @@ def score_input(
   explain: bool = False,
   keep: Sequence[str] = (),
   fdr: float | None = None,
+  encoding: str = "utf-8",
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -84,9 +88,10 @@ def score_input(
     stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
       steps apart; the output then begins with ``first`` and ``last`` step of each.
     explain: whether the output ends with ``reason``, why a record is flagged, empty for others.
-    keep: columns of a .csv or .parquet that the output begins with, as they are.
+    keep: columns of a CSV or .parquet input that the output begins with, as they are.
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
+    encoding: of a CSV input.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
@@ -95,8 +100,10 @@ def score_input(
   _check_apart(source, output)
   if explain:
     reasons.check(detector)
+  if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
+    raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
   size = rows_per_chunk(detector, chunk_size)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, encoding)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
@@ -107,12 +114,17 @@ def score_input(
   start = time.perf_counter()
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
-  kept = Kept(source, keep, header, detector.feature_names)
-  with kept, ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
+  kept = _Kept()
+  drawing = _drawing(detector) if explain else None
+  with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
     shown = 0
-    for rows, x in _chunks(_good(pieces(), on_bad_row, tally), size):
+    read = _good(kept.passing(pieces()), on_bad_row, tally)
+    for rows, x in _chunks(read, size):
       columns = _columns(detector, rows, x, explain)
-      _count_changes(detector, x, tally)
+      tally.unseen += detector.unseen(x)
+      if drawing is not None:
+        names = [files[row] if files else f"row {row}" for row in rows.tolist()]
+        drawing.add(names, x, columns["score"], columns["decision"] == 1)
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
@@ -137,8 +149,21 @@ def score_input(
       rest = {"file": np.array(files[written : tally.rows])} if files else {}
       writer.write({**kept.take(tally.rows - written), **rest, **empty})
     advance(100 - shown, f"{tally.rows:,} rows")
+  if drawing is not None:
+    path = pathlib.Path(output).expanduser()
+    path = path.with_name(f"{path.stem}_reasons.png")
+    tally.drawn = str(path) if drawing.write(path) else ""
   tally.seconds = time.perf_counter() - start
   return tally
+
+
+def _drawing(detector: detector_jax.Detector) -> Any:
+  """What draws where pictures and series are unusual, or None."""
+  if len(detector.input_shape) == 1:
+    return None
+  from launch.reporting.reason_maps import Drawing  # figures, slow to import
+
+  return Drawing(detector) if Drawing.suits(detector) else None
 
 
 def _pieces(
@@ -148,16 +173,18 @@ def _pieces(
   size: int,
   header: str,
   stride: int,
+  keep: Sequence[str],
+  encoding: str,
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, encoding)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
-    pieces = read_mixed_pieces(source, schema, size)
+    pieces = read_mixed_pieces(source, schema, size, keep, encoding)
   if not stride:
     return pieces
   if len(detector.input_shape) != 2:
@@ -188,12 +215,8 @@ def for_batch(
   rank = fdr_rank(counts, fdr)
   if rank:
     return detector.calibrate_scores(calibration.scores, rank / size)
-  print(
-    f"No record can be flagged at a false discovery rate of {fdr:g}: that takes at least "
-    f"{int(np.ceil(counts.sum() / (fdr * size))):,} records with a score above all {size - 1:,} "
-    f"calibration records, and {counts[0]:,} of {counts.sum():,} have one.",
-    file=sys.stderr,
-  )
+  if counts.any():
+    print(fdr_shortage(counts, fdr), file=sys.stderr)
   return dataclasses.replace(detector, threshold=math.inf)
 
 
@@ -207,6 +230,28 @@ def rows_per_chunk(detector: detector_jax.Detector, chunk_size: int = 0) -> int:
   values = math.prod(detector.input_shape)
   rows = chunk_size or max(1, CHUNK_VALUES // max(1, values))
   return -(-rows // detector.batch_size) * detector.batch_size
+
+
+class _Kept:
+  """The kept cells of the pieces that pass through, to be taken some rows at a time."""
+
+  def __init__(self) -> None:
+    self._held: list[pa.Table] = []
+
+  def passing(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces."""
+    for piece in pieces:
+      if piece.kept:
+        self._held.append(pa.table(dict(piece.kept)))
+      yield piece
+
+  def take(self, rows: int) -> dict[str, Any]:
+    """The next rows: name -> pyarrow array ``[rows]``; {} where nothing is kept."""
+    if not self._held:
+      return {}
+    whole = pa.concat_tables(self._held)
+    self._held = [whole.slice(rows)]
+    return {name: whole[name][:rows].combine_chunks() for name in whole.column_names}
 
 
 def _names(source: str) -> list[str]:
@@ -269,14 +314,6 @@ def _chunks(
     yield rows, x
 
 
-def _count_changes(detector: detector_jax.Detector, x: np.ndarray, tally: Tally) -> None:
-  differs = detector.constants_changed(x)
-  if differs is not None:
-    tally.changed += int(differs.any(axis=1).sum())
-    counts = differs.sum(axis=0)
-    tally.changes = counts if tally.changes is None else tally.changes + counts
-
-
 def _columns(
   detector: detector_jax.Detector, rows: np.ndarray, x: np.ndarray, explain: bool
 ) -> dict[str, np.ndarray]:
@@ -326,12 +363,12 @@ def print_summary(
 ) -> None:
   """Prints what was found; what was left out and how fast it went on standard error."""
   print(f"{tally.anomalous} of {tally.rows - tally.bad} records are anomalous: {output}")
+  if tally.drawn:
+    print(f"Where the most anomalous ones are unusual: {tally.drawn}")
   if tally.bad:
     verb = "left out" if on_bad_row == "skip" else "left empty"
     print(f"{tally.bad:,} bad rows were {verb}; the first: {tally.first_bad}.", file=sys.stderr)
-  if tally.changes is not None:
-    rows = tally.rows - tally.bad
-    detector_jax.health.warn([detector.constants_finding(tally.changes, tally.changed, rows)])
+  detector_jax.health.warn(tally.unseen.findings())
   rate = tally.rows / tally.seconds
   print(
     f"{tally.rows:,} rows in {tally.seconds:.1f} s, {rate:,.0f} rows per second.", file=sys.stderr

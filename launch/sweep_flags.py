@@ -130,7 +130,7 @@ def check_name(name: str) -> None:
 
 def _untraced() -> set[str]:
   """Settings of experiment and algorithm that are not traced."""
-  configs = (drocc.LFConfig, drocc_lf.Config)
+  configs = (drocc.Config, drocc_lf.Config)
   return {field.name for config in configs for field in dataclasses.fields(config)} - set(names())
 
 

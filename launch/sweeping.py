@@ -109,7 +109,7 @@ def _sweep(config: Any, axes: Axes, workdir: pathlib.Path, group_size: int) -> d
 def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
   """Raises a ValueError where these axes of this configuration cannot be swept in that folder."""
   run.method_of(config)
-  if not any(type(config) is experiment for experiment, _ in method.KINDS.values()):
+  if not isinstance(config, method.Config):
     raise ValueError(
       f"A sweep trains DROCC, DROCC-OE or DROCC-LF, and this configuration is of the method "
       f"{config.method!r}: give its launch.train command once for each setting."

@@ -2,9 +2,10 @@
 
   python -m launch.watch --detector=detector/ < records.ndjson
 
-Each input line is JSON, a list of numbers or an object with the feature names; each output line
-too: score (higher = more anomalous), p_value, decision (1 = anomalous), log10_martingale, and
-alarm: whether the stream has drifted from the calibration records, see detector_jax.monitor.
+Each input line is JSON: a list of numbers, or an object with the names of the columns, its cells as
+the training table had them. Each output line is JSON, too: score (higher = more anomalous),
+p_value, decision (1 = anomalous), log10_martingale, and alarm: whether the stream has drifted from
+the calibration records, see detector_jax.monitor.
 """
 
 import pathlib

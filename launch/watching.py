@@ -1,6 +1,6 @@
 """Scores a stream record by record and watches it for drift."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import hashlib
 import json
@@ -14,9 +14,11 @@ import weakref
 import numpy as np
 
 import detector_jax
-from detector_jax import atomic, health, monitor, scorer, table
+from detector_jax import atomic, cells, health, monitor, scorer, table
 from detector_jax.calibration import conformal_threshold
+from detector_jax.schema import Schema
 from detector_jax.table import unfit
+from detector_jax.unseen import Unseen
 from launch import locking
 
 ON_BAD_ROW = scorer.ON_BAD_ROW
@@ -74,10 +76,9 @@ class Watcher:
     self.monitor = monitor.Monitor(rate)
     self.state = self.monitor.init(calibration)
     self._detector = detector.with_batch_size(1)
-    self._names = detector.feature_names
+    self._names, self._schema = detector.feature_names, detector.schema
     self._all_matched = False
-    self._changed = self._taken = 0
-    self._changes: np.ndarray | None = None
+    self._unseen = Unseen()
     self._threshold = np.float32(
       detector.threshold if fpr is None else conformal_threshold(calibration, fpr)
     )
@@ -100,11 +101,9 @@ class Watcher:
     """Lets the state go."""
     self._release()
 
-  def changes(self) -> health.Finding | None:
-    """How many of the records differ in columns that were constant in training, if any were."""
-    if self._changes is None:
-      return None
-    return self._detector.constants_finding(self._changes, self._changed, self._taken)
+  def findings(self) -> list[health.Finding]:
+    """What the records held that training never had."""
+    return self._unseen.findings()
 
   def told(self) -> dict[str, Any]:
     """What is said of a record that cannot be scored: nothing new."""
@@ -126,7 +125,8 @@ class Watcher:
     """Scores one record and lets the monitor see its score.
 
     Args:
-      line: JSON, a list of numbers in the shape of a record, or an object: name -> number.
+      line: JSON, a list of numbers in the shape of a record, or an object: name -> number; of a
+        detector with a schema name -> cell, as the table has them.
 
     Returns:
       score (higher = more anomalous), p_value against the calibration records, decision (1 =
@@ -141,12 +141,9 @@ class Watcher:
       score = self._detector.score(x[None], warn=False)
     except ValueError as error:
       raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
-    if (differs := self._detector.constants_changed(x[None])) is not None:
-      self._changes = differs[0] + (0 if self._changes is None else self._changes)
-      self._changed += bool(differs.any())
-      self._taken += 1
+    self._unseen += self._detector.unseen(x[None])
     p_value = float(self._detector.calibration.p_value(score)[0])
-    self.state, reading = self.monitor.update(self.state, score)
+    reading = self.see(score)
     return {
       "score": float(score[0]),
       "p_value": p_value,
@@ -154,6 +151,11 @@ class Watcher:
       "log10_martingale": float(reading.log10_martingale[0]),
       "alarm": bool(reading.alarm[0]),
     }
+
+  def see(self, scores: np.ndarray) -> monitor.Reading:
+    """Lets the monitor see scores ``[m]`` in the order of the stream."""
+    self.state, reading = self.monitor.update(self.state, scores)
+    return reading
 
   def save(self) -> None:
     """Writes the state, whole or not at all, where there is a file for it.
@@ -202,6 +204,8 @@ class Watcher:
     except (ValueError, RecursionError) as error:
       raise ValueError("is not JSON") from error
     if isinstance(values, dict):
+      if self._schema is not None and not set(self._schema.features) <= values.keys():
+        return self._encoded(values, self._schema)
       values = self._by_name(values)
     try:
       x = np.asarray(values)
@@ -221,12 +225,33 @@ class Watcher:
     if not self._names:
       raise ValueError("is an object, and the detector knows no feature names: give a list")
     names = list(values)
+    return [values[names[place]] for place in self._places(names, self._names)]
+
+  def _places(self, names: Sequence[str], trained: Sequence[str]) -> list[int]:
+    """Places of the columns that the detector was trained on; the others are told once."""
     try:
-      places = table.match(names, self._names, "the record", extra=not self._all_matched)
+      places = table.match(names, trained, "the record", extra=not self._all_matched)
     except ValueError as error:
       raise ValueError(str(error).removeprefix("the record ").rstrip(".")) from error
     self._all_matched = True
-    return [values[names[place]] for place in places]
+    return places
+
+  def _encoded(self, values: dict[str, Any], schema: Schema) -> np.ndarray:
+    """A record as the user has it, as numbers ``[features]``."""
+    left_out = {column.name for column in schema.columns if column.kind == "drop"}
+    self._places([name for name in values if name not in left_out], schema.wanted)
+    try:
+      x = schema.encode({name: [values[name]] for name in schema.wanted})[0]
+    except (TypeError, ValueError) as error:
+      raise ValueError(f"cannot be scored: {table.reason_of(error)}") from error
+    wrong = unfit(x)
+    if wrong.any():
+      name = schema.owners[int(wrong.argmax())]
+      gap = bool(cells.missing_in(cells.read([values[name]]))[0])
+      held = "nothing" if gap else f"{str(values[name])[:40]!r}"
+      never = ", which training had never" if gap else ""
+      raise ValueError(f"holds {held} in column {name!r}{never}")
+    return x
 
 
 def _locked(state: pathlib.Path) -> int | None:
@@ -314,11 +339,19 @@ def write_line(text: str) -> None:
 
 def print_summary(watcher: Watcher, tally: Tally) -> None:
   """Prints a summary on standard error."""
-  if (finding := watcher.changes()) is not None:
-    health.warn([finding])
+  health.warn(watcher.findings())
   if tally.bad:
     print(f"{tally.bad} bad lines; the first: {tally.first_bad}.", file=sys.stderr)
-  alarm = "no alarm" if tally.alarm is None else f"alarm at line {tally.alarm}"
+  print(
+    f"{tally.records} records, {tally.anomalous} anomalous; {alarm_in_words(tally)}.",
+    file=sys.stderr,
+  )
+
+
+def alarm_in_words(tally: Tally, place: str = "line") -> str:
+  """Whether and where the alarm was raised; ``place`` is what the stream is counted in."""
+  if tally.alarm is None:
+    return "no alarm"
   if tally.alarm == 0:
-    alarm = "the alarm was raised before this part of the stream"
-  print(f"{tally.records} records, {tally.anomalous} anomalous; {alarm}.", file=sys.stderr)
+    return "the alarm was raised before this part of the stream"
+  return f"alarm at {place} {tally.alarm}"

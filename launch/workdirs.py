@@ -24,6 +24,8 @@ from typing import Any
 import jax
 
 from detector_jax import atomic
+from drocc_jax.drocc import Config as DroccConfig
+from drocc_jax.recipe import ALGORITHMS
 from launch import devices, flags, locking
 from launch.data import Source, Splits, from_settings, manifest
 
@@ -81,8 +83,8 @@ def check(workdir: pathlib.Path, config: Any) -> None:
   if not (workdir / "config.json").exists():
     return
   method, stored = read(workdir)
-  before, now = {"method": method}, {"method": type(config).method}
-  if method == type(config).method:
+  before, now = {"method": method}, {"method": config.method}
+  if method == config.method:
     before, now = (_leaves(each) for each in (from_dict(workdir, type(config), stored), config))
   changes = [
     f"{name} was {before.get(name, 'unset')}, is {now.get(name, 'unset')}"
@@ -101,14 +103,14 @@ def claim(workdir: pathlib.Path, config: Any, splits: Splits | None = None) -> N
 
   Args:
     workdir: the folder.
-    config: a dataclass with the class attribute ``method``, its name in ``launch.methods``.
+    config: a dataclass with the attribute ``method``, its name in ``launch.methods``.
     splits: the records of the run; their manifest becomes ``data.json``.
 
   Raises:
     ValueError: the run was begun with other records.
     OSError: it cannot be written.
   """
-  values = {"method": type(config).method, **dataclasses.asdict(config)}
+  values = {"method": config.method, **dataclasses.asdict(config)}
   records = None if splits is None else manifest.from_splits(splits)
   devices.check_alike("Settings and records", [values, records])
   if not devices.primary():
@@ -200,12 +202,19 @@ def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
     raise ValueError(f"{values!r} is no {cls.__name__}")
   if cls is Source:
     cls, values = from_settings(values)
+  if cls is DroccConfig:  # the first algorithm that has all these settings
+    cls = next((each.config for each in ALGORITHMS if _names(each.config) >= values.keys()), cls)
   values = {**getattr(cls, "former", {}), **values}  # what settings were before they could be set
   hints = typing.get_type_hints(cls)
-  known = {field.name for field in dataclasses.fields(cls)}
+  known = _names(cls)
   if not known >= values.keys():
     raise ValueError(f"{cls.__name__} has no setting {min(values.keys() - known)!r}")
   return cls(**{name: _value(hints[name], value) for name, value in values.items()})
+
+
+def _names(cls: Any) -> set[str]:
+  """Names of the fields of a dataclass."""
+  return {field.name for field in dataclasses.fields(cls)}
 
 
 def _value(kind: Any, value: Any) -> Any:

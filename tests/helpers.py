@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-QUICK = {"xla_backend_optimization_level": 0}  # the same mathematics, compiled in half the time
 
 
 def assert_trees_close(got: Any, want: Any, **tolerance: float) -> None:
@@ -70,7 +69,7 @@ def python(
   *arguments: object, cwd: pathlib.Path = ROOT, **options: Any
 ) -> subprocess.CompletedProcess[str]:
   """Runs Python in a process of its own on one CPU device; its output is text."""
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   return subprocess.run(
     [sys.executable, *map(str, arguments)],
     cwd=cwd,

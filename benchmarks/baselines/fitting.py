@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from detector_jax import batching, health, training
 from detector_jax.batching import Batch, Mean
 from drocc_jax import networks, recipe
+from drocc_jax.drocc import require
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,6 @@ class Settings:
     require(self.batch_size >= 1, "batch_size", ">= 1", self.batch_size)
     require(0 < self.learning_rate < np.inf, "learning_rate", "> 0", self.learning_rate)
     require(0 <= self.weight_decay < np.inf, "weight_decay", ">= 0", self.weight_decay)
-
-
-def require(holds: bool, name: str, wanted: str, value: Any) -> None:
-  """Raises a ValueError that names a setting out of its range, unless it ``holds``."""
-  if not holds:
-    raise ValueError(f"{name} must be {wanted}, got {value!r}.")
 
 
 def epochs_of(epochs: int | None, num_rows: int, batch_size: int) -> int:

@@ -246,20 +246,6 @@ def read_clips(paths: Sequence[pathlib.Path]) -> np.ndarray:
   return result
 
 
-def read_folder(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Reads your own clips: all that ``wav_files`` finds.
-
-  Returns:
-    float32 ``[n, 16000]`` in [-1, 1], of 16 bits, and the words, str ``[n]``, the names of their
-    sub-folders.
-
-  Raises:
-    DataError: no clips, or a file that cannot be used.
-  """
-  paths = wav_files(folder)
-  return read_clips(paths) / np.float32(FULL_SCALE), np.array([path.parent.name for path in paths])
-
-
 def _one_second(waveform: np.ndarray, rate: int, name: str) -> np.ndarray:
   x = np.asarray(waveform)
   if x.ndim not in (1, 2) or (x.dtype != np.int16 and x.dtype.kind != "f"):

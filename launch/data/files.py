@@ -1,4 +1,4 @@
-"""Tables in files: .csv, .parquet, .npy, .npz and .mat.
+"""Tables in files: .csv, .parquet, .feather, .sql, .npy, .npz and .mat.
 
 Every problem with a file is a ``DataError`` of one sentence: what is wrong, where, what to do.
 """
@@ -45,7 +45,9 @@ class Table:
 
 @dataclasses.dataclass(kw_only=True)
 class Files(Source):
-  """Your own records in files: .csv, .parquet, .npy, .npz or .mat; see ``load_files``.
+  """Your own records in files: .csv, .parquet, .feather, .sql, .npy, .npz or .mat.
+
+  See ``load_files``; a folder of .parquet files is one table.
 
   Attributes:
     train: file of typical records.
@@ -55,6 +57,7 @@ class Files(Source):
     group: column (or array, in .npz and .mat) that says what each training record belongs to (a
       patient, a machine, a recording; text or numbers): records of one group are never divided into
       training and calibration. Empty: none; equal records never are.
+    encoding: of a .csv, any that Python knows: "cp1252", "utf-16".
     header: whether a .csv begins with names: "yes", "no", or "auto", which takes a first line of
       numbers alone for a record unless they are 0, 1, 2, ..., and says so.
     columns: "auto" learns a schema of a .csv or .parquet whose columns hold text, dates, booleans
@@ -69,6 +72,7 @@ class Files(Source):
   test: str = ""
   label: str = ""
   group: str = ""
+  encoding: str = "utf-8"
   header: str = "auto"
   columns: str = ""
 
@@ -90,13 +94,14 @@ class Files(Source):
         raise DataError(
           "data.columns names columns, and data.header=no says that there are no names."
         )
-      return load_mixed(self.train, self.test, self.label, self.group, self.columns)
+      return load_mixed(self.train, self.test, self.label, self.group, self.columns, self.encoding)
     return load_files(
       self.train,
       self.test or None,
       self.label or None,
       group=self.group or None,
       header=self.header,
+      encoding=self.encoding,
     )
 
 
@@ -109,11 +114,13 @@ def read_table(
   role: str = "group",
   header: str = "auto",
   trained: tuple[str, ...] | None = None,
+  encoding: str = "utf-8",
 ) -> Table:
   """Reads records, and labels where there are any.
 
-  - .csv: comma-separated, UTF-8; see ``detector_jax.table.header`` for its first line.
-  - .parquet: numeric columns; those that pandas stored as an index are left out.
+  - .csv: comma-separated; see ``detector_jax.table.header`` for its first line.
+  - .parquet and .feather: numeric columns; those that pandas stored as an index are left out.
+  - .sql: a query, see ``launch.data.formats.sql_query``.
   - .npy: ``[n, d]``, or more axes when there is no label column. Never unpickled.
   - .npz and .mat: records in an array ``x`` or ``X`` ``[n, ...]``. Never unpickled.
 
@@ -127,13 +134,14 @@ def read_table(
     role: what ``group`` is, for messages.
     header: whether a .csv has one: "auto", "yes" or "no".
     trained: names of the columns that are wanted where the file names its own, in any order.
+    encoding: of a .csv.
 
   Raises:
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
       finite numbers and labels 0 and 1.
   """
   required = ("label", role) if label_required else (role,)
-  columns = Columns(label, group, role, required, header=header, trained=trained)
+  columns = Columns(label, group, role, required, encoding=encoding, header=header, trained=trained)
   with opened(path, columns) as reader:
     parts = []
     for piece in reader.pieces(ROWS):
@@ -161,6 +169,7 @@ def load_files(
   *,
   group: str | None = None,
   header: str = "auto",
+  encoding: str = "utf-8",
 ) -> Splits:
   """Training and, if given, test records from files.
 
@@ -176,6 +185,7 @@ def load_files(
       both, so where only the test file has labels, they must be beyond the training columns.
     group: of the training records, as in ``read_table``; a test file need not have it.
     header: as in ``read_table``.
+    encoding: as in ``read_table``.
 
   Returns:
     Splits; ``y_test`` is None when the test file has no labels.
@@ -184,7 +194,9 @@ def load_files(
     DataError: a file that cannot be used (see ``read_table``), columns that differ, or no typical
       training record.
   """
-  learned = read_table(train, label, label_required=not test, group=group, header=header)
+  learned = read_table(
+    train, label, label_required=not test, group=group, header=header, encoding=encoding
+  )
   x_train, groups, negatives = learned.x, learned.groups, None
   if learned.labels is not None and (learned.labels == 1).any():
     x_train, negatives = x_train[learned.labels == 0], x_train[learned.labels == 1]

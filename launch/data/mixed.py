@@ -4,7 +4,7 @@ See ``detector_jax.schema`` for what becomes of them. Cells of a .csv are text u
 the first guess of one, says what they are: "007" stays a category where it is set to be one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import pathlib
@@ -44,7 +44,14 @@ def kinds_of(setting: str) -> dict[str, str]:
   return {name: kind for name, _, kind in pairs}
 
 
-def load_mixed(train: Path, test: Path | None, label: str, group: str, columns: str) -> Splits:
+def load_mixed(
+  train: Path,
+  test: Path | None,
+  label: str,
+  group: str,
+  columns: str,
+  encoding: str = "utf-8",
+) -> Splits:
   """Training and, if given, test records of tables, encoded by the schema of the former.
 
   Args:
@@ -53,12 +60,14 @@ def load_mixed(train: Path, test: Path | None, label: str, group: str, columns: 
     label: name of the label column, 1 = anomalous; "": none.
     group: name of the column that says what records belong to; "": none.
     columns: "auto", or kinds that are set: "zip:category,id:drop".
+    encoding: of a .csv.
 
   Raises:
     DataError: a file or cell that cannot be used; all problems of the training file are told.
   """
   kinds = kinds_of(columns)
-  wanted = Columns(label, group, raw=True, required=("group",) if test else ("label", "group"))
+  required = ("group",) if test else ("label", "group")
+  wanted = Columns(label, group, raw=True, required=required, encoding=encoding)
   schema = _learned(train, wanted, kinds)
   x, labels, groups = _encoded(train, wanted, schema)
   typical = np.ones(len(x), bool) if labels is None else labels == 0
@@ -71,13 +80,21 @@ def load_mixed(train: Path, test: Path | None, label: str, group: str, columns: 
   }
   if not test:
     return Splits(x[typical], description=name, **splits)
-  wanted = Columns(label, raw=True, required=("label",) if labels is None else ())
+  wanted = Columns(
+    label, raw=True, required=("label",) if labels is None else (), encoding=encoding
+  )
   x_test, y_test, _ = _encoded(test, wanted, schema)
   described = f"{name}; tested on {pathlib.Path(test).name}, {len(x_test)} records"
   return Splits(x[typical], x_test, y_test, description=described, **splits)
 
 
-def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator[Piece]:
+def read_mixed_pieces(
+  source: str,
+  schema: Schema,
+  rows: int = ROWS,
+  keep: Sequence[str] = (),
+  encoding: str = "utf-8",
+) -> Iterator[Piece]:
   """The records of an input, encoded, in pieces; memory does not grow with its length.
 
   A cell that is not of its column's kind leaves its record without a score, as a missing one does
@@ -87,11 +104,14 @@ def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator
     source: .csv or .parquet with names, or "-" for CSV on standard input.
     schema: of the detector.
     rows: rows per piece of a .parquet; a CSV input has pieces of about 8 MiB.
+    keep: see ``Columns``.
+    encoding: of a .csv.
 
   Raises:
     DataError: the input is missing, damaged, of another ending, or lacks a column.
   """
-  with opened(source, Columns(raw=True, trained=schema.wanted)) as reader:
+  wanted = Columns(raw=True, trained=schema.wanted, keep=keep, encoding=encoding)
+  with opened(source, wanted) as reader:
     for piece in reader.pieces(rows):
       yield _encoded_piece(piece, schema)
 
@@ -99,7 +119,7 @@ def read_mixed_pieces(source: str, schema: Schema, rows: int = ROWS) -> Iterator
 def _encoded_piece(piece: Piece, schema: Schema) -> Piece:
   """A piece of raw columns, which are those that ``schema`` wants, as numbers."""
   columns = dict(zip(schema.wanted, piece.raw, strict=True))
-  numbers = {column.name for column in schema.columns if column.kind == "number"}
+  numbers = {column.name for column in schema.columns if column.kind in schema_lib.NUMBERS}
   typed = {n: _as_numbers(values) if n in numbers else values for n, values in columns.items()}
   x = schema.encode(typed, strict=False)
   refused = np.zeros(len(x), bool) if piece.refused is None else piece.refused
@@ -136,7 +156,7 @@ def _learned(path: Path, wanted: Columns, kinds: Mapping[str, str]) -> Schema:
   columns = {}
   for i, name in enumerate(names):
     values = pa.chunked_array([piece.raw[i] for piece in pieces])
-    guessed = kinds.get(name, "number") in ("number", "auto")
+    guessed = kinds.get(name, "auto") in ("auto", *schema_lib.NUMBERS)
     columns[name] = (_as_numbers(values) if guessed else values).filter(typical)
   try:
     return schema_lib.learn(columns, kinds)

@@ -33,6 +33,8 @@ def read_pieces(
   header: str = "auto",
   time: str | None = None,
   shape: tuple[int, ...] | None = None,
+  keep: Sequence[str] = (),
+  encoding: str = "utf-8",
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
@@ -45,6 +47,8 @@ def read_pieces(
     header: whether a CSV input has one, see ``detector_jax.table.header``.
     time: a column of times, the ``groups`` of pieces; it need not be there.
     shape: of a record, to which pictures are resized.
+    keep: names of columns of a CSV or .parquet input that pieces carry as they are.
+    encoding: of a CSV input.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
@@ -58,6 +62,8 @@ def read_pieces(
     header=header,
     trained=trained,
     shape=shape,
+    keep=keep,
+    encoding=encoding,
   )
   with opened(source, columns) as reader:
     yield from reader.pieces(rows)

@@ -1,7 +1,7 @@
 """The methods that the launcher can train, by the names that ``config.json`` has them under.
 
-A method is a module here with a dataclass ``Config``, whose class attribute ``method`` is that name
-and which has the fields ``data`` and ``seed``, and a function ``train(config, workdir)`` that
+A method is a module here with a dataclass ``Config``, whose attribute ``method`` is that name and
+which has the fields ``data`` and ``seed``, and a function ``train(config, workdir)`` that
 
 - loads the data and settles everything that may be wrong with the settings,
 - calls ``workdirs.claim(workdir, config, splits)`` (without ``splits`` where they are streamed, as
@@ -16,6 +16,7 @@ from collections.abc import Callable
 import pathlib
 from typing import Any, NamedTuple
 
+from drocc_jax import recipe
 from launch.methods import classifier, drocc, neuralfp, streamed
 
 
@@ -39,9 +40,7 @@ class Method(NamedTuple):
 
 
 METHODS: dict[str, Method] = {
-  "drocc": Method(drocc.Config, drocc.train),
-  "drocc_oe": Method(drocc.OEConfig, drocc.train),
-  "drocc_lf": Method(drocc.LFConfig, drocc.train),
+  **{drocc.method_of(each): Method(drocc.Config, drocc.train) for each in recipe.ALGORITHMS},
   "drocc_streamed": Method(streamed.Config, streamed.train, rebuild=streamed.rebuild),
   "neuralfp": Method(
     neuralfp.Config, neuralfp.train, rebuild=neuralfp.rebuild, last="fingerprints"

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from detector_jax import Detector, Standardizer, training
 from detector_jax.combination import WithStrangest
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
-from drocc_jax import contamination, drocc, drocc_lf, drocc_oe, ensemble, fit, on_features, recipe
+from detector_jax.typical import with_typical
+from drocc_jax import contamination, drocc, ensemble, fit, on_features, recipe
+from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Training
@@ -73,22 +75,19 @@ class FeaturesConfig:
 
 @dataclasses.dataclass
 class Config(Training):
-  """One experiment with DROCC; what is set of the training beside these is in ``Training``.
+  """One experiment with DROCC or a relative; what else is set of the training is in ``Training``.
 
   Attributes:
     data: what to train and test on.
     network: the network.
     features: what stands in front of it.
-    drocc: the algorithm.
+    drocc: the algorithm: which one goes by the class of the settings.
     warmup_epochs: first epochs without negatives; above 0 it sets ``drocc.warmup_steps``, and a
       ``trim`` of None is 0 then.
     precision: of the search; "bf16" and "float32" set ``drocc.precision``, None leaves it.
     seed: of weights, data order, noise and the held-out rows.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
-
-  method: ClassVar[str] = "drocc"
-  title: ClassVar[str] = "DROCC"
 
   data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)
@@ -99,36 +98,29 @@ class Config(Training):
   seed: int = 0
   checkpoints: int = 10
 
+  @property
+  def title(self) -> str:
+    """The algorithm's name for people, e.g. "DROCC-OE"."""
+    return recipe.algorithm_of(self.drocc).name
 
-@dataclasses.dataclass
-class OEConfig(Config):
-  """One experiment with DROCC-OE; the data must have labelled negatives."""
-
-  method: ClassVar[str] = "drocc_oe"
-  title: ClassVar[str] = "DROCC-OE"
-
-  drocc: drocc_oe.Config = dataclasses.field(default_factory=drocc_oe.Config)
-
-
-@dataclasses.dataclass
-class LFConfig(Config):
-  """One experiment with DROCC-LF; the data must have labelled negatives."""
-
-  method: ClassVar[str] = "drocc_lf"
-  title: ClassVar[str] = "DROCC-LF"
-
-  drocc: drocc_lf.Config = dataclasses.field(default_factory=drocc_lf.Config)
+  @property
+  def method(self) -> str:
+    """Its name in ``launch.methods``, e.g. "drocc_oe"."""
+    return method_of(recipe.algorithm_of(self.drocc))
 
 
-KINDS: dict[str, tuple[Any, Any]] = {
-  "drocc": (Config, drocc.Config),
-  "oe": (OEConfig, drocc_oe.Config),
-  "lf": (LFConfig, drocc_lf.Config),
+def method_of(algorithm: Algorithm) -> str:
+  """The name of an algorithm in ``launch.methods``."""
+  return algorithm.name.lower().replace("-", "_")
+
+
+KINDS: dict[str, Any] = {
+  each.name.rpartition("-")[2].lower(): each.config for each in recipe.ALGORITHMS
 }
 
 
-def kind(name: str) -> tuple[Any, Any]:
-  """The classes that configure an experiment and its algorithm, by "drocc", "oe" or "lf".
+def settings_of(name: str) -> Any:
+  """The class of an algorithm's settings, by "drocc", "oe" or "lf".
 
   Raises:
     ValueError: another name.
@@ -136,6 +128,12 @@ def kind(name: str) -> tuple[Any, Any]:
   if name not in KINDS:
     raise ValueError(f"After the colon goes one of {', '.join(KINDS)}; got {name!r}.")
   return KINDS[name]
+
+
+def usual(name: str) -> Any:
+  """The settings of ``DROCC()``, ``DROCCOE()`` or ``DROCCLF()``; see ``settings_of``."""
+  settings = settings_of(name)
+  return settings.automatic() if settings is DroccConfig else settings()
 
 
 def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
@@ -191,6 +189,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   if features is not None:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
     detector = detector.with_metadata(feature_names=splits.feature_names)
+    detector = with_typical(detector, splits.x_train[rows])
   if devices.primary():
     detector.save(workdir / "detector")
   return workdir / "detector"

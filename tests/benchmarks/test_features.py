@@ -26,12 +26,6 @@ def test_published_figures_are_those_of_drocc_on_cifar10():
   assert features.published("mnist, 3", "DROCC", "auroc") is None
 
 
-def test_means_are_over_ten_classes_or_not_at_all():
-  values = {(f"mnist, {i}", "DROCC", "auroc"): [i / 10, 1.0] for i in range(10)}
-  values["cifar10, truck", "DROCC", "auroc"] = [0.5]
-  assert features._means(values) == {("mnist, mean", "DROCC", "auroc"): [0.45, 1.0]}
-
-
 def test_distances_by_hand():
   z = np.array([[0.0], [1.0], [10.0]])
   np.testing.assert_allclose(features.distances(z, np.array([[0.0], [9.0]])), [0.5, 4.5])

@@ -21,7 +21,7 @@ def test_rates_by_hand():
   assert got["|realised_fpr_at_stated_1%"] == 0.25
   assert got[f", {HELD_OUT_CLASSES}|auroc"] == 0.75
   assert got[", noise|auroc"] == pytest.approx((4 + 2) / 8)
-  assert got[", noise|recall_at_stated_1%_fpr"] == 0.5
+  assert got[f", {HELD_OUT_CLASSES}|recall_at_stated_1%_fpr"] == 0.0
   assert got[", mean of ten shifts|auroc"] == pytest.approx((0.75 + 1.0) / 2)
   assert got[", mean of ten shifts|recall_at_stated_1%_fpr"] == 0.75
 
@@ -37,7 +37,12 @@ def test_peers_of_one_pass_score_as_they_do_alone(name, rng):
     np.arange(200) % 3,
   )
   x = x.astype(np.float32)
-  sets = {"calibration": x[:120], "typical": x[120:], "far": 4.0 * x[:50]}
+  sets = {
+    "calibration": x[:120],
+    "typical": x[120:],
+    HELD_OUT_CLASSES: 2.0 * x[50:],
+    "far": 4.0 * x[:50],
+  }
   want = NETWORK_BASELINES[name](forward).fit(x, y)
   want = neuralfp_peers._rates({each: want.score(rows) for each, rows in sets.items()})
   assert neuralfp_peers._of_last_two(forward, x, y, sets)[name] == pytest.approx(want, abs=1e-6)

@@ -143,3 +143,11 @@ def test_all_methods_are_asked_for_by_a_flag():
   assert not protocol.all_methods()
   with flagsaver.flagsaver(methods="all"):
     assert protocol.all_methods()
+
+
+def test_means_are_over_ten_classes_or_not_at_all():
+  values = {(f"mnist, {i}", "DROCC", "auroc"): [i / 10, 1.0] for i in range(10)}
+  values["cifar10, truck", "DROCC", "auroc"] = [0.5]
+  assert protocol.means_over_classes(values, "mean") == {
+    ("mnist, mean", "DROCC", "auroc"): [0.45, 1.0]
+  }

@@ -133,6 +133,22 @@ def test_benjamini_and_hochberg_by_hand():
     fdr_rank(counts, 1.0)
 
 
+def test_it_is_said_why_nothing_can_be_flagged_and_what_it_would_take(caplog):
+  calibration = Calibration(np.arange(9, dtype=np.float32), 0.1, 8.0)
+  scores = np.append(np.full(2, 20.0), np.zeros(98))
+  assert not calibration.discoveries(scores, 0.1).any()
+  assert not calibration.discoveries(np.zeros(50), 0.1).any()
+  assert caplog.messages == [
+    "No record can be flagged at a false discovery rate of 0.1, since 2 of 100 records score above "
+    "all 9 calibration records: it takes at least 499 of these.",
+    "No record can be flagged at a false discovery rate of 0.1, since none of 50 records scores "
+    "above all 9 calibration records: for a single one it takes at least 499 of these.",
+  ]
+  for held, can in ((498, False), (499, True)):
+    enough = Calibration(np.linspace(-1.0, 8.0, held, dtype=np.float32), 0.1, 8.0)
+    assert enough.discoveries(scores, 0.1).sum() == 2 * can
+
+
 def test_a_false_discovery_rate_holds_over_2000_batches():
   rng = np.random.default_rng(0)
   shares, found = [], []

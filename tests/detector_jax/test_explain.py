@@ -124,6 +124,42 @@ def test_a_category_moves_as_a_whole_and_is_told_in_words(tmp_path):
   assert when.words(learned.encode(rows)[0, list(when.places)]) == "Mon 06:30"
 
 
+@dataclasses.dataclass(frozen=True)
+class Busy:
+  """Anomalous where more than 7.3 things came at a level of 0, and fewer at a higher one."""
+
+  def __call__(self, variables, x):
+    return x[:, 0] - variables["most"] + jnp.abs(x[:, 1])
+
+
+@pytest.mark.parametrize("kind", [None, "number", "log"])
+def test_counts_become_whole_numbers_with_which_the_record_passes(kind):
+  rng = np.random.default_rng(0)
+  table = {"count": rng.poisson(4.0, 500) % 13, "level": rng.normal(size=500)}
+  x, facts = np.stack([*table.values()], axis=1).astype(np.float64), {}
+  most = 7.3
+  if kind is not None:
+    learned = schema.learn(table, {"count": kind})
+    facts = {"schema": learned.to_json(), "feature_names": learned.features}
+    x = learned.encode(table)
+    most = float(learned.columns[0].coordinate(np.float64(most)))
+  plain = Detector.create(
+    Busy(), {"most": jnp.float32(most)}, Identity(), (2,), threshold=0.2, metadata=facts
+  )
+  detector = with_typical(plain, x)
+  odd = {"count": [31, 900], "level": [0.01, 0.0]}
+  rows = np.stack([*odd.values()], axis=1) if kind is None else odd
+  got = detector.explain(rows)
+  assert got.passes.all()
+  moved = Typical.from_detector(detector).numbers(got.moved)
+  np.testing.assert_allclose(moved[:, 0], 7.0 if kind != "log" else 9.0, rtol=1e-5)
+  name = "column 0" if kind is None else "count"
+  told = got.describe()
+  high = np.round(np.quantile(table["count"], 0.99))
+  want = "7" if kind != "log" else "9"
+  assert told[0] == f"{name} 31 (typical up to {high:g}); with {name} {want} it would pass"
+
+
 def test_words_have_the_value_what_is_typical_and_what_would_pass():
   rng = np.random.default_rng(0)
   x = np.stack([1.7e9 + rng.normal(size=500), rng.normal(size=500)], axis=1)
@@ -166,9 +202,10 @@ def test_what_keeps_no_typical_values_is_refused_in_words(uncalibrated):
   with pytest.raises(ValueError, match=r"keeps no typical values .* an earlier release"):
     uncalibrated.explain(np.zeros((1, 3)))
   image = Detector.create(Norm(), {}, Identity(), (2, 2, 1))
-  assert with_typical(image, np.zeros((5, 2, 2, 1))) is image
-  with pytest.raises(ValueError, match="no rows of columns"):
+  with pytest.raises(ValueError, match="or its records are too large"):
     image.explain(np.zeros((1, 2, 2, 1)))
+  large = Detector.create(Norm(), {}, Identity(), (300, 300, 1))
+  assert with_typical(large, np.zeros((5, 300, 300, 1))) is large
 
 
 def test_damaged_typical_values_are_refused(explained):

@@ -209,6 +209,17 @@ def test_values_far_from_all_others_are_found_by_column(rng):
   assert "column 'd' holds 1e+06, nearly all others lie in [5, 5]" in found.message
 
 
+def test_a_second_hill_is_neither_an_error_nor_a_code(rng):
+  x = np.concatenate([rng.lognormal(1.0, 0.5, size=960), rng.lognormal(7.0, 0.5, size=40)])[:, None]
+  assert extreme_values(x).passed
+  assert not extreme_values(x[:-21]).passed  # 19 records are few
+  code, glitch = x.copy(), x.copy()
+  code[960:970] = -999.0
+  glitch[3] = 1e7
+  assert not extreme_values(code).passed
+  assert "holds 1e+07" in extreme_values(glitch).message
+
+
 def test_sentinels_in_some_rows_and_a_glitch_among_zeros_are_found(rng):
   x = rng.normal(size=(600, 4))
   x[:, 2], x[:, 3] = 0.0, 0.0

@@ -153,6 +153,22 @@ def test_kinds_can_be_set():
   assert column(learned, "text").categories[0] == "0"
 
 
+def test_a_number_on_a_log_scale(learned):
+  values = [0.0, -3.0, 3.0, 30.0, 300.0] * 5 + [None]
+  (column,) = schema.learn({"c": values}, {"c": "log"}).columns
+  assert (column.unit, column.whole, column.fill, column.low) == (16.5, True, 3.0, -3.0)
+  assert column.describe() == "number from -3 to 300, on a log scale, 3.8% missing"
+  made = schema.learn({"c": values}, {"c": "log"})
+  x = made.encode({"c": [16.5 * np.sinh(1.0), "-16.5", 1.65e6, None]})
+  assert x[:, 0] == pytest.approx([1.0, -np.arcsinh(1.0), np.log(2e5), x[3, 0]])
+  assert column.value(x[:3, 0]) == pytest.approx([16.5 * np.sinh(1.0), -16.5, 1.65e6])
+  assert made.features == ("c", "c missing")
+  with pytest.raises(ValueError, match="column 'c' holds 'x' in record 0, no number"):
+    made.encode({"c": ["x"]})
+  again = schema.Schema.from_json(json.loads(json.dumps(made.to_json())))
+  np.testing.assert_array_equal(again.encode({"c": values}), made.encode({"c": values}))
+
+
 def frames() -> dict:
   frame = pd.DataFrame(
     {
@@ -203,6 +219,7 @@ def test_json_and_back(learned):
     ([{"name": "a", "kind": "number", "x": 1}], "not a list of columns"),
     ([{"name": "a", "kind": "god"}], "column 'a' of the schema is of no known kind"),
     ([{"name": "a", "kind": "number", "fill": "x"}], "is of no known kind"),
+    ([{"name": "a", "kind": "log", "unit": 0}], "is of no known kind"),
     ([{"name": "a", "kind": "category", "categories": [1]}], "has names that are no text"),
   ],
 )
@@ -216,7 +233,7 @@ def test_all_problems_are_told_at_once():
   with pytest.raises(ValueError, match="no column 'zip'") as raised:
     schema.learn(changed, {"zip": "category", "colour": "hue", "paid": "number"})
   for part in (
-    "column 'colour' cannot be 'hue', one of number, category",
+    "column 'colour' cannot be 'hue', one of number, log, category",
     "column 'text' holds '12x' in record 0 where nearly all others are numbers",
     "column 'at' holds 'noon' in record 23 where nearly all others are times",
     "column 'paid' holds 'yes' in record 0, no number",
@@ -247,7 +264,7 @@ def test_categories_that_are_called_as_the_coordinates_for_the_rest():
   assert learned.features == ("c=missing", "c=a", "c=other")
   np.testing.assert_array_equal(
     learned.encode({"c": ["a", "other", "missing", None, "new"]}),
-    [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 1]],
+    [[0, 1, 0], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]],
   )
   with pytest.raises(ValueError, match="Two coordinates would be named 'c=a'; rename a column"):
     schema.learn({"c": ["a", "b"] * 3, "c=a": [1.0, 5.0] * 3})

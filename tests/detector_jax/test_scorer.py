@@ -227,3 +227,5 @@ def test_a_folder_or_a_column_that_is_not_there_is_named(folder, tmp_path):
     Scorer(folder, keep=["key"])(columns())
   with pytest.raises(ValueError, match="The records lack 'a', which the detector was trained on"):
     Scorer(folder)({"b": [1.0], "c": [2.0]})
+  with pytest.raises(ValueError, match="The batch has no column to score beside 'id'"):
+    Scorer(folder, keep=["id"])([{"id": 1}])

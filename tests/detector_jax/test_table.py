@@ -70,6 +70,12 @@ def test_a_missing_cell_is_refused_by_its_place():
       table.check_finite(found, ("b", "a"))
 
 
+def test_coordinates_of_one_column_are_one_missing_cell():
+  x = np.array([[1.0, np.nan, np.nan], [np.nan, 0.0, 1.0]])
+  with pytest.raises(ValueError, match=r"NaN at row 0, column 'b' \(2 such"):
+    table.check_finite(x, ("a", "b", "b"))
+
+
 def test_a_record_that_lacks_a_column_is_named():
   with pytest.raises(ValueError, match="Record 1 lacks 'b'"):
     table.records([{"a": 1, "b": 2}, {"a": 1}], ("a", "b"))

@@ -10,7 +10,7 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, networks
-from tests.helpers import QUICK, assert_trees_close, assert_trees_equal
+from tests.helpers import assert_trees_close, assert_trees_equal
 
 KEY = jax.random.key(7)
 ALGORITHMS = {"DROCC": drocc, "DROCC-OE": drocc_oe, "DROCC-LF": drocc_lf}
@@ -149,7 +149,7 @@ def test_padding_does_not_change_the_result(case):
   typical = dataclasses.replace(batch, negatives=None)
   shorter = jax.tree.map(lambda leaf: leaf[:6], typical)
   shorter = dataclasses.replace(shorter, negatives=batch.negatives)
-  got = jax.jit(case.make(), compiler_options=QUICK)(case.state, shorter, KEY)
+  got = jax.jit(case.make())(case.state, shorter, KEY)
   assert_trees_close(got, want, rtol=1e-5, atol=1e-6)
   assert float(got[1].positive_loss.count) == float(want[1].positive_loss.count) == 6
 
@@ -160,7 +160,7 @@ def test_jit_vmap_and_pmap_agree(case):
   shards = jax.tree.map(lambda leaf: leaf.reshape(4, 2, *leaf.shape[1:]), case.batch)
   step = case.make(axis_name="devices")
   for map_over in (
-    lambda f: jax.jit(jax.vmap(f, (None, 0, None), axis_name="devices"), compiler_options=QUICK),
+    lambda f: jax.jit(jax.vmap(f, (None, 0, None), axis_name="devices")),
     lambda f: jax.pmap(f, in_axes=(None, 0, None), axis_name="devices"),
   ):
     got, info = data(map_over(step)(case.state, shards, KEY))

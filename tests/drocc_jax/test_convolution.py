@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from drocc_jax import convolution, mobilenet, networks
-from tests.helpers import QUICK
 
 SHAPES = [
   ((5, 5), (2, 7, 9, 3), 4),
@@ -43,8 +42,8 @@ def test_it_is_the_convolution_of_flax(rng, kernel, shape, features):
     result, backwards = jax.vjp(network.apply, variables, x)
     return result, backwards(weights)
 
-  want = jax.jit(total, compiler_options=QUICK)(variables, x)
-  got = jax.jit(networks.in_training_form(total), compiler_options=QUICK)(variables, x)
+  want = jax.jit(total)(variables, x)
+  got = jax.jit(networks.in_training_form(total))(variables, x)
   assert jax.tree.structure(got) == jax.tree.structure(want)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -74,8 +73,8 @@ def test_slices_give_the_convolution_of_flax(rng, kernel, shape, features, strid
     result, backwards = jax.vjp(network.apply, variables, x)
     return result, backwards(weights)
 
-  plain = jax.jit(total, compiler_options=QUICK)
-  sliced = jax.jit(networks.in_training_form(total), compiler_options=QUICK)
+  plain = jax.jit(total)
+  sliced = jax.jit(networks.in_training_form(total))
   program = str(jax.make_jaxpr(networks.in_training_form(network.apply))(variables, x))
   assert "conv_general_dilated" not in program
   for a, b in zip(
@@ -143,7 +142,7 @@ def test_a_lenet_for_loops_has_the_same_start_and_logits(rng):
     return variables, logits[:3], stats, forward.evaluate(variables[0], stats, x)
 
   want, got = (
-    jax.jit(form(run), compiler_options=QUICK)(jax.random.key(0), x)
+    jax.jit(form(run))(jax.random.key(0), x)
     for form in (lambda function: function, networks.in_training_form)
   )
   assert jax.tree.structure(got) == jax.tree.structure(want)

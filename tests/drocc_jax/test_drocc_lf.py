@@ -12,7 +12,6 @@ import pytest
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, networks, projections
 from tests.helpers import (
-  QUICK,
   assert_trees_close,
   assert_trees_equal,
   gradient_of,
@@ -46,14 +45,14 @@ def start(network, lf_config):
 @pytest.fixture(scope="module")
 def step(network, lf_config):
   step = drocc_lf.make_train_step(network, lf_config.static())
-  return jax.jit(step, compiler_options=QUICK)
+  return jax.jit(step)
 
 
 @pytest.fixture(scope="module")
 def find(network, mixed, lf_config):
   """``find(state, **settings) -> (negatives, info)`` round the records of the batch."""
   forward = networks.as_forward(network)
-  jitted = jax.jit(drocc_lf.find_negatives, static_argnums=(0, 5), compiler_options=QUICK)
+  jitted = jax.jit(drocc_lf.find_negatives, static_argnums=(0, 5))
 
   def find(state, **settings):
     static = dataclasses.replace(lf_config, **settings).static()
@@ -208,7 +207,7 @@ def test_with_equal_weights_it_is_drocc_oe(start, mixed, step, network, lf_confi
   }
   oe_config = drocc_oe.Config(**fields)
   oe_step = drocc_oe.make_train_step(network, oe_config.static())
-  oe_step = jax.jit(oe_step, compiler_options=QUICK)
+  oe_step = jax.jit(oe_step)
   oe_init = jax.jit(drocc_oe.make_init(network, oe_config.static()))
   oe_start = oe_init(oe_config.hyper(), mixed.inputs, jax.random.key(0))
   got, got_info = step(dataclasses.replace(start, params=params), mixed, KEY)

@@ -11,7 +11,7 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_oe, networks
-from tests.helpers import QUICK, assert_trees_close, gradient_of, is_different, with_hyper
+from tests.helpers import assert_trees_close, gradient_of, is_different, with_hyper
 
 KEY = jax.random.key(7)
 GIVEN = np.random.default_rng(1).normal(1.0, 1.0, size=(4, 3)).astype(np.float32)
@@ -45,7 +45,7 @@ def start(network, oe_config):
 @pytest.fixture(scope="module")
 def step(network, oe_config):
   step = drocc_oe.make_train_step(network, oe_config.static())
-  return jax.jit(step, compiler_options=QUICK)
+  return jax.jit(step)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def objective(network):
 def searched(start, mixed, network, oe_config):
   """What the search of the first step finds, for every place of the batch."""
   forward = networks.as_forward(network)
-  find = jax.jit(drocc_oe.find_negatives, static_argnums=(0, 5), compiler_options=QUICK)
+  find = jax.jit(drocc_oe.find_negatives, static_argnums=(0, 5))
   return find(forward, start, mixed.inputs, mixed.index, KEY, oe_config.static())[0]
 
 
@@ -152,7 +152,7 @@ class Normalised(nn.Module):
 def test_batch_statistics_are_those_of_all_that_the_objective_sees(mixed, oe_config):
   network = Normalised()
   begin = jax.jit(drocc_oe.make_init(network))(oe_config.hyper(), mixed.inputs, KEY)
-  step = jax.jit(drocc_oe.make_train_step(network), compiler_options=QUICK)
+  step = jax.jit(drocc_oe.make_train_step(network))
   warm, _ = step(with_hyper(begin, warmup_steps=1), mixed, KEY)
   real = np.concatenate([np.asarray(mixed.inputs[:6]), GIVEN])
   running = warm.stats["batch_stats"]["MaskedBatchNorm_0"]

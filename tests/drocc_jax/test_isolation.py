@@ -24,7 +24,8 @@ def test_the_far_end_of_a_plain_sample_is_not_isolated(rng):
 
 
 def test_no_more_than_the_share_are_left_out(rng):
-  z = np.concatenate([rng.normal(size=(300, 2)), rng.uniform(50.0, 5000.0, size=(100, 2))])
+  few = [rng.uniform(size=(10, 2)) * 400.0 + 1e4 * place for place in range(1, 11)]
+  z = np.concatenate([rng.normal(size=(300, 2)), *few])  # ten heaps, none large enough for a hill
   kept = isolation.connected_rows(z, 0.1)
   assert len(kept) == 360
   assert set(range(300)) <= set(kept.tolist())
@@ -45,6 +46,24 @@ def test_of_many_records_some_are_the_neighbours(line, monkeypatch):
   z = np.concatenate([line[:300], line[300:], line[:300] + 0.5])
   kept = isolation.connected_rows(z, 0.1)
   np.testing.assert_array_equal(kept, np.delete(np.arange(606), range(300, 306)))
+
+
+def test_a_hill_of_its_own_is_no_heap_of_isolated_records(rng):
+  """Records ten times as far apart as the others, which are one another's neighbours."""
+  hill = rng.normal(100.0, 10.0, size=(60, 3))
+  strays = rng.uniform(-300.0, -30.0, size=(12, 3)) * [1.0, -1.0, 1.0]
+  z = np.concatenate([rng.normal(size=(1000, 3)), hill, strays, [[400.0, 400.0, 400.0]]])
+  kept = np.zeros(len(z), bool)
+  kept[isolation.connected_rows(z, 0.1)] = True
+  assert kept[1000:1060].mean() > 0.9
+  assert not kept[1060:].any()
+
+
+def test_a_long_tail_is_no_hill(rng, monkeypatch):
+  z = rng.standard_t(2, size=(2000, 2))
+  left_out = len(z) - len(isolation.connected_rows(z, 0.1))
+  monkeypatch.setattr(isolation, "TOGETHER", 0.0)  # any group that holds together is a hill
+  assert left_out > 1.1 * (len(z) - len(isolation.connected_rows(z, 0.1))) > 50
 
 
 @pytest.mark.parametrize("trim", [-0.1, 0.5, float("nan")])

@@ -10,7 +10,7 @@ import pytest
 
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, mobilenet, networks
-from tests.helpers import QUICK, assert_trees_close
+from tests.helpers import assert_trees_close
 
 TINY = ((1, 8, 1, 1),)
 ALGORITHMS = {
@@ -141,7 +141,7 @@ def test_an_inverted_residual_by_hand(rng, features, expansion, stride):
   variables["params"] = jax.tree.map(lambda leaf: leaf - 1.0, variables["params"])
   want = block_by_hand(x, variables["params"], variables["batch_stats"], stride)
   as_float32 = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (variables, x))
-  got = jax.jit(lambda v, x: block.apply(v, x, False), compiler_options=QUICK)(*as_float32)
+  got = jax.jit(lambda v, x: block.apply(v, x, False))(*as_float32)
   assert got.shape == (2, -(-6 // stride), -(-5 // stride), features)
   np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4)
 
@@ -151,10 +151,10 @@ def tiny():
   """A network of one block with its state, training pass, and eight images."""
   network = mobilenet.MobileNetV2(0.1, TINY)
   x = 0.5 + jax.random.normal(jax.random.key(1), (8, 16, 16, 3))
-  init = jax.jit(drocc.make_init(network), compiler_options=QUICK)
+  init = jax.jit(drocc.make_init(network))
   hyper = drocc.Config(radius=1.0, step_size=1.0).hyper()
   state = init(hyper, x[:1], jax.random.key(0))
-  train = jax.jit(networks.as_forward(network).train, compiler_options=QUICK)
+  train = jax.jit(networks.as_forward(network).train)
   return SimpleNamespace(
     network=network, state=state, params=state.params, stats=state.stats, x=x, train=train
   )
@@ -175,7 +175,7 @@ def test_statistics_are_of_all_devices(tiny):
   want = tiny.train(tiny.params, tiny.stats, tiny.x, mask)
   train = networks.in_training_form(networks.as_forward(tiny.network).train, "devices")
   spread = jax.vmap(train, (None, None, 0, 0), axis_name="devices")
-  got, stats = jax.jit(spread, compiler_options=QUICK)(
+  got, stats = jax.jit(spread)(
     tiny.params, tiny.stats, tiny.x.reshape(2, 4, 16, 16, 3), mask.reshape(2, 4)
   )
   assert_trees_close(got.reshape(8)[:5], want[0][:5], rtol=1e-4, atol=1e-5)
@@ -218,7 +218,7 @@ def test_the_form_for_loops_has_the_same_numbers(tiny):
 
   both = jax.grad(total, (0, 1), has_aux=True)
   got, want = (
-    jax.jit(function, compiler_options=QUICK)(tiny.state.params, tiny.x)
+    jax.jit(function)(tiny.state.params, tiny.x)
     for function in (networks.in_training_form(both), both)
   )
   assert jax.tree.structure(got) == jax.tree.structure(want)
@@ -231,9 +231,7 @@ def test_the_form_for_loops_has_the_same_numbers(tiny):
 def steps(tiny):
   """Jitted steps by algorithm; DROCC-Rand is the program of DROCC."""
   return {
-    module: jax.jit(
-      module.make_train_step(tiny.network, module.Config().static()), compiler_options=QUICK
-    )
+    module: jax.jit(module.make_train_step(tiny.network, module.Config().static()))
     for module in (drocc, drocc_oe, drocc_lf)
   }
 

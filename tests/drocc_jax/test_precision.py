@@ -14,7 +14,6 @@ from detector_jax import training
 from detector_jax.batching import Batch
 from drocc_jax import drocc, drocc_lf, drocc_oe, fit, mobilenet, networks, recipe
 from drocc_jax.settings import Training
-from tests.helpers import QUICK
 
 KEY, ROWS = jax.random.key(1), 6
 PRODUCT = re.compile(r":(\w+)\[[^\]]*\] = (?:dot_general|conv_general_dilated)\[")
@@ -95,8 +94,8 @@ def test_the_outer_step_and_sigma_stay_in_float32(algorithm, rng):
 def found_by(network, shape, precision, rng):
   """Displacements ``[rows, d]`` of one seed, compiled."""
   search, init, config, x = searching(network, shape, precision, rng)
-  state = jax.jit(init, compiler_options=QUICK)(config.hyper(), x[:1], jax.random.key(0))
-  negatives, info = jax.jit(search, compiler_options=QUICK)(state, x)
+  state = jax.jit(init)(config.hyper(), x[:1], jax.random.key(0))
+  negatives, info = jax.jit(search)(state, x)
   return np.asarray(negatives - x).reshape(ROWS, -1), jax.device_get(info)
 
 

@@ -205,9 +205,9 @@ def test_a_small_change_of_a_large_constant_is_seen(value, change):
   rng = np.random.default_rng(0)
   x = np.c_[rng.normal(size=(80, 2)), np.full(80, value)]
   detector = make(epochs=1).fit(x).detector_
-  assert not detector.constants_changed(x).any()
-  assert detector.constants_changed(x + np.array([0, 0, change])).all()
-  assert not detector.constants_changed(x.astype(np.float32)).any()
+  assert not detector.unseen(x)
+  assert detector.unseen(x + np.array([0, 0, change])).changed == len(x)
+  assert not detector.unseen(x.astype(np.float32))
 
 
 def test_what_cannot_be_scored_is_said_before_what_changed(fitted, frame, caplog):

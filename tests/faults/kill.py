@@ -130,7 +130,6 @@ def environment_of(folder: pathlib.Path) -> dict[str, str]:
   """Environment of an attempt; what is compiled is kept in a folder, so that a restart is cheap."""
   return {
     **os.environ,
-    "XLA_FLAGS": "",
     "JAX_PLATFORMS": "cpu",
     "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -1,5 +1,7 @@
 """Groups of evidence: statistics by hand, and one fit that joins them, explains and travels."""
 
+import dataclasses
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,10 +42,13 @@ def fitted(plan) -> evidence.Fitted:
 
 def test_a_plan_finds_logits_signs_and_the_last_hidden_layer(plan):
   assert (plan.logits, plan.hidden, plan.signed) == ("out", "hidden", ("map", "out"))
-  assert plan.groups == ("profile", "class", "texture", "layers", "softmax", "neighbours")
+  assert plan.groups == (*evidence.RELEASED, "ordinary")
   vectors = {"hidden": np.ones((9, 8)), "out": np.ones((9, 2))}  # one class for all: none
   none = evidence.plan(SHAPES, vectors, "auto")
-  assert (none.logits, none.groups) == (None, ("profile", "texture", "layers", "neighbours"))
+  assert (none.logits, none.groups) == (
+    None,
+    ("profile", "texture", "layers", "neighbours", "ordinary"),
+  )
   with pytest.raises(ValueError, match="logits names 'top', which is no tapped layer"):
     evidence.plan(SHAPES, vectors, "top")
 
@@ -94,6 +99,41 @@ def test_the_texture_of_a_map_is_its_energy_and_its_steps_between_places(plan):
   np.testing.assert_allclose(got[:, 3], steps / energy, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (4, 6, 3), (4, 1, 3), (1, 1, 3), (2, 3, 4, 2)])
+def test_steps_are_summed_over_axes_of_any_number(shape):
+  maps = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+  axes = [axis for axis in range(1, len(shape)) if maps.shape[axis] > 1]
+  squares = [np.diff(maps, axis=axis).reshape(3, -1) ** 2 for axis in axes]
+  want = sum((each.mean(axis=1) for each in squares), np.zeros(3))
+  np.testing.assert_allclose(evidence._steps(jnp.asarray(maps)), want, rtol=1e-5)
+
+
+def test_records_that_lie_nearer_to_the_mean_than_any_other_are_found_as_ordinary(plan, fitted):
+  observed = plan.observe(*shown(200, 6))
+  mean = [jnp.broadcast_to(each.mean(axis=0), each.shape) for each in observed]
+  near = evidence.Observed(*(0.9 * m + 0.1 * o for m, o in zip(mean, observed, strict=True)))
+  statistics = [plan.statistics(fitted, each) for each in (observed, near)]
+  place, labels = plan.groups.index("ordinary"), np.repeat([0, 1], 200)
+  ordinary = np.concatenate([np.asarray(each)[:, place] for each in statistics])
+  assert metrics.auroc(labels, ordinary) > 0.95
+  without = dataclasses.replace(fitted, weights=fitted.weights.at[place].set(0.0))
+  with_it, other = (
+    np.concatenate([evidence.score(f, plan.extremeness(f, each)) for each in statistics])
+    for f in (fitted, without)
+  )
+  assert metrics.auroc(labels, with_it) > metrics.auroc(labels, other) + 0.02
+
+
+def test_a_folder_that_names_no_groups_keeps_those_of_its_release(plan):
+  known = dataclasses.asdict(plan)
+  assert evidence.from_json(known) == plan
+  del known["groups"]
+  assert evidence.from_json(known).groups == evidence.RELEASED
+  assert evidence.from_json(known | {"logits": None}).groups == (
+    *("profile", "texture", "layers", "neighbours"),
+  )
+
+
 def test_a_smoothed_map_of_the_same_energy_is_found_by_its_texture(plan, fitted):
   activations, errors = shown(200, 4)
   maps = np.asarray(activations["map"])
@@ -120,10 +160,10 @@ def test_sizes_of_activations_are_evidence(plan, fitted):
 
 
 def test_a_group_that_says_the_same_of_all_has_no_weight(plan, fitted):
-  statistics = np.random.default_rng(0).normal(size=(100, 6))
+  statistics = np.random.default_rng(0).normal(size=(100, 7))
   statistics[:, 4] = 2.0
   got = evidence_fitting.with_reference(plan, fitted, statistics)
-  np.testing.assert_array_equal(got.weights, [2.0, 2.0, 2.0, 1.0, 0.0, 1.0])
+  np.testing.assert_array_equal(got.weights, [2.0, 2.0, 2.0, 1.0, 0.0, 1.0, 2.0])
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,20 @@ def test_a_schema_of_numbers_alone_is_written(tmp_path):
   assert '"size", "more"' in (tmp_path / "pump.h").read_text()
 
 
+@needs_compiler
+@pytest.mark.parametrize("far", [0.0, FAR])
+def test_a_number_on_a_log_scale_is_written(tmp_path, far):
+  columns = {"size": (np.exp(records(60, ())) + far).tolist(), "more": records(60, ()).tolist()}
+  schema = learn(columns, {"size": "log"})
+  facts = {"schema": schema.to_json(), "feature_names": list(schema.features)}
+  detector = made(networks.MLP((4,)), x=schema.encode(columns), **facts)
+  assert (detector.input_offset is None) == (far == 0.0)
+  x = np.stack([*columns.values()], axis=1) * [1.01, -1.0]
+  score, _, _ = told(detector, x, tmp_path)
+  frame = [{"size": a, "more": b} for a, b in x.tolist()]
+  np.testing.assert_allclose(score, detector.score(frame), rtol=1e-4, atol=1e-4)
+
+
 def changed(arrays=None, **fields):
   detector = case("default")
   return dataclasses.replace(detector, arrays={**detector.arrays, **(arrays or {})}, **fields)

@@ -17,6 +17,7 @@ def settings():
 
 def test_the_folder_is_of_this_processor_in_the_users_cache(settings, monkeypatch, tmp_path):
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+  monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   flags.keep_compiled()
   (folder,) = (tmp_path / "drocc_jax" / "compiled").iterdir()

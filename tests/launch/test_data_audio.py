@@ -268,10 +268,11 @@ def test_reads_a_folder_of_words(tmp_path, caplog):
     wavfile.write(tmp_path / name, rate, np.full(rate, value, np.int16))
   (tmp_path / "yes" / "notes.txt").write_text("hello")
   wavfile.write(tmp_path / "lost.wav", 16_000, np.zeros(9, np.int16))
-  x, words = audio.read_folder(tmp_path)
-  assert words.tolist() == ["no", "yes", "yes"]
-  assert (x.shape, x.dtype) == ((3, 16_000), np.float32)
-  np.testing.assert_allclose(x[:, 8000], [0.5, 0.125, 0.25], atol=1e-3)
+  paths = audio.wav_files(tmp_path)
+  assert [path.parent.name for path in paths] == ["no", "yes", "yes"]
+  x = audio.read_clips(paths)
+  assert (x.shape, x.dtype) == ((3, 16_000), np.int16)
+  np.testing.assert_allclose(x[:, 8000] / audio.FULL_SCALE, [0.5, 0.125, 0.25], atol=1e-3)
   assert caplog.messages == ["Resampled 2 of 3 clips from 8000 Hz to 16000 Hz."]
 
 
@@ -285,10 +286,10 @@ def test_files_are_in_order(tmp_path, rng):
 
 def test_a_folder_without_clips_is_one_sentence(tmp_path):
   with pytest.raises(DataError, match=r"has no sub-folder with \.wav files; make one sub-folder"):
-    audio.read_folder(tmp_path)
+    audio.wav_files(tmp_path)
   with pytest.raises(DataError, match="There is no folder"):
-    audio.read_folder(tmp_path / "none")
+    audio.wav_files(tmp_path / "none")
   (tmp_path / "go").mkdir()
   wavfile.write(tmp_path / "go" / "wild.wav", 16_000, np.full(9, 2.0, np.float32))
   with pytest.raises(DataError, match=r"wild\.wav holds values from 2 to 2 where -1 to 1 belong"):
-    audio.read_folder(tmp_path)
+    audio.read_clips(audio.wav_files(tmp_path))

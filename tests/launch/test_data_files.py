@@ -144,7 +144,12 @@ def test_python_objects_are_refused_and_not_run(write, tmp_path, name):
 
 
 BAD = {
-  "ending": ("t.txt", "1,2\n", None, "unknown ending '.txt'; known ones are .csv, .parquet, .npy"),
+  "ending": (
+    "t.txt",
+    "1,2\n",
+    None,
+    "unknown ending '.txt'; known ones are .csv, .parquet, .feather, .sql, .npy",
+  ),
   "no ending": ("t", "1,2\n", None, "unknown ending ''; known ones are"),
   "empty": ("t.csv", "", None, "t.csv is empty"),
   "blank": ("t.csv", "\n\n", None, "t.csv is empty"),

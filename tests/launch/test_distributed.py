@@ -18,7 +18,6 @@ from tests.helpers import arrays, assert_trees_close
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-QUICK = "--xla_backend_optimization_level=0"  # the same mathematics, compiled in half the time
 TIMEOUT = 300  # seconds; a job that hangs is killed
 
 START = """
@@ -118,7 +117,7 @@ def free_port() -> int:
 
 def job(script: str, folder: pathlib.Path, devices: int) -> list[tuple[int, str, str]]:
   """Runs a script in two processes; their exit codes, standard output and error."""
-  environment = {**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu"}
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   port = free_port()
   running = [
     subprocess.Popen(

@@ -10,7 +10,7 @@ import pytest
 
 import detector_jax
 from detector_jax import health, metrics
-from drocc_jax import drocc_lf, drocc_oe, registry
+from drocc_jax import registry
 from launch import evaluation, run, workdirs
 from launch.data import Digits
 from launch.methods import METHODS, drocc
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("negatives_*.py"))
 
 
-def small(kind=drocc.LFConfig, **changes) -> drocc.Config:
+def small(kind="lf", **changes) -> drocc.Config:
   """Digit 0 against given ones, with a network that is cheap to train."""
   settings = {
     "data": Digits(negatives=(1,), limit=60),
@@ -29,8 +29,9 @@ def small(kind=drocc.LFConfig, **changes) -> drocc.Config:
     "epochs": 6,
     "checkpoints": 3,
     "batch_size": 32,
+    "drocc": drocc.usual(kind),
   }
-  config = kind(**{**settings, **changes})
+  config = drocc.Config(**{**settings, **changes})
   config.drocc.learning_rate, config.drocc.num_steps = 0.01, 3
   return config
 
@@ -52,7 +53,7 @@ def finished(tmp_path_factory) -> pathlib.Path:
 def finished_oe(tmp_path_factory) -> pathlib.Path:
   """A run of DROCC-OE."""
   workdir = tmp_path_factory.mktemp("runs") / "oe"
-  run.train(small(drocc.OEConfig), workdir)
+  run.train(small("oe"), workdir)
   return workdir
 
 
@@ -118,9 +119,7 @@ def test_another_method_is_refused_by_name(finished_oe):
     run.train(small(), finished_oe)
 
 
-@pytest.mark.parametrize(
-  ("kind", "title"), [(drocc.OEConfig, "DROCC-OE"), (drocc.LFConfig, "DROCC-LF")]
-)
+@pytest.mark.parametrize(("kind", "title"), [("oe", "DROCC-OE"), ("lf", "DROCC-LF")])
 def test_data_without_negatives_are_refused(kind, title, tmp_path):
   with pytest.raises(ValueError) as caught:  # noqa: PT011
     run.train(small(kind, data=Digits()), tmp_path / "run")
@@ -136,7 +135,7 @@ def test_data_without_negatives_are_refused(kind, title, tmp_path):
 def test_drocc_leaves_negatives_aside_and_says_so(caplog):
   splits = small().data.load()
   with caplog.at_level(logging.WARNING):
-    assert drocc.negatives_for(small(drocc.Config), splits) is None
+    assert drocc.negatives_for(small("drocc"), splits) is None
   assert [record.getMessage() for record in caplog.records] == [
     "60 training records labelled 1 (anomalous) are left aside: DROCC learns from typical records "
     "alone; DROCC-OE and DROCC-LF learn from both."
@@ -155,29 +154,35 @@ def test_bad_settings_leave_no_workdir(tmp_path):
 # Configurations.
 
 
-@pytest.mark.parametrize("kind", [drocc.OEConfig, drocc.LFConfig])
+@pytest.mark.parametrize("kind", drocc.KINDS)
 def test_a_configuration_comes_back_from_its_workdir(kind, tmp_path):
   config = small(kind, fpr=0.1)
-  config.drocc = dataclasses.replace(config.drocc, nu=2.5, radius=3.0, noise_scale=None)
+  config.drocc = dataclasses.replace(config.drocc, gamma=2.5, radius=3.0, noise_scale=None)
   workdirs.claim(tmp_path, config)
   back = run.read_config(tmp_path)
   assert back == config
-  assert type(back) is kind
-  assert (
-    type(back.drocc) is {drocc.OEConfig: drocc_oe.Config, drocc.LFConfig: drocc_lf.Config}[kind]
-  )
+  assert type(back.drocc) is drocc.KINDS[kind]
   assert back.data.negatives == (1,)
-  assert METHODS[kind.method].config is kind
+  assert back.method == {"drocc": "drocc", "oe": "drocc_oe", "lf": "drocc_lf"}[kind]
   assert run.method_of(back).detects
   workdirs.check(tmp_path, config)
+
+
+def test_settings_of_another_algorithm_than_named_are_refused(tmp_path):
+  workdirs.claim(tmp_path, small("oe"))
+  file = tmp_path / "config.json"
+  file.write_text(file.read_text().replace('"drocc_oe"', '"drocc_lf"'))
+  with pytest.raises(
+    ValueError, match=r"settings are of the method 'drocc_oe', and it names 'droc"
+  ):
+    run.read_config(tmp_path)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("kind", drocc.KINDS)
 def test_every_configuration_is_valid(name, kind):
   config = importlib.import_module(f"configs.{name}").get_config(kind)
-  experiment, algorithm = drocc.kind(kind)
-  assert (type(config), type(config.drocc)) == (experiment, algorithm)
+  assert (type(config), type(config.drocc)) == (drocc.Config, drocc.KINDS[kind])
   config.drocc.validate()
   config.network.make()
   assert config.data.reads(config.data.name)
@@ -187,7 +192,7 @@ def test_every_configuration_is_valid(name, kind):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configurations_are_of_drocc_lf_unless_told_otherwise(name):
   get_config = importlib.import_module(f"configs.{name}").get_config
-  assert type(get_config()) is drocc.LFConfig
+  assert get_config().method == "drocc_lf"
   assert get_config() == get_config("lf")
   with pytest.raises(ValueError, match="goes one of drocc, oe, lf; got 'deep_sad'"):
     get_config("deep_sad")

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 import detector_jax
+from detector_jax.__main__ import main
 from drocc_jax import DROCC
 from drocc_jax.registry import NetworkConfig
-from launch import evaluation, run, scoring
-from launch.data import DataError, Files, mixed
+from launch import evaluation, run, scoring, watching
+from launch.data import DataError, Files, kept, mixed
 from launch.methods.drocc import Config
 
 N = 200
@@ -76,17 +77,37 @@ def test_a_file_as_it_comes_becomes_a_detector(trained):
   assert result["metrics"]["auroc"] > 0.9
 
 
-@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".feather"])
 def test_a_file_scores_as_its_table_does(trained, tmp_path, ending):
   folder, test, _ = trained
   detector = detector_jax.load(folder / "run" / "detector")
   table = test[test.columns[::-1]].assign(more="?")
   path, output = tmp_path / f"new{ending}", tmp_path / "scores.csv"
-  table.to_csv(path, index=False) if ending == ".csv" else table.to_parquet(path)
+  write = {".csv": table.to_csv, ".parquet": table.to_parquet, ".feather": table.to_feather}[ending]
+  write(path, index=False) if ending == ".csv" else write(path)
   tally = scoring.score_input(detector, str(path), output)
   assert (tally.rows, tally.bad) == (60, 0)
   got = pd.read_csv(output)["score"].to_numpy()
   np.testing.assert_array_equal(got.astype(np.float32), detector.score(test))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_file_of_another_encoding_is_read_and_scored(tmp_path, encoding):
+  frame = payments(N, 0).assign(channel=np.where(np.arange(N) % 2, "Café", "Büro"))
+  frame = frame.rename(columns={"zip": "Straße"})
+  frame.assign(bad=0).to_csv(tmp_path / "x.csv", index=False, encoding=encoding)
+  source = Files(train=str(tmp_path / "x.csv"), label="bad", columns="auto", encoding=encoding)
+  splits = source.load()
+  assert {"channel=Café", "channel=Büro", "Straße"} <= set(splits.feature_names)
+  path = str(tmp_path / "x.csv")
+  pieces = mixed.read_mixed_pieces(path, splits.schema, encoding=encoding)
+  np.testing.assert_array_equal(np.concatenate([piece.x for piece in pieces]), splits.x_train)
+  with kept.Kept(path, ["channel"], encoding=encoding) as beside:
+    assert beside.take(3)["channel"].to_pylist() == ["Büro", "Café", "Büro"]
+  with pytest.raises(DataError, match=r"UTF-8|utf-8"):
+    dataclasses.replace(source, encoding="utf-8").load()
+  with pytest.raises(DataError, match="There is no encoding 'klingon'; take one of Python's"):
+    dataclasses.replace(source, encoding="klingon").load()
 
 
 def test_standard_input_scores_as_a_file_does(trained, tmp_path, monkeypatch):
@@ -100,8 +121,6 @@ def test_standard_input_scores_as_a_file_does(trained, tmp_path, monkeypatch):
 
 
 def test_the_core_package_scores_the_same_file(trained, tmp_path, capsys):
-  from detector_jax.__main__ import main
-
   folder, test, _ = trained
   test.to_csv(tmp_path / "new.csv", index=False)
   assert main(["score", str(folder / "run" / "detector"), str(tmp_path / "new.csv")]) == 0
@@ -117,8 +136,6 @@ def test_the_core_package_scores_the_same_file(trained, tmp_path, capsys):
 
 
 def test_reasons_are_the_same_wherever_a_file_is_scored(trained, tmp_path, capsys):
-  from detector_jax.__main__ import main
-
   folder, test, _ = trained
   detector = detector_jax.load(folder / "run" / "detector")
   source, output = str(tmp_path / "new.csv"), tmp_path / "scores.csv"
@@ -196,8 +213,67 @@ def test_an_estimator_learns_the_same(trained, tmp_path):
   again = DROCC.load(tmp_path / "detector")
   assert again.get_params()["columns"] == {"zip": "category"}
   np.testing.assert_array_equal(again.score_samples(test), model.score_samples(test))
-  frame = test.assign(channel="phone")
-  assert (model.detector_.constants_changed(frame).sum(axis=1) >= 1).all()
+
+
+def test_an_unknown_category_is_told_in_one_line_however_it_is_scored(
+  trained, tmp_path, caplog, capsys
+):
+  folder, test, _ = trained
+  place = folder / "run" / "detector"
+  detector, odd = detector_jax.load(place), test.assign(channel=["phone"] * 7 + ["web"] * 53)
+  odd.to_csv(tmp_path / "new.csv", index=False)
+  source, output = str(tmp_path / "new.csv"), tmp_path / "scores.csv"
+  estimator = DROCC()
+  estimator._set_detector(detector)
+  estimator.score_samples(odd)
+  detector_jax.Scorer(place)(odd.drop(columns="id"))
+  tally = scoring.score_input(detector, source, output, chunk_size=16)
+  scoring.print_summary(detector, tally, str(output), "fail")
+  assert main(["score", str(place), source]) == 0
+  said = "Of 60 records 7 have a category that training did not have: 'channel' in 7."
+  assert caplog.messages == [said] * 4
+
+
+def test_a_missing_cell_is_named_by_the_users_column(trained):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  for name in ("channel", "at"):
+    odd = test.copy()
+    odd.loc[[4, 9], name] = None
+    with pytest.raises(ValueError, match=rf"NaN at row 4, column '{name}' \(2 such values"):
+      detector.score(odd)
+    estimator = DROCC()
+    estimator._set_detector(detector)
+    with pytest.raises(ValueError, match=rf"NaN at row 4, column '{name}' \(2 such values"):
+      estimator.predict(odd)
+
+
+def test_a_stream_takes_records_as_the_table_has_them(trained, tmp_path, caplog):
+  folder, test, _ = trained
+  detector = detector_jax.load(folder / "run" / "detector")
+  lines = test.assign(channel="web", more=1).to_json(orient="records", lines=True).splitlines()
+  lines[2] = lines[2].replace('"web"', '"phone"')
+  lines[3] = lines[3].replace('"web"', "null")
+  lines[4] = lines[4].replace('"present":', '"here":')
+  lines[5] = lines[5].replace('"amount":', '"amount":"much","was":')
+  written, errors = [], []
+  watcher = watching.Watcher(detector)
+  for line in lines:
+    try:
+      written.append(watcher.take(line)["score"])
+    except ValueError as error:
+      errors.append(str(error))
+  want = detector.score(test.assign(channel=["web", "web", "phone"] + ["web"] * 57))
+  np.testing.assert_allclose(written, np.delete(want, [3, 4, 5]), rtol=1e-4, atol=1e-5)
+  assert errors == [
+    "holds nothing in column 'channel', which training had never",
+    "lacks 'present', which the detector was trained on",
+    "cannot be scored: column 'amount' holds 'much' in record 0, no number",
+  ]
+  (strange,) = [finding for finding in watcher.findings() if not finding.passed]
+  assert strange.message.endswith("1 have a category that training did not have: 'channel' in 1.")
+  left_out = [message for message in caplog.messages if message.startswith("Left out")]
+  assert left_out == ["Left out 'more' of the record: the detector was not trained on it."]
 
 
 def test_encoded_records_score_as_raw_ones_do(trained):

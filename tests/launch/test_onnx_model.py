@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -95,6 +96,23 @@ def workdir(request, tmp_path_factory) -> Iterator[pathlib.Path]:
 
 def primitives(jaxpr) -> set[str]:
   return {equation.primitive.name for equation in jaxpr.eqns}
+
+
+def test_sums_of_several_arrays_at_once_are_written_one_by_one(rng):
+  a, b = rng.normal(size=(2, 3, 4)).astype(np.float32)
+
+  def program(add, a, b):
+    return tuple(jax.lax.reduce([a, b], [1.0, 2.0], add, (1,)))
+
+  def both(these, those):
+    return [this + that for this, that in zip(these, those, strict=True)]
+
+  simple = onnx_model.simplified(functools.partial(program, both), a, b)
+  assert "reduce" not in primitives(simple.jaxpr)
+  got = jax.extend.core.jaxpr_as_fun(simple)(a, b)
+  np.testing.assert_allclose(got, [1.0 + a.sum(axis=1), 2.0 + b.sum(axis=1)], rtol=1e-5)
+  with pytest.raises(NotImplementedError, match="several arrays that is no sum"):
+    onnx_model.simplified(functools.partial(program, lambda x, y: [x[0] * y[0], x[1] + y[1]]), a, b)
 
 
 @pytest.mark.parametrize("name", ["mnist_lenet", "lstm"])

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -142,7 +143,8 @@ def test_evaluate_writes_metrics_figures_and_report(finished):
   page = (finished / "report.html").read_text()
   assert result["detector"]["summary"] in page
   assert page.count("data:image/png;base64,") == 4
-  assert "http" not in page.replace("http-equiv", "")
+  text = re.sub(r"base64,[^\"]*", "", page)  # a picture may spell anything
+  assert "http" not in text.replace("http-equiv", "")
   for name in ("scores.png", "roc.png", "training.png"):
     assert (finished / name).stat().st_size > 1000
 

@@ -22,7 +22,7 @@ from launch.data.imagenette import CLASSES, Synthetic
 from launch.data.streaming import StreamConfig
 from launch.methods import streamed
 from launch.reporting import progress
-from tests.helpers import QUICK, arrays, assert_same_bits
+from tests.helpers import arrays, assert_same_bits
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 4, 8
@@ -151,9 +151,7 @@ def test_a_step_is_that_of_the_algorithm_on_standardised_images():
   prepared = streamed.prepare(config)
   init_key, key = recipe.keys(0)
   start = prepared.program.init(prepared.config.hyper(), prepared.sample, init_key)
-  step = jax.jit(
-    drocc.make_train_step(prepared.network, prepared.config.static()), compiler_options=QUICK
-  )
+  step = jax.jit(drocc.make_train_step(prepared.network, prepared.config.static()))
   want = start
   center, scale = (
     np.asarray(value) for value in (prepared.preprocessing.center, prepared.preprocessing.scale)

@@ -384,7 +384,8 @@ def test_the_best_member_is_exported_calibrated_on_rows_that_ranked_nothing(loop
 
 
 def test_labelled_validation_records_rank_where_there_are_some():
-  config = drocc.OEConfig(data=NoisySine(limit=100), network=registry.NetworkConfig("mlp", (4,)))
+  network = registry.NetworkConfig("mlp", (4,))
+  config = drocc.Config(data=NoisySine(limit=100), network=network, drocc=drocc.usual("oe"))
   experiment = sweeping._experiment(config)
   validation = experiment.splits.validation
   assert experiment.ranking.description == (

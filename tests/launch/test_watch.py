@@ -232,7 +232,7 @@ def folder(detector, tmp_path_factory):
 
 
 def start(*arguments):
-  environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""}
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""}
   return subprocess.Popen(
     [sys.executable, "-m", "launch.watch", *arguments],
     cwd=ROOT,

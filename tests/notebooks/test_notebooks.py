@@ -19,7 +19,6 @@ NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge", "own_t
 COLAB = "https://colab.research.google.com/"
 LIBRARIES = ("detector_jax", "drocc_jax", "fingerprint_jax")
 ENVIRONMENT = {
-  "XLA_FLAGS": "",
   "JAX_PLATFORMS": "cpu",
   "MPLBACKEND": "Agg",
   "JUPYTER_PLATFORM_DIRS": "1",  # or jupyter_core warns of its old folders

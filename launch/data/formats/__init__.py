@@ -11,20 +11,25 @@ from detector_jax.table import reason_of
 from launch.data.formats.arrays import Mat, Npy, Npz
 from launch.data.formats.columns import Columns, DataError
 from launch.data.formats.csv_text import Csv
+from launch.data.formats.feather_table import Feather
+from launch.data.formats.parquet_folder import ParquetFolder
 from launch.data.formats.parquet_table import Parquet
 from launch.data.formats.pictures import Pictures
 from launch.data.formats.reader import Input, Reader
+from launch.data.formats.sql_query import Sql
 
 __all__ = ("READERS", "STANDARD_INPUT", "Columns", "DataError", "damage_named", "opened")
 
 STANDARD_INPUT = "-"
 # One entry for each format.
-READERS: dict[str, type[Reader]] = {each.ending: each for each in (Csv, Parquet, Npy, Npz, Mat)}
+READERS: dict[str, type[Reader]] = {
+  each.ending: each for each in (Csv, Parquet, Feather, Sql, Npy, Npz, Mat)
+}
 
 
 @contextlib.contextmanager
 def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]:
-  """The reader of a file, of a folder of pictures, or of "-", CSV on standard input.
+  """The reader of a file, of a folder, of .parquet files or pictures, or of "-", CSV on stdin.
 
   Raises:
     DataError: it is missing, empty, damaged, of an unknown ending, or has not what is wanted.
@@ -37,6 +42,12 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
   path = pathlib.Path(source).expanduser()
   known = [ending for ending, reader in READERS.items() if reader.tabular or not columns.raw]
   ending = path.suffix.lower()
+  if path.is_dir() and ParquetFolder.is_one(path):
+    with damage_named(path, ParquetFolder.ending):
+      yield ParquetFolder(Input(path, path, io.BytesIO(), 0), columns)
+    return
+  if columns.keep and not (ending in READERS and READERS[ending].tabular):
+    raise DataError(f"--keep is for tables, which name columns, not {source}.")
   if path.is_dir() and ending not in known:
     yield Pictures(Input(path, path, io.BytesIO(), 0), columns)
     return

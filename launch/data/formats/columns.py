@@ -30,6 +30,7 @@ class Columns:
     role: what ``group`` is, for messages.
     required: which of "label" and ``role`` must be there where they are given.
     labelled: whether the labels are read; else the column is left out and may hold anything.
+    encoding: of a .csv, any that Python knows.
     header: of a .csv, see ``detector_jax.table.header``.
     trained: names of the columns that are wanted where the file names its own, see
       ``detector_jax.table.match``; the others may hold anything. None: all.
@@ -37,6 +38,8 @@ class Columns:
     shape: of a folder of pictures: ``(height, width, channels)`` of a record.
     raw: whether features and labels are wanted as they are, not as numbers; the file then must name
       its columns.
+    keep: names of columns that are wanted as they are, whatever else they are, and are not told as
+      left out; see ``Piece.kept``.
   """
 
   label: str | None = None
@@ -44,11 +47,13 @@ class Columns:
   role: str = "group"
   required: tuple[str, ...] = ("label", "group")
   labelled: bool = True
+  encoding: str = "utf-8"
   header: str = "auto"
   trained: Sequence[str] | None = None
   pattern: str = "**/*"
   shape: tuple[int, ...] | None = None
   raw: bool = False
+  keep: Sequence[str] = ()
 
   @property
   def hint(self) -> str:
@@ -72,9 +77,18 @@ class Columns:
       raise DataError(f"{path} holds no columns beside the label.")
     if named:
       with as_data_error():
-        found = table.match([names[i] for i in places], self.trained, str(path), not self.raw)
+        theirs = [names[i] for i in places]
+        found = table.match(theirs, self.trained, str(path), not self.raw, self.keep)
       places = [places[i] for i in found]
     return Chosen(places, label if self.labelled else None, group)
+
+  def check_kept(self, path: object, names: Sequence[str]) -> None:
+    """Raises a DataError where a file with these names lacks a column that is to be kept."""
+    lacking = [name for name in self.keep if name not in names]
+    if lacking:
+      raise DataError(
+        f"{path} has no column {table.listed(lacking)} to keep; it has {table.listed(names)}."
+      )
 
   def _find(self, path: object, names: Sequence[str], column: str | None, role: str) -> int | None:
     if not column:

@@ -1,5 +1,6 @@
-"""CSV: blocks of whole lines, from a file or from standard input."""
+"""CSV: blocks of whole lines, from a file or from standard input, in UTF-8 or made so."""
 
+import codecs
 from collections.abc import Iterator
 import contextlib
 import csv
@@ -34,7 +35,7 @@ SIMPLE = re.compile(rf"(?:{_FIELD}(?:,{_FIELD})*+(?:\r\n|\n|\r))*+{_FIELD}(?:,{_
 
 
 class Csv(Reader):
-  """Comma-separated UTF-8, about 8 MiB at a time whatever ``rows`` says.
+  """Comma-separated, about 8 MiB at a time whatever ``rows`` says.
 
   A quoted field may hold line ends, up to 64 KiB of text; a quote that is not closed within that
   spoils its line alone. What the first line is taken for, see ``detector_jax.table.header``; of raw
@@ -46,7 +47,7 @@ class Csv(Reader):
 
   def __init__(self, source: Input, columns: Columns):
     super().__init__(source, columns)
-    self._blocks = _blocks(source.stream, source.name)
+    self._blocks = _blocks(_as_utf8(source.stream, columns.encoding), source.name)
     first = next(self._blocks, b"").removeprefix(b"\xef\xbb\xbf")
     while not first.strip() and (more := next(self._blocks, b"")):
       first += more
@@ -60,6 +61,7 @@ class Csv(Reader):
         self._every, self.named = table.header(source.name, fields, columns.header, columns.trained)
     self._chosen = columns.choose(source.name, self._every, self.named)
     self.names = tuple(self._every[i] for i in self._chosen.features)
+    columns.check_kept(source.name, self._every)
     self._first, self._line = first, 1
     if self.named:
       self._line += reader.line_num
@@ -80,7 +82,8 @@ class Csv(Reader):
       if len(numbers):
         done = self.source.stream.tell() / self.source.size if self.source.size else None
         fault = functools.partial(self._fault, block, line)
-        yield self._piece(numbers, texts, start, done, fault, refused)
+        kept = self._kept(block, refused is None)
+        yield self._piece(numbers, texts, start, done, fault, refused, kept)
       start += len(numbers)
       line += block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
     if not start:
@@ -88,7 +91,7 @@ class Csv(Reader):
 
   def _piece(self, numbers: np.ndarray, texts: list[Any], *facts: Any) -> Piece:
     """A piece of the columns of numbers, ``[n, columns]``, and of text."""
-    start, done, fault, refused = facts
+    start, done, fault, refused, kept = facts
     count, labels, groups = len(self._chosen.features), None, None
     if self._chosen.group is not None:  # an empty cell names no group
       groups = np.array([each or None for each in texts.pop().to_pylist()], object)
@@ -98,7 +101,8 @@ class Csv(Reader):
     else:
       x = numbers[:, :count]
       labels = numbers[:, count] if numbers.shape[1] > count else None
-    return Piece(x, start, done, self.source.name, fault, refused, labels, groups, texts[:count])
+    texts = texts[:count]
+    return Piece(x, start, done, self.source.name, fault, refused, labels, groups, texts, kept)
 
   def _parse(self, block: bytes) -> tuple[np.ndarray, list[Any], np.ndarray | None]:
     """Numbers ``[n, columns]``, columns of text and refused records of whole lines.
@@ -145,6 +149,37 @@ class Csv(Reader):
     ]
     return np.array(numbers, np.float64).reshape(len(kept), len(self._numbers)), texts, refused
 
+  def _kept(self, block: bytes, fast: bool) -> dict[str, pa.Array]:
+    """The cells of ``Columns.keep`` as text, for the records of ``_parse``.
+
+    Args:
+      block: whole lines.
+      fast: whether the fast reader makes the same records of it.
+    """
+    keep = {name: self._every.index(name) for name in self.columns.keep}
+    if not keep:
+      return {}
+    if fast:
+      found = arrow_csv.read_csv(
+        pa.BufferReader(block),
+        arrow_csv.ReadOptions(column_names=[str(i) for i in range(len(self._every))]),
+        convert_options=arrow_csv.ConvertOptions(
+          column_types={str(i): pa.binary() for i in keep.values()},
+          include_columns=[str(i) for i in keep.values()],
+        ),
+      )
+      cells = {name: found[str(i)].to_pylist() for name, i in keep.items()}
+    else:
+      records = [fields or [] for _, fields in self._records(block)]
+      cells = {
+        name: ["".join(fields[i : i + 1]).encode(errors="surrogateescape") for fields in records]
+        for name, i in keep.items()
+      }
+    return {
+      name: pa.array([cell.decode(errors="replace") or None for cell in column], pa.string())
+      for name, column in cells.items()
+    }
+
   def _refused(self, fields: list[str] | None) -> bool:
     """Whether fields are no record, or one of the numbers is text."""
     if fields is None or len(fields) != len(self._every):
@@ -162,7 +197,7 @@ class Csv(Reader):
     if len(fields) != len(self._every):
       return Fault(place, f"has {len(fields)} fields where the first has {len(self._every)}")
     if not all(_is_utf8(fields[i]) for i in self._texts):
-      return Fault(place, "is not UTF-8")
+      return Fault(place, "is not UTF-8: if the file has another encoding, such as cp1252, set it")
     for i in self._numbers:
       cell = f"column {self._every[i]!r}"
       if not table.is_number(fields[i]):
@@ -179,6 +214,27 @@ class Csv(Reader):
       if fields is None or fields:
         yield line, fields
       line += len(LINE_END.findall(text[start:end]))
+
+
+def encoding_of(name: str) -> str:
+  """Python's name of an encoding, "utf-8-sig" of UTF-8 with or without its mark.
+
+  Raises:
+    DataError: there is no such encoding.
+  """
+  try:
+    known = codecs.lookup(name).name
+  except LookupError as error:
+    raise DataError(
+      f"There is no encoding {name!r}; take one of Python's, such as cp1252 or utf-16."
+    ) from error
+  return "utf-8-sig" if known == "utf-8" else known
+
+
+def _as_utf8(stream: Any, encoding: str) -> Any:
+  """A stream of bytes in UTF-8, of one in another encoding."""
+  name = encoding_of(encoding)
+  return stream if name == "utf-8-sig" else codecs.EncodedFile(stream, "utf-8", name)
 
 
 def _is_utf8(field: str) -> bool:

@@ -1,84 +1,27 @@
 """.parquet files, batch by batch."""
 
 from collections.abc import Iterator
+import contextlib
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from detector_jax import table
-from launch.data.formats.columns import Columns, DataError, as_data_error
-from launch.data.formats.reader import Input, Piece, Reader
+from launch.data.formats.arrow_table import ArrowTable
 
 
-class Parquet(Reader):
-  """Numeric columns, or raw ones of any type; those that pandas stored as an index are left out."""
+class Parquet(ArrowTable):
+  """One file."""
 
   ending = ".parquet"
-  tabular = True
-  named = True
 
-  def __init__(self, source: Input, columns: Columns):
-    super().__init__(source, columns)
-    self._schema = parquet.read_schema(source.path)
-    every = self._column_names()
-    features, label, group = columns.choose(source.name, every, True)
-    self.names = tuple(every[i] for i in features)
-    self._label, self._group = (None if i is None else every[i] for i in (label, group))
-    if not columns.raw:
-      self._check_numeric([name for name in every if name in (*self.names, self._label)])
+  def schema(self) -> pa.Schema:
+    """See ``ArrowTable``."""
+    return parquet.read_schema(self.source.path)
 
-  def pieces(self, rows: int) -> Iterator[Piece]:
-    """See ``Reader``."""
-    assert self.names is not None
-    wanted = [name for name in (*self.names, self._label, self._group) if name is not None]
-    start = 0
+  @contextlib.contextmanager
+  def batches(
+    self, rows: int, columns: list[str]
+  ) -> Iterator[tuple[Iterator[pa.RecordBatch], int]]:
+    """See ``ArrowTable``."""
     with parquet.ParquetFile(self.source.path, pre_buffer=False, buffer_size=2**20) as file:
-      total = file.metadata.num_rows
-      for batch in file.iter_batches(rows, columns=wanted):
-        yield self._piece(batch, start, total)
-        start += len(batch)
-    if not start:
-      raise self.no_records()
-
-  def _piece(self, batch: pa.RecordBatch, start: int, total: int) -> Piece:
-    assert self.names is not None
-    groups = None
-    if self._group is not None:  # an empty cell names no group
-      cells = (None if each == "" else each for each in batch[self._group].to_pylist())
-      groups = np.array(list(cells), object)
-    place = (start, start + len(batch), total)
-    labels = None if self._label is None else batch[self._label]
-    if self.columns.raw:
-      raw = [batch[name] for name in self.names]
-      return self.piece(None, *place, labels=labels, groups=groups, raw=raw)
-    x = np.stack([_numbers(batch[name]) for name in self.names], axis=1)
-    labels = None if labels is None else _numbers(labels)
-    return self.piece(x, *place, labels=labels, groups=groups)
-
-  def _column_names(self) -> list[str]:
-    """Names of the columns, without those that pandas stored as an index and nobody asks for."""
-    names = self._schema.names
-    with as_data_error():
-      table.check_unique(self.source.name, names)
-    index = {name for name in names if name.startswith("__index_level_")}
-    stored = self._schema.pandas_metadata or {}
-    index |= {name for name in stored.get("index_columns", []) if isinstance(name, str)}
-    index -= {self.columns.label, self.columns.group, *(self.columns.trained or ())}
-    if not set(names) - index:
-      raise DataError(f"{self.source.name} has no columns; write it again.")
-    return [name for name in names if name not in index]
-
-  def _check_numeric(self, names: list[str]) -> None:
-    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    for name in names:
-      kind = self._schema.field(name).type
-      if not any(check(kind) for check in checks):
-        raise DataError(
-          f"Column {name!r} of {self.source.name} holds {kind}; encode it as numbers (labels as 0 "
-          f"typical, 1 anomalous) or remove it{self.columns.hint}."
-        )
-
-
-def _numbers(values: pa.Array) -> np.ndarray:
-  return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+      yield file.iter_batches(rows, columns=columns), file.metadata.num_rows

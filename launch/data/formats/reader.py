@@ -4,7 +4,7 @@ Training joins the pieces that scoring looks at one by one. Places in a .csv are
 1 as editors do; in other files rows, from 0 as NumPy does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any, BinaryIO, ClassVar, NamedTuple
@@ -38,6 +38,7 @@ class Piece:
     labels: ``[n]`` numbers, raw cells, or None.
     groups: ``[n]`` objects or None.
     raw: raw columns, pyarrow arrays of ``n`` cells, or none.
+    kept: name -> cells of ``Columns.keep``, pyarrow arrays ``[n]``; nothing where a .csv has none.
   """
 
   x: Any
@@ -49,6 +50,7 @@ class Piece:
   labels: Any = None
   groups: np.ndarray | None = None
   raw: Sequence[Any] = ()
+  kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def explain(self, row: int) -> str:
     """What is wrong with record ``row``, and where: "line 3 of x.csv has 2 fields ..."."""

@@ -1,0 +1,1 @@
+"""A detector behind HTTP: bodies, micro-batches, remembered answers, measures, a server."""
