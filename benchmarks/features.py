@@ -2,6 +2,7 @@
 
 patches, 2 neighbours   mean distance to the two nearest training images, on ``features.Patches``
 DROCC                   ``DROCC()`` as it is: on the same ``Patches``
+DROCC, untrained        its network as it begins: soft distance to the centroids of k-means
 rotations               ``features.Rotations``, scored by the turns alone; knows that images have an
                         upright, which is side information
 DROCC + rotations       ``combine`` of these two
@@ -31,14 +32,14 @@ from benchmarks.records import TableRecord
 from detector_jax import Detector, features, metrics
 from detector_jax.combination import combine
 from detector_jax.splits import calibration_rows
-from drocc_jax import DROCC
+from drocc_jax import DROCC, networks
 from drocc_jax import on_features as settings
 from drocc_jax.drocc import Config
 
 SETS = ("cifar10", "fashion_mnist", "mnist")
 HELD_OUT = 0.1
 NEIGHBOURS = 2
-PATCHES, NEAREST = "patches", "patches, 2 neighbours"
+PATCHES, NEAREST, UNTRAINED = "patches", "patches, 2 neighbours", "DROCC, untrained"
 SECONDS = "cpu_seconds"
 
 _SETS = flags.DEFINE_list("feature_sets", ["cifar10"], "Image sets of the table features.")
@@ -126,6 +127,8 @@ def measured(row: str, seed: int, size: images.Scale) -> Cell:
   patches = on_features(z, seed)
   scores["DROCC"] = patches.score(z_test)
   watch.stop("DROCC")
+  scores[UNTRAINED] = untrained(z, z_test, seed)
+  watch.stop(UNTRAINED)
   if _ROTATIONS.value:
     turns = features.Rotations().fit(x[train], seed).detector(x.shape[1:])
     scores["rotations"] = turns.score(x_test)
@@ -151,12 +154,21 @@ def on_features(z: np.ndarray, seed: int) -> Detector:
     learning_rate=config.learning_rate,
     schedule=config.schedule,
     trim=0.0,
+    scaling="none",
     network=network,
     features=None,
     calibration_size=0.0,
     random_state=seed,
   )
   return model.fit(z).detector_
+
+
+def untrained(z: np.ndarray, z_test: np.ndarray, seed: int) -> np.ndarray:
+  """Scores ``[m]`` of rows ``[m, features]`` by the network that DROCC starts from."""
+  _, network = settings.settled(Config.automatic(), None, z.shape[1])
+  forward, sample = networks.as_forward(network), networks.sample_for(network, z)
+  logits = jax.jit(forward.evaluate)(*jax.jit(forward.init)(jax.random.key(seed), sample), z_test)
+  return -np.asarray(logits)
 
 
 def distances(z: np.ndarray, z_test: np.ndarray) -> np.ndarray:

@@ -246,7 +246,12 @@ class Prototypes(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, ...]`` to logits ``[batch]``."""
     x = x.reshape(x.shape[0], -1)
-    centres = self.param("centres", lambda key: k_means(key, x, self.count))
+    shape = (self.count, x.shape[1])  # all that Flax asks for once there are parameters
+
+    def start(key: jax.Array) -> jax.Array:
+      return k_means(key, x, self.count) if self.is_initializing() else jnp.zeros(shape)
+
+    centres = self.param("centres", start)
     weights = self.param("weights", nn.initializers.zeros_init(), (self.count,))
     scale = self.variable("constants", "scale", lambda: _least_squared(x, centres))
     scalar = {"gain": 5.0, "offset": 0.0, "log_tau": math.log(self.tau)}
@@ -254,13 +259,13 @@ class Prototypes(nn.Module):
       self.param(name, nn.initializers.constant(value), ()) for name, value in scalar.items()
     )
     tau = jnp.exp(log_tau)
-    exponents = weights - squared_distances(x, centres) / (tau * scale.value)
+    exponents = weights[None] - squared_distances(x, centres) / (tau * scale.value)
     return gain * (1.0 + tau * jax.nn.logsumexp(exponents, axis=-1)) + offset
 
 
 def squared_distances(x: jax.Array, centres: jax.Array) -> jax.Array:
   """``|x - c|_2^2``, ``[batch, count]``, of ``[batch, d]`` and ``[count, d]``."""
-  norms = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(centres * centres, axis=1)
+  norms = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(centres * centres, axis=1)[None]
   return norms - 2.0 * x @ centres.T
 
 
@@ -286,7 +291,7 @@ def k_means(key: jax.Array, x: jax.Array, count: int, rounds: int = 10) -> jax.A
   return jax.lax.fori_loop(0, rounds, improve, x[rows])
 
 
-def sample_for(network: nn.Module, inputs: jax.Array) -> jax.Array:
+def sample_for(network: nn.Module, inputs: jax.Array | np.ndarray) -> jax.Array:
   """What ``init`` of a network is given: rows of the training data where it asks for them.
 
   Args:

@@ -9,7 +9,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -291,8 +290,12 @@ class Prepared:
 
   def init(self, key: jax.Array) -> Any:
     """Initial state."""
-    sample = networks.sample_for(ensemble.member_of(self.network), self.data.inputs)
-    return self.program.init(self.config.hyper(), sample, key)
+    return self.program.init(self.config.hyper(), self.sample, key)
+
+  @property
+  def sample(self) -> jax.Array:
+    """What the network is initialised with, see ``networks.sample_for``."""
+    return networks.sample_for(ensemble.member_of(self.network), self.data.inputs)
 
 
 def build_training(

@@ -100,9 +100,8 @@ class Trainer:
     ]
 
   def _init(self, member: Member) -> Any:
-    sample = jnp.zeros((1, *self._prepared.data.inputs.shape[1:]), jnp.float32)
     init_key, _ = recipe.keys(member.seed)
-    return self._prepared.program.init(member.config.hyper(), sample, init_key)
+    return self._prepared.program.init(member.config.hyper(), self._prepared.sample, init_key)
 
 
 @functools.lru_cache(maxsize=8)

@@ -238,10 +238,11 @@ class Patches:
       records.
 
   References:
-    Arandjelović and Zisserman, Three things everyone should know to improve object retrieval, CVPR
-    2012, for ``hellinger``; Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
-    AISTATS 2011; for ``defects`` Roth et al., Towards total recall in industrial anomaly detection
-    (PatchCore), CVPR 2022, here with centroids in the place of a memory of patches.
+    Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
+    AISTATS 2011; for ``hellinger`` Arandjelović and Zisserman, Three things everyone should know to
+    improve object retrieval, CVPR 2012; for ``defects`` Roth et al., Towards total recall in
+    industrial anomaly detection (PatchCore), CVPR 2022, here with centroids in the place of a
+    memory of patches.
   """
 
   centroids: int = 256

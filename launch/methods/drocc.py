@@ -203,9 +203,9 @@ def rebuild(
   center, scale = (loaded.arrays[f"preprocessing/{name}"] for name in ("center", "scale"))
   kept = loaded.arrays.get("preprocessing/kept")
   shape = loaded.input_shape if kept is None else kept.shape
-  features, member = nested(loaded.arrays, "features"), config.network.make()
-  if features:
-    features = config.features.patches().rebuilt(features, loaded.batch_size)
+  fitted, member = nested(loaded.arrays, "features"), config.network.make()
+  features = config.features.patches().rebuilt(fitted, loaded.batch_size) if fitted else None
+  if features is not None:
     config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))
   member = member or recipe.network_of(config.drocc, shape)
@@ -215,7 +215,7 @@ def rebuild(
   contrast = config.scaling == "contrast"
   preprocessing = Standardizer(center, scale, kept, clip, contrast, loaded.input_offset)
   arrays: dict[str, Any] = {"variables": variables, "preprocessing": preprocessing}
-  if features:
+  if features is not None:
     arrays["features"] = features
   program: Any = Program(recipe.NegativeLogit(network))
   if units := nested(loaded.arrays, "units"):

@@ -51,6 +51,7 @@ def test_a_cell_holds_what_the_estimators_give(monkeypatch, rng):
   assert list(cell) == [
     "patches, 2 neighbours",
     "DROCC",
+    "DROCC, untrained",
     "rotations",
     "DROCC + rotations",
     "patches",
@@ -60,9 +61,10 @@ def test_a_cell_holds_what_the_estimators_give(monkeypatch, rng):
   fitted = small.fit(x[train], 0)
   whole = DROCC(features=fitted, calibration_size=0.0, random_state=0).fit(x[train]).detector_
   np.testing.assert_allclose(seen[1], whole.score(x_test), rtol=1e-3, atol=1e-3)
+  assert np.corrcoef(seen[1], seen[2])[0, 1] > 0.5
   rotated = turns.fit(x[train], 0).detector(x.shape[1:])
   both = combine((whole, rotated), x[held_out])
-  np.testing.assert_allclose(seen[3], both.score(x_test), rtol=1e-2, atol=1e-2)
+  np.testing.assert_allclose(seen[4], both.score(x_test), rtol=1e-2, atol=1e-2)
 
 
 def test_a_ledger_keeps_cells_and_the_table_reads_them(tmp_path):

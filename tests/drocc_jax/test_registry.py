@@ -70,7 +70,7 @@ def test_members_begin_with_weights_of_their_own():
 @pytest.mark.parametrize(
   ("network", "error", "message"),
   [
-    ("resnet", ValueError, "network must be one of mlp, lstm, .*; got 'resnet'"),
+    ("resnet", ValueError, "network must be one of mlp, prototypes, lstm, .*; got 'resnet'"),
     (3, TypeError, "network must be a flax.linen Module with one logit, a pair .* got int"),
     (Net(3, rngs=nnx.Rngs(0)), TypeError, "got Net. An NNX module is trained from new weights"),
     (evaluate, TypeError, "got function"),
