@@ -49,7 +49,7 @@ class DROCC(DetectorEstimator, Training):
       others.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
-    epochs: "auto": as many as make about 1,500 steps.
+    epochs: "auto": as many as make about 1,500 steps, or as many as the network asks for.
     batch_size: examples per step.
     optimizer: "adam" or "sgd".
     learning_rate: > 0; "auto": 0.003 for ``[n, features]``, 0.001 for others.

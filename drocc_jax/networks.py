@@ -233,14 +233,17 @@ class Prototypes(nn.Module):
   for features whose Euclidean distances mean something.
 
   Attributes:
-    count: how many points.
+    count: how many points; of fewer examples each is one.
     tau: initial temperature > 0 of the minimum, in units of ``D``.
     init_rows: how many examples ``init`` is best given.
+    train_steps: after how many steps training ends where no epochs are stated; more change nothing
+      there, see docs/choosing.md.
   """
 
-  count: int = 1024
+  count: int = 4096
   tau: float = 0.1
   init_rows: int = 8192
+  train_steps: int = 300
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

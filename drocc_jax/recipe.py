@@ -344,8 +344,9 @@ def build_training(
   rows = training.to_device(z, negatives=given)
   batch_size = min(batch_size, len(z))
   per_epoch = training.steps_per_epoch(len(z), batch_size)
-  epochs = max(1, round(TRAIN_STEPS / per_epoch)) if epochs is None else epochs
   member = network_of(config, z.shape[1:]) if network is None else network
+  steps = getattr(member, "train_steps", TRAIN_STEPS)
+  epochs = max(1, round(steps / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
   trained = ensemble.of_members(member, settings.members)
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)

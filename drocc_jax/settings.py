@@ -34,7 +34,7 @@ class Training(Calibration):
 
   Attributes:
     members: networks to train from different seeds, whose mean logit scores; see ``ensemble``.
-    epochs: None takes as many as make about 1,500 steps.
+    epochs: None takes as many as make about 1,500 steps, or as many as the network asks for.
     batch_size: examples per step; smaller data sets are one batch.
     scaling: "standard" (unit variance, by a scale that a few far values do not set), "moments"
       (the plain mean and deviation), "contrast" (images and series by their own contrast first) or
