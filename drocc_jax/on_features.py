@@ -9,7 +9,7 @@ import numpy as np
 from detector_jax.combination import with_strangest
 from detector_jax.detector import Detector
 from detector_jax.features import Patches
-from drocc_jax import networks, recipe
+from drocc_jax import networks, prototypes, recipe
 
 SMALLEST_IMAGE, FEWEST_IMAGES = 16, 100
 LEARNING_RATE = 3e-4  # of prototypes, which start at the data
@@ -101,5 +101,5 @@ def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.M
   unset = {name: value for name, value in recipe.USUAL.items() if getattr(config, name) is None}
   config = dataclasses.replace(config, **unset)
   if network is None:
-    network = networks.MLP((UNITS,)) if given else networks.Prototypes()
+    network = networks.MLP((UNITS,)) if given else prototypes.Prototypes()
   return config, network

@@ -11,12 +11,12 @@ from flax import nnx
 from flax.core import freeze
 import jax
 
-from drocc_jax import mobilenet, networks
+from drocc_jax import mobilenet, networks, prototypes
 
 # A network of your own is one line here: its name and what makes it.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
   "mlp": networks.MLP,
-  "prototypes": networks.Prototypes,
+  "prototypes": prototypes.Prototypes,
   "lstm": networks.LSTM,
   "mnist_lenet": networks.mnist_lenet,
   "cifar_lenet": networks.cifar_lenet,

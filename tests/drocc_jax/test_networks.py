@@ -182,33 +182,3 @@ def test_squares_bend_near_zero_and_grow_evenly_far_away():
   want = [0.0, 1.0 / (10.0 / 9.0) ** 0.5 + 40.0 / (13.0 / 9.0) ** 0.5, 11.0 * 900.0]
   np.testing.assert_allclose(network.apply(params, x), want, rtol=1e-3)
   assert jnp.isfinite(network.apply(params, jnp.array([[1e15, -1e15]]))).all()
-
-
-def test_prototypes_begin_as_distances_to_the_data(rng):
-  x = rng.normal(size=(200, 5)).astype(np.float32)
-  forward = networks.as_forward(networks.Prototypes(count=200, tau=0.01))
-  params, stats = forward.init(jax.random.key(0), x)
-  others = rng.normal(size=(50, 5)).astype(np.float32) * 3
-  nearest = ((others[:, None] - x[None]) ** 2).sum(-1).min(1)
-  logits = forward.evaluate(params, stats, others)
-  assert np.corrcoef(np.argsort(np.argsort(-nearest)), np.argsort(np.argsort(logits)))[0, 1] > 0.999
-  assert (np.asarray(forward.evaluate(params, stats, x)) > 0).all()
-
-
-def test_k_means_finds_clusters_and_stands_more_centroids_than_rows(rng):
-  middles = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
-  x = (np.repeat(middles, 40, axis=0) + 0.1 * rng.normal(size=(120, 2))).astype(np.float32)
-  centroids = np.asarray(networks.k_means(jax.random.key(0), x, 12))
-  gaps = np.sqrt(((x[:, None] - centroids[None]) ** 2).sum(-1)).min(axis=1)
-  assert gaps.max() < 0.6
-  repeated = np.asarray(networks.k_means(jax.random.key(0), x[:3], 7))
-  assert len(np.unique(repeated, axis=0)) == 3
-
-
-def test_a_network_that_starts_at_the_data_is_given_rows_of_it_and_others_zeros(rng):
-  x = jnp.asarray(rng.normal(size=(30, 4)), jnp.float32)
-  sample = networks.sample_for(networks.Prototypes(init_rows=7), x)
-  assert sample.shape == (7, 4)
-  assert np.array_equal(sample[-1], x[-1])
-  assert not networks.sample_for(networks.MLP(), x).any()
-  assert networks.sample_for(networks.MLP(), x).shape == (1, 4)

@@ -125,7 +125,7 @@ def test_a_stated_share_of_anomalies_is_left_out_of_a_run(tmp_path):
 
 
 def test_unknown_network_is_refused():
-  with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, lstm"):
+  with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, prototypes, lstm"):
     registry.NetworkConfig(name="resnet").make()
 
 
