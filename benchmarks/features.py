@@ -166,6 +166,7 @@ def on_features(z: np.ndarray, seed: int) -> Detector:
 def untrained(z: np.ndarray, z_test: np.ndarray, seed: int) -> np.ndarray:
   """Scores ``[m]`` of rows ``[m, features]`` by the network that DROCC starts from."""
   _, network = settings.settled(Config.automatic(), None, z.shape[1])
+  network = networks.for_records(network, len(z))
   forward, sample = networks.as_forward(network), networks.sample_for(network, z)
   logits = jax.jit(forward.evaluate)(*jax.jit(forward.init)(jax.random.key(seed), sample), z_test)
   return -np.asarray(logits)

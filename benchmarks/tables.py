@@ -6,23 +6,21 @@
 the others, features puts feature maps in front of DROCC on images, and defects has small scratches
 on made textures; figure1, ocln-mnist and ocln-speech are its experiments with limited negatives,
 and kinds asks what a few labelled negatives are worth on real sets. mixed has tables with text and
-missing cells, explain asks whether explanations name the columns that were planted. neuralfp,
-neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule,
-neuralfp-peers has its default beside other scores of the same networks. adbench has real sets of
-ADBench and one setting for all of them, adbench-more those that nothing was chosen on;
-adbench-ablations says what each part of that setting is worth, adbench-sizes how much data it
-wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where
-nothing of substance does; contamination mixes anomalies into the training records. references
-holds every baseline against a published figure under that figure's protocol, costs has training
-seconds, scoring rate and size beside quality, precision says what bfloat16 in the search costs, and
-small-devices what it costs to score by a C header with rounded weights.
-
-The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
-``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
-where it was, given the same command again.
-
-Prints a readable table, or with --output writes JSON and, beside it, the figures as PNG files.
-Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
+missing cells, series has DROCC() on one class of series, explain asks whether explanations name
+the columns that were planted. neuralfp, neuralfp-layers, neuralfp-steps and neuralfp-shifts are of
+NeuralFP with the paper's rule, neuralfp-peers has its default beside other scores of the same
+networks. adbench has real sets of ADBench and one setting for all of them, adbench-more those that
+nothing was chosen on; adbench-ablations says what each part of that setting is worth, adbench-sizes
+how much data it wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how
+far it moves where nothing of substance does; contamination mixes anomalies into the training
+records. references holds every baseline against a published figure under that figure's protocol,
+costs has training seconds, scoring rate and size beside quality, precision says what bfloat16 in
+the search costs, and small-devices what it costs to score by a C header with rounded weights. The
+full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
+``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes
+on where it was, given the same command again. Prints a readable table, or with --output writes
+JSON and, beside it, the figures as PNG files. Columns: ``last`` epoch, ``selected`` without any
+test label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
@@ -52,6 +50,7 @@ from benchmarks import (
   records,
   references,
   series,
+  series_classes,
   small_devices,
   synthetic,
   tabular,
@@ -68,6 +67,7 @@ TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "7": (synthetic.table7, synthetic.count),
   "kinds": (kinds.table, kinds.count),
   "mixed": (mixed.table, mixed.count),
+  "series": (series_classes.table, series_classes.count),
   "figure1": (limited_negatives.figure1, limited_negatives.count_methods),
   "ocln-mnist": (limited_negatives.table_mnist, limited_negatives.count_methods),
   "ocln-speech": (limited_negatives.table_speech, limited_negatives.count_speech),

@@ -37,8 +37,8 @@ class DROCC(DetectorEstimator, Training):
       the radius.
     network: a flax.linen Module with one logit, a name of ``registry.NETWORKS``, a pair
       ``(init, apply)`` or the class of an NNX module, see ``registry.as_network``; "auto": an
-      MLP for ``[n, features]`` and for grey images of at most 64 x 64, an LSTM for
-      ``[n, time, channels]``, a LeNet for others ``[n, height, width, channels]``.
+      MLP for ``[n, features]`` and for grey images of at most 64 x 64, prototypes for
+      ``[n, time, channels]`` and on features, a LeNet for others ``[n, height, width, channels]``.
     columns: "auto" learns a schema of a table with columns of text, dates, booleans or missing
       cells, see ``detector_jax.schema``; ``{"zip": "category", "id": "drop"}`` does so and sets the
       kinds of some. None takes numbers alone.

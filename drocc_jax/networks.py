@@ -218,6 +218,12 @@ class MLP(nn.Module):
     return nn.Dense(1)(x)[..., 0]
 
 
+def for_records(network: nn.Module, records: int) -> nn.Module:
+  """The network for so many training records; one whose size goes by them has ``for_records``."""
+  sized = getattr(network, "for_records", None)
+  return network if sized is None else sized(records)
+
+
 def sample_for(network: nn.Module, inputs: jax.Array | np.ndarray) -> jax.Array:
   """What ``init`` of a network is given: rows of the training data where it asks for them.
 

@@ -21,7 +21,7 @@ class Prototypes(nn.Module):
   for features whose Euclidean distances mean something.
 
   Attributes:
-    count: how many points; of fewer examples each is one.
+    count: how many points, at most as many as training records, see ``for_records``.
     tau: initial temperature > 0 of the minimum, in units of ``D``.
     init_rows: how many examples ``init`` is best given.
     train_steps: after how many steps training ends where no epochs are stated; more change nothing
@@ -32,6 +32,10 @@ class Prototypes(nn.Module):
   tau: float = 0.1
   init_rows: int = 8192
   train_steps: int = 300
+
+  def for_records(self, records: int) -> "Prototypes":
+    """The same for so many training records: no more points than these."""
+    return self.clone(count=min(self.count, records))
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ from drocc_jax import (
   health,
   isolation,
   networks,
+  prototypes,
 )
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.settings import Training
@@ -169,8 +170,12 @@ def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
 
   DROCC on small grey images takes an MLP of two layers of 256, and on ``[features]``, see
   ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``).
-  Everything else takes ``default_network``. The settings are those given, not resolved.
+  DROCC on series, where ``resolve`` has a say, takes ``prototypes.Prototypes``: the LSTM is below
+  the nearest neighbours on epilepsy and takes many times as long. Everything else takes
+  ``default_network``. The settings are those given, not resolved.
   """
+  if len(shape) == 2 and is_automatic(config) and not algorithm_of(config).needs_negatives:
+    return prototypes.Prototypes()
   if not uses_dense_defaults(config, shape):
     return default_network(shape)
   dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
@@ -345,6 +350,7 @@ def build_training(
   batch_size = min(batch_size, len(z))
   per_epoch = training.steps_per_epoch(len(z), batch_size)
   member = network_of(config, z.shape[1:]) if network is None else network
+  member = networks.for_records(member, len(z))
   steps = getattr(member, "train_steps", TRAIN_STEPS)
   epochs = max(1, round(steps / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)

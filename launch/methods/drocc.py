@@ -16,7 +16,7 @@ from detector_jax.combination import WithStrangest
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
 from detector_jax.typical import with_typical
-from drocc_jax import contamination, drocc, ensemble, fit, on_features, recipe
+from drocc_jax import contamination, drocc, ensemble, fit, networks, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
@@ -209,6 +209,7 @@ def rebuild(
     config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))
   member = member or recipe.network_of(config.drocc, shape)
+  member = networks.for_records(member, loaded.metadata["training_records"])
   network = ensemble.of_members(member, config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   clip = np.inf if config.scaling == "none" else config.clip

@@ -35,3 +35,9 @@ def test_a_network_that_starts_at_the_data_is_given_rows_of_it_and_others_zeros(
   assert np.array_equal(sample[-1], x[-1])
   assert not networks.sample_for(networks.MLP(), x).any()
   assert networks.sample_for(networks.MLP(), x).shape == (1, 4)
+
+
+def test_there_are_no_more_points_than_records():
+  assert networks.for_records(prototypes.Prototypes(), 30).count == 30
+  assert networks.for_records(prototypes.Prototypes(count=8), 30).count == 8
+  assert networks.for_records(networks.MLP(), 30) == networks.MLP()

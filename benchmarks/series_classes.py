@@ -1,0 +1,118 @@
+"""Series by default: one class against the others, and seizures: --table=series.
+
+``DROCC()`` as it is and the five nearest neighbours, both on the values, each by its own mean and
+deviation over the training series. Epilepsy on two splits: "released" shares recordings between
+training and test, "recording" does not. JapaneseVowels, ItalyPowerDemand and OSULeaf: each class in
+turn is typical, trained on the archive's training part and tested on all of its test part; the mean
+over the classes is shown. The network for series was chosen on epilepsy and JapaneseVowels.
+
+The sets are read from ``OOD_DATA_DIR``: ``series/NAME.npz`` with ``x`` ``[n, time, channels]``,
+``y`` and ``test``.
+"""
+
+from collections.abc import Callable, Iterator
+import os
+import pathlib
+import time
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from benchmarks import images, protocol
+from benchmarks.baselines import nearest_neighbour
+from benchmarks.records import TableRecord
+from detector_jax import metrics
+from drocc_jax import DROCC
+from launch import data
+
+SPLITS = ("released", "recording")
+SETS = ("JapaneseVowels", "ItalyPowerDemand", "OSULeaf")
+OURS, PEER = "DROCC", "5 neighbours"
+
+
+class Task(NamedTuple):
+  """Typical series ``[n, time, channels]``, series to test, and their labels ``[m]``."""
+
+  x: np.ndarray
+  x_test: np.ndarray
+  labels: np.ndarray
+
+
+def count(seeds: int) -> int:
+  """Number of cells of the table."""
+  return seeds * (len(SPLITS) + len(SETS))
+
+
+def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """AUROC and CPU seconds of both on every set."""
+  values: dict[tuple[str, str, str], list[float]] = {}
+  for seed in range(seeds):
+    for row in (*(f"epilepsy, {split}" for split in SPLITS), *SETS):
+      for method, by_metric in measured(row, seed).items():
+        for metric, value in by_metric.items():
+          values.setdefault((row, method, metric), []).append(value)
+      advance(1, f"{row}, seed {seed}")
+  records = []
+  for (row, method, metric), found in values.items():
+    scale = 1.0 if metric == "auroc" else 0.01
+    by_column = {"last": [scale * value for value in found]}
+    records += protocol.summarise("series", row, method, metric, by_column)
+  drawn = [record for record in records if record.metric == "auroc"]
+  return records, {"series": images.bars(drawn)}
+
+
+def measured(row: str, seed: int) -> dict[str, dict[str, float]]:
+  """Means over the tasks of a row: method -> metric -> value."""
+  found: dict[str, dict[str, list[float]]] = {}
+  for task in tasks(row, seed):
+    for method, score in ((OURS, drocc_scores), (PEER, neighbour_scores)):
+      start = time.process_time()
+      scores = score(task, seed)
+      spent = time.process_time() - start
+      by_metric = found.setdefault(method, {"auroc": [], "cpu_seconds": []})
+      by_metric["auroc"].append(metrics.auroc(task.labels, scores))
+      by_metric["cpu_seconds"].append(spent)
+  return {
+    method: {metric: float(np.mean(values)) for metric, values in by_metric.items()}
+    for method, by_metric in found.items()
+  }
+
+
+def tasks(row: str, seed: int) -> Iterator[Task]:
+  """What is to be told apart in a row of the table."""
+  if row.startswith("epilepsy"):
+    found = data.Epilepsy(split=row.split(", ")[1], seed=seed).load()
+    yield Task(found.x_train, *found.labelled_test())
+    return
+  arrays = read(row)
+  x, y, test = np.asarray(arrays["x"], np.float32), arrays["y"], arrays["test"]
+  for typical in np.unique(y):
+    yield Task(x[~test & (y == typical)], x[test], (y[test] != typical).astype(np.int32))
+
+
+def read(name: str) -> dict[str, np.ndarray]:
+  """The arrays of a set.
+
+  Raises:
+    ValueError: ``OOD_DATA_DIR`` is not set, or has no such file.
+  """
+  path = pathlib.Path(os.environ.get("OOD_DATA_DIR", ""), "series", f"{name}.npz")
+  if "OOD_DATA_DIR" not in os.environ or not path.is_file():
+    raise ValueError(f"There is no series/{name}.npz; set OOD_DATA_DIR to the folder that has it.")
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+def drocc_scores(task: Task, seed: int) -> np.ndarray:
+  """Scores ``[m]`` of ``DROCC()``, which holds nothing out here."""
+  return DROCC(calibration_size=0.0, random_state=seed).fit(task.x).detector_.score(task.x_test)
+
+
+def neighbour_scores(task: Task, seed: int) -> np.ndarray:
+  """Mean distance ``[m]`` to the five nearest."""
+  flat, flat_test = task.x.reshape(len(task.x), -1), task.x_test.reshape(len(task.x_test), -1)
+  mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+  scale = np.where(deviation > 0, deviation, 1.0)
+  model = nearest_neighbour.make(seed, 5).fit((flat - mean) / scale)
+  return model.score((flat_test - mean) / scale)
