@@ -22,6 +22,7 @@ LEAST = {"centroids": 2, "window": 2, "stride": 1, "pool": 1, "components": 1, "
 NEGLIGIBLE = (
   0.02  # directions that whitening shrinks below this share of their variance are left out
 )
+WHITE, HARDLY_WHITE = 0.1, 100.0  # noise of whitening, see ``Patches``
 TINY = 1e-9
 STRANGE_NOISE = 0.01  # of whitening patches that keep their contrast, see ``Whitening.fit``
 
@@ -228,7 +229,8 @@ class Patches:
     stride: step between patches, >= 1.
     pool: parts of each axis over which the code is averaged, >= 1.
     components: features that are left after whitening, >= 1.
-    noise: see ``Whitening.fit``.
+    noise: see ``Whitening.fit``. None takes 100, which leaves most of the differences between
+      directions, and with ``defects`` 0.1: a defect shows where typical records hardly vary.
     hellinger: whether distances compare the shares of the code rather than the code, by their
       square roots: common textures then count less, and how much contrast a record has does not.
     patches: drawn to fit k-means on, and to whiten with.
@@ -250,7 +252,7 @@ class Patches:
   stride: int = 1
   pool: int = 2
   components: int = 256
-  noise: float = 100.0
+  noise: float | None = None
   hellinger: bool = True
   patches: int = 50_000
   defects: bool = False
@@ -280,7 +282,10 @@ class Patches:
       )
     fitted = self._dictionary(x, seed)
     codes = in_turn(lambda batch: _code(fitted, batch), x, fitted.rows)
-    whitening = Whitening.fit(codes, self.components, self.noise)
+    noise = self.noise
+    if noise is None:
+      noise = WHITE if self.defects else HARDLY_WHITE
+    whitening = Whitening.fit(codes, self.components, noise)
     return dataclasses.replace(fitted, whitening=whitening)
 
   def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> PatchMap:

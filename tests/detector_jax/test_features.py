@@ -130,6 +130,16 @@ def test_noise_shrinks_weak_directions_more():
   np.testing.assert_allclose(variance.mean(), 1.0, rtol=1e-4)
 
 
+def test_codes_are_hardly_whitened_but_for_defects(rng):
+  x = rng.normal(size=(300, 10, 10, 1)).astype(np.float32)
+  spread = {}
+  for defects in (False, True):
+    fitted = dataclasses.replace(SMALL, noise=None, defects=defects).fit(x)
+    variance = features.apply(fitted, x).var(axis=0)
+    spread[defects] = variance.max() / variance.min()
+  assert spread[True] < 1.5 < 2.0 < spread[False]
+
+
 def test_whitening_does_not_depend_on_how_rows_are_divided(rng):
   x = 1e3 + rng.normal(size=(50, 4))
   whole, parts = (features.Whitening.fit(batches, 3) for batches in ([x], [x[:7], x[7:8], x[8:]]))
