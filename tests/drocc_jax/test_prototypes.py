@@ -24,6 +24,13 @@ def test_k_means_finds_clusters_and_stands_more_centroids_than_rows(rng):
   centroids = np.asarray(prototypes.k_means(jax.random.key(0), x, 12))
   gaps = np.sqrt(((x[:, None] - centroids[None]) ** 2).sum(-1)).min(axis=1)
   assert gaps.max() < 0.6
+  cloud = rng.normal(size=(300, 2)).astype(np.float32)
+
+  def inertia(rounds):
+    found = np.asarray(prototypes.k_means(jax.random.key(0), cloud, 12, rounds))
+    return ((cloud[:, None] - found[None]) ** 2).sum(-1).min(axis=1).mean()
+
+  assert inertia(10) < 0.8 * inertia(0)
   repeated = np.asarray(prototypes.k_means(jax.random.key(0), x[:3], 7))
   assert len(np.unique(repeated, axis=0)) == 3
 
