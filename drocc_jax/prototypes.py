@@ -17,7 +17,7 @@ class Prototypes(nn.Module):
       f(x) = gain (1 - s(x)) + offset
 
   The points start at the centroids that k-means finds in the examples that ``init`` is given, see
-  ``sample``: before it is trained the network ranks records by their distance to the data. It is
+  ``networks.sample_for``: before it is trained the network ranks records by their distance to the data. It is
   for features whose Euclidean distances mean something.
 
   Attributes:
