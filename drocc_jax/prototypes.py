@@ -17,8 +17,8 @@ class Prototypes(nn.Module):
       f(x) = gain (1 - s(x)) + offset
 
   The points start at the centroids that k-means finds in the examples that ``init`` is given, see
-  ``networks.sample_for``: before it is trained the network ranks records by their distance to the data. It is
-  for features whose Euclidean distances mean something.
+  ``networks.sample_for``: before it is trained the network ranks records by their distance to the
+  data. It is for features whose Euclidean distances mean something.
 
   Attributes:
     count: how many points, at most as many as training records, see ``for_records``.
