@@ -16,6 +16,7 @@ a record is most anomalous, they are 0 of scores that are ranks, and they say no
 Every move is checked by scoring.
 """
 
+import abc
 import dataclasses
 import functools
 import itertools
@@ -36,8 +37,26 @@ OUTWARD = (0, 1, 2, 5)  # whole numbers beyond the nearest that are tried
 SHOWN = 3
 
 
+class Described(abc.ABC):
+  """What explanations of records ``x`` have in common: their words."""
+
+  x: np.ndarray
+
+  def describe(self) -> list[str]:
+    """One text for each record: what is unusual, and with what it would pass."""
+    return [self._words(row) for row in range(len(self.x))]
+
+  def __str__(self) -> str:
+    """One line for each record."""
+    return "\n".join(f"record {row}: {text}" for row, text in enumerate(self.describe()))
+
+  @abc.abstractmethod
+  def _words(self, row: int) -> str:
+    """The text of one record."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Described):
   """Why records are flagged, column by column.
 
   Attributes:
@@ -80,14 +99,6 @@ class Explanation:
   def columns(self) -> tuple[str, ...]:
     """Names of the columns."""
     return tuple(group.name for group in self.groups)
-
-  def describe(self) -> list[str]:
-    """One text for each record: what is unusual, and with what it would pass."""
-    return [self._words(row) for row in range(len(self.x))]
-
-  def __str__(self) -> str:
-    """One line for each record."""
-    return "\n".join(f"record {row}: {text}" for row, text in enumerate(self.describe()))
 
   def _words(self, row: int) -> str:
     sure = "" if np.isnan(self.p_value[row]) else f" (p {self.p_value[row]:.2g})"

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from detector_jax.explain import SHOWN, Search
+from detector_jax.explain import SHOWN, Described, Search
 from detector_jax.typical import Typical
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MapExplanation:
+class MapExplanation(Described):
   """Why records are flagged, place by place.
 
   Attributes:
@@ -46,14 +46,6 @@ class MapExplanation:
   p_value: np.ndarray
   flagged: np.ndarray
   passes: np.ndarray
-
-  def describe(self) -> list[str]:
-    """One text for each record: where it is unusual, and whether it would pass without that."""
-    return [self._words(row) for row in range(len(self.x))]
-
-  def __str__(self) -> str:
-    """One line for each record."""
-    return "\n".join(f"record {row}: {text}" for row, text in enumerate(self.describe()))
 
   def _words(self, row: int) -> str:
     sure = "" if np.isnan(self.p_value[row]) else f" (p {self.p_value[row]:.2g})"
