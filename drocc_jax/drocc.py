@@ -40,6 +40,7 @@ class Static:
   schedule_start: int = 0
   schedule_steps: int = 0
   precision: str = "float32"
+  batch_statistics: str = "joint"
 
 
 @struct.dataclass
@@ -92,6 +93,10 @@ class Config:
     precision: "float32", or "bf16": the layers' products in the search take and give bfloat16, see
       ``networks.in_precision``. Displacements, their projections and the outer step stay float32.
       For accelerators; a CPU computes no faster.
+    batch_statistics: which examples share them in a network with batch normalisation. "joint": all
+      terms of the objective are one batch, and statistics cannot tell them apart. "separate": each
+      term is a pass of its own. "released": the same, and the negatives of a step feed the running
+      statistics as often as the passes of the released trainer do, see ``update.FEEDS``.
   """
 
   static_class: ClassVar[type] = Static
@@ -113,6 +118,7 @@ class Config:
   weight_decay: float = 0.0
   average_decay: float = 0.998
   precision: str = "float32"
+  batch_statistics: str = "joint"
 
   @classmethod
   def automatic(cls, **given: Any) -> Self:
@@ -145,6 +151,8 @@ class Config:
     require(0 <= self.average_decay < 1, "average_decay", "in [0, 1)", self.average_decay)
     known = tuple(networks.PRECISIONS)
     require(self.precision in known, "precision", f"one of {known}", self.precision)
+    chosen, known = self.batch_statistics, tuple(update.FEEDS)
+    require(chosen in known, "batch_statistics", f"one of {known}", chosen)
 
   def static(self) -> Any:
     """The part that a compiled step is compiled for, a ``Static``; the rest is traced."""
@@ -255,9 +263,9 @@ def make_train_step(
   """Makes one step of Algorithm 1.
 
   The objective takes means over the batch where the paper writes sums, as the released code does.
-  Typical examples and negatives go through the network as one batch of twice the size (the
-  released code passes them one after the other): with batch normalisation both then share their
-  statistics, and the statistics cannot tell them apart. The search sees running statistics.
+  Typical examples and negatives go through the network as one batch of twice the size, unless
+  ``Config.batch_statistics`` says otherwise. The search sees running statistics, in the released
+  code those of its batch.
 
   Args:
     network: maps ``[batch, ...]`` to one logit.
@@ -298,7 +306,7 @@ def make_terms(state: State, batch: Batch, negatives: jax.Array) -> dict[str, Te
   started = state.step >= state.hyper.warmup_steps
   return {
     "positive_loss": Term(batch.inputs, 1.0, batch.mask),
-    "negative_loss": Term(negatives, -1.0, batch.mask, state.hyper.mu, started),
+    "negative_loss": Term(negatives, -1.0, batch.mask, state.hyper.mu, started, True),
   }
 
 

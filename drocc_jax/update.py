@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,10 @@ DROPS = {
   "released_images": (0.4, 0.8),
   "released_series": (0.5,),
 }
+# How often a step's negatives feed the running statistics, by ``Config.batch_statistics``. The
+# released trainer passes them through the network in training mode for each of 50 ascent steps, and
+# once more for the loss: it scores with statistics of the negatives.
+FEEDS = {"joint": 1, "separate": 1, "released": 51}
 
 
 class Term(NamedTuple):
@@ -29,6 +34,7 @@ class Term(NamedTuple):
     mask: ``[batch]``, 1 for an example that counts.
     weight: scalar >= 0.
     active: scalar; where False the term is left out, of batch statistics too.
+    searched: whether these are negatives of the search, see ``FEEDS``.
   """
 
   inputs: jax.Array
@@ -36,6 +42,7 @@ class Term(NamedTuple):
   mask: jax.Array
   weight: jax.typing.ArrayLike = 1.0
   active: jax.typing.ArrayLike = True
+  searched: bool = False
 
 
 def make_optimizer(static: Any) -> optax.GradientTransformation:
@@ -58,11 +65,13 @@ def make_update(
   """Makes ``update(state, terms) -> (state, means)``.
 
   All terms go through the network as one batch: with batch normalisation they share their
-  statistics, and the statistics cannot tell them apart. The first term is always active.
+  statistics, and the statistics cannot tell them apart. Unless ``static.batch_statistics`` is
+  "joint" each is a batch of its own, and they feed the running statistics in their order. The first
+  term is always active.
 
   Args:
     forward: the network's pure functions.
-    static: names the optimiser.
+    static: names the optimiser and the batch statistics.
     axis_name: device axis to reduce gradient and masks over, or None.
 
   Returns:
@@ -70,12 +79,11 @@ def make_update(
     not yet reduced over devices.
   """
   optimizer = make_optimizer(static)
+  passes = _joint if static.batch_statistics == "joint" else _separate
+  feeds = FEEDS[static.batch_statistics]
 
   def update(state: Any, named: dict[str, Term]) -> tuple[Any, dict[str, Mean]]:
     hyper, terms = state.hyper, tuple(named.values())
-    inputs = jnp.concatenate([term.inputs for term in terms])
-    masks = [jnp.where(term.active, term.mask, 0.0) for term in terms]
-    ends = [sum(len(term.mask) for term in terms[: place + 1]) for place in range(len(terms) - 1)]
     shares = [
       jnp.where(term.active, term.weight, 0.0)
       * term.mask
@@ -84,10 +92,9 @@ def make_update(
     ]
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
-      logits, stats = forward.train(params, state.stats, inputs, jnp.concatenate(masks))
+      logits, stats = passes(forward, params, state.stats, terms, feeds)
       parts = [
-        losses.logistic(part, term.label)
-        for part, term in zip(jnp.split(logits, ends), terms, strict=True)
+        losses.logistic(part, term.label) for part, term in zip(logits, terms, strict=True)
       ]
       total = sum(jnp.sum(share * part) for share, part in zip(shares, parts, strict=True))
       return jnp.asarray(total), (stats, parts)
@@ -113,6 +120,37 @@ def make_update(
     return new_state, {**means, "gradient_norm": Mean(optax.tree.norm(grads), jnp.ones(()))}
 
   return update
+
+
+def _joint(
+  forward: networks.Forward, params: Any, stats: Any, terms: tuple[Term, ...], feeds: int
+) -> tuple[list[jax.Array], Any]:
+  """Logits of each term, and new statistics, of one pass for all."""
+  del feeds
+  masks = [jnp.where(term.active, term.mask, 0.0) for term in terms]
+  ends = [sum(len(term.mask) for term in terms[: place + 1]) for place in range(len(terms) - 1)]
+  inputs = jnp.concatenate([term.inputs for term in terms])
+  logits, stats = forward.train(params, stats, inputs, jnp.concatenate(masks))
+  return jnp.split(logits, ends), stats
+
+
+def _separate(
+  forward: networks.Forward, params: Any, stats: Any, terms: tuple[Term, ...], feeds: int
+) -> tuple[list[jax.Array], Any]:
+  """The same of a pass for each; negatives of the search feed the statistics ``feeds`` times."""
+  found = []
+  for term in terms:
+    logits, fed = forward.train(params, stats, term.inputs, term.mask)
+    if term.searched and feeds > 1:
+      again = functools.partial(_feed, forward, jax.lax.stop_gradient(params), term)
+      fed = jax.lax.fori_loop(1, feeds, again, jax.lax.stop_gradient(fed))
+    stats = jax.tree.map(lambda old, new, on=term.active: jnp.where(on, new, old), stats, fed)
+    found.append(logits)
+  return found, stats
+
+
+def _feed(forward: networks.Forward, params: Any, term: Term, _: Any, stats: Any) -> Any:
+  return forward.train(params, stats, term.inputs, term.mask)[1]
 
 
 def _moving_average(state: Any, new: Any) -> Any:

@@ -212,6 +212,7 @@ BAD = {
   "weight_decay": -1e-9,
   "average_decay": 1.0,
   "precision": "fp8",
+  "batch_statistics": "both",
   "solver": "newton",
   "sigma_from": "input",
   "sigma_scale": "sum",

@@ -91,6 +91,43 @@ def test_warmup_keeps_negatives_out_of_batch_statistics(batch, config):
   assert is_different(cold.stats, warm.stats)
 
 
+@pytest.mark.parametrize("how, feeds", [("separate", 1), ("released", 51)])
+def test_terms_with_statistics_of_their_own(batch, config, how, feeds, monkeypatch):
+  negatives = batch.inputs[::-1] * 3.0 + 2.0
+  none = jnp.zeros(len(negatives))
+  found = negatives, SearchInfo(none, none, none, none)
+  monkeypatch.setattr(drocc, "find_negatives", lambda *_: found)
+  network = Normalised()
+  config = dataclasses.replace(config, batch_statistics=how, weight_decay=0.0)
+  static = config.static()
+  start = drocc.make_init(network, static)(config.hyper(), batch.inputs, jax.random.key(0))
+  step = jax.jit(drocc.make_train_step(network, static))
+  after, info = step(start, batch, KEY)
+  typical, searched = (np.asarray(part)[batch.mask > 0] for part in (batch.inputs, negatives))
+  kept = 0.9**feeds
+  mean = kept * 0.1 * typical.mean(axis=0) + (1.0 - kept) * searched.mean(axis=0)
+  var = kept * (0.9 + 0.1 * typical.var(axis=0)) + (1.0 - kept) * searched.var(axis=0)
+  running = after.stats["batch_stats"]["MaskedBatchNorm_0"]
+  np.testing.assert_allclose(running["mean"], mean, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(running["var"], var, rtol=1e-4)
+
+  def loss(params, x, label):
+    variables = {"params": params, **start.stats}
+    logits, _ = network.apply(variables, x, train=True, mutable=["batch_stats"])
+    return jnp.mean(losses.logistic(logits, label))
+
+  def objective(params):
+    return loss(params, typical, 1.0) + config.mu * loss(params, searched, -1.0)
+
+  np.testing.assert_allclose(
+    info.negative_loss.value, loss(start.params, searched, -1.0), rtol=1e-5
+  )
+  assert_trees_close(gradient_of(after), jax.grad(objective)(start.params), rtol=1e-4, atol=1e-6)
+  warm, _ = step(with_hyper(start, warmup_steps=1), batch, KEY)
+  running = warm.stats["batch_stats"]["MaskedBatchNorm_0"]
+  np.testing.assert_allclose(running["mean"], 0.1 * typical.mean(axis=0), rtol=1e-4, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def find(network, config):
   """``find(state, inputs, index, key)``: the search over a batch, jitted once."""
