@@ -66,18 +66,19 @@ def train(
   config: Config,
   x_train: np.ndarray,
   x_test: np.ndarray,
-  points: int = 50,
+  points: int | Sequence[int] = 50,
   negatives: np.ndarray | None = None,
 ) -> Trajectory:
   """Trains DROCC, DROCC-OE or DROCC-LF and scores the test set along the way.
 
-  ``config.calibration_size`` of the rows is held out for the objective that ``selected`` goes by.
+  ``config.calibration_size`` of the rows is held out for the objective that ``selected`` goes by;
+  with none of them there is no such column.
 
   Args:
     config: the experiment; its ``data`` is not read.
     x_train: ``[n, ...]`` raw typical records.
     x_test: ``[m, ...]`` raw records to score.
-    points: at how many epochs, evenly spread, to score them.
+    points: at how many epochs, evenly spread, to score them, or after which.
     negatives: ``[k, ...]`` raw given negatives, for DROCC-OE and DROCC-LF.
 
   Raises:
@@ -91,12 +92,14 @@ def train(
   score_fn, z_test = recipe.NegativeLogit(prepared.network), _standardised(prepared, x_test)
   ends = np.unique(
     np.linspace(prepared.epochs, 1, min(points, prepared.epochs)).round().astype(int)
+    if isinstance(points, int)
+    else points
   )
   objective, scores, epoch = [], [], 0
   for end in ends:
     state, info = prepared.program.train_epochs(state, prepared.data, train_key, epoch, int(end))
     health.check_loss(drocc.means(info), int(np.max(state.step)))
-    objective.append(validate(state)["validation_objective"])
+    objective.append(validate(state).get("validation_objective", np.nan))
     scores.append(_score(score_fn, state, z_test))
     epoch = int(end)
   return Trajectory(

@@ -93,9 +93,7 @@ def make_update(
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
       logits, stats = passes(forward, params, state.stats, terms, feeds)
-      parts = [
-        losses.logistic(part, term.label) for part, term in zip(logits, terms, strict=True)
-      ]
+      parts = [losses.logistic(part, term.label) for part, term in zip(logits, terms, strict=True)]
       total = sum(jnp.sum(share * part) for share, part in zip(shares, parts, strict=True))
       return jnp.asarray(total), (stats, parts)
 

@@ -64,7 +64,7 @@ def test_one_step_is_ours(config, rng):
   after, _ = jax.jit(drocc.make_train_step(ours, static))(state, batch, KEY)
 
   network = as_torch(state.params)
-  optimizer = torch_drocc.adam(network, config)
+  optimizer = torch_drocc.optimizer_of(network, config)
   got = torch_drocc.train_step(
     network, optimizer, torch.tensor(x), torch.tensor(np.asarray(noise)), config
   )

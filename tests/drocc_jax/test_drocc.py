@@ -91,7 +91,7 @@ def test_warmup_keeps_negatives_out_of_batch_statistics(batch, config):
   assert is_different(cold.stats, warm.stats)
 
 
-@pytest.mark.parametrize("how, feeds", [("separate", 1), ("released", 51)])
+@pytest.mark.parametrize(("how", "feeds"), [("separate", 1), ("released", 51)])
 def test_terms_with_statistics_of_their_own(batch, config, how, feeds, monkeypatch):
   negatives = batch.inputs[::-1] * 3.0 + 2.0
   none = jnp.zeros(len(negatives))
