@@ -1,7 +1,8 @@
-"""A service under load: latency and rate, and what becomes of records where connections break.
+r"""A service under load: latency and rate, and what becomes of records where connections break.
 
   python -m benchmarks.serving --records=100000 --output=serving.json
-  python -m benchmarks.serving --records=1000000 --resets=0.05 --output=serving_resets.json
+  python -m benchmarks.serving --records=1000000 --per_request=250 --resets=0.1 \
+      --output=serving_resets.json
 
 ``launch.serve`` is started on this machine with ``DROCC()`` on records of 20 columns (those of
 ``benchmarks.small_devices``), and asked over loopback by clients that send a request once they have
@@ -9,8 +10,9 @@ the answer to the one before. ``--resets`` breaks that share of the connections,
 request is sent, while it is answered or while the answer is read; the client then sends the request
 again under the same Idempotency-Key. As many requests are sent again although they were answered.
 Every answer is held against the others for its records, by id, and against a Scorer; what the
-service says that it scored, against the records that there are. Clients and service share the cores
-of this process.
+service says that it scored, against the records that there are; where they differ, the exit code is
+not 0. Clients and service share the cores of this process, and the processor seconds of each are
+told apart, since a client in Python may be what is slow.
 """
 
 import asyncio
@@ -47,6 +49,7 @@ MEDIA = {"json": "application/json", "arrow": "application/vnd.apache.arrow.stre
 PLACES = ("request", "wait", "answer")
 STARTED = re.compile(r"Serving on http://(.*):(\d+)\n")
 COUNTED = re.compile(r'^detector_records_total\{decision="(?:typical|anomalous)"\} (.*)$', re.M)
+CPU = re.compile(r"^process_cpu_seconds_total (.*)$", re.M)
 CALLS = re.compile(r"^detector_call_records_(count|sum) (.*)$", re.M)
 
 
@@ -86,6 +89,8 @@ class Tally:
     broken: connections that were reset, by where.
     again: requests that were sent again although they had been answered.
     busy: requests that the service refused with 503, and got later.
+    wall_seconds: from the first request to the last answer.
+    cpu_seconds: processor time of the clients and of the service within them.
   """
 
   def __init__(self, count: int):
@@ -93,6 +98,7 @@ class Tally:
     self.seconds: list[float] = []
     self.broken = dict.fromkeys(PLACES, 0)
     self.different = self.again = self.busy = 0
+    self.wall_seconds, self.cpu_seconds = 0.0, {"clients": 0.0, "service": 0.0}
 
   def take(self, ids: np.ndarray, told: np.ndarray) -> None:
     """Holds an answer against those before it."""
@@ -242,8 +248,8 @@ async def client(
 
 async def ask_all(
   address: tuple[str, int], load: Load, x: np.ndarray, advance: Callable[..., Any]
-) -> tuple[Tally, float, bytes]:
-  """Sends records ``[n, columns]``; what came, the seconds that it took, and the measures."""
+) -> tuple[Tally, str]:
+  """Sends records ``[n, columns]``; what came, and the measures of the service after it."""
   tally, shown = Tally(len(x)), 0
 
   async def starts() -> AsyncIterator[int]:
@@ -256,15 +262,24 @@ async def ask_all(
 
   places = list(range(0, len(x), load.per_request))[::-1]
   total = len(places)
-  began = time.perf_counter()
+  before, cpu, began = await measures_of(address), time.process_time(), time.perf_counter()
   async with asyncio.TaskGroup() as group:
     for _ in range(load.clients):
       group.create_task(client(Connection(*address), load, x, starts(), tally))
-  seconds = time.perf_counter() - began
-  last = Connection(*address)
-  _, measures = await last.ask("GET", "/metrics", {})
-  await last.close()
-  return tally, seconds, measures
+  tally.wall_seconds = time.perf_counter() - began
+  tally.cpu_seconds["clients"] = time.process_time() - cpu
+  after = await measures_of(address)
+  service_cpu = [float(CPU.findall(text)[0]) for text in (before, after)]
+  tally.cpu_seconds["service"] = service_cpu[1] - service_cpu[0]
+  return tally, after
+
+
+async def measures_of(address: tuple[str, int]) -> str:
+  """What the service says to Prometheus."""
+  connection = Connection(*address)
+  _, text = await connection.ask("GET", "/metrics", {})
+  await connection.close()
+  return text.decode()
 
 
 def alone(folder: pathlib.Path, load: Load, x: np.ndarray) -> tuple[np.ndarray, float]:
@@ -299,8 +314,8 @@ def measure(
       model.detector_.with_metadata(feature_names=engines.NAMES).save(folder)
     scores, peer = alone(folder, load, x)
     with service(folder, "--keep=id", *arguments) as address:
-      tally, seconds, measures = asyncio.run(ask_all(address, load, x, advance))
-  text = measures.decode()
+      tally, text = asyncio.run(ask_all(address, load, x, advance))
+  seconds = tally.wall_seconds
   calls = {name: float(value) for name, value in CALLS.findall(text)}
   percentiles = np.percentile(1e3 * np.array(tally.seconds), (50, 95, 99, 100)).round(2)
   record = SpeedRecord(
@@ -318,6 +333,9 @@ def measure(
     "records_per_second": round(count / seconds),
     "requests_per_second": round(len(tally.seconds) / seconds),
     "latency_ms": dict(zip(("p50", "p95", "p99", "most"), percentiles.tolist(), strict=True)),
+    "cpu_ms_of_a_request": {
+      side: round(1e3 * taken / len(tally.seconds), 3) for side, taken in tally.cpu_seconds.items()
+    },
     "records_in_a_call": round(calls["sum"] / calls["count"], 1),
     "broken_connections": tally.broken,
     "sent_again": tally.again,
@@ -342,9 +360,20 @@ def main() -> None:
   if output is None:
     records.show([record])
     print(json.dumps(facts, indent=1))
-    return
-  records.write(output, [record], max_wait_ms=FLAGS.max_wait_ms, **facts)
-  print(f"records: {output}")
+  else:
+    records.write(output, [record], max_wait_ms=FLAGS.max_wait_ms, **facts)
+    print(f"records: {output}")
+  check(facts)
+
+
+def check(facts: dict[str, Any]) -> None:
+  """Raises a RuntimeError where a record has no answer, or two, or was scored other than once."""
+  sent, scored = facts["records_sent"], facts["scored_by_service"]
+  if facts["lost"] or facts["different"] or scored != sent:
+    raise RuntimeError(
+      f"Of {sent:,} records {facts['lost']:,} have no answer and {facts['different']:,} have two; "
+      f"the service scored {scored:,}. Each must be scored and answered once."
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,14 @@ def test_a_record_without_answer_and_one_with_two_are_counted():
   assert np.isnan(tally.told[:, 0]).tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("fault", [{"lost": 1}, {"different": 1}, {"scored_by_service": 8}])
+def test_a_record_that_is_lost_or_told_twice_ends_the_command(fault):
+  facts = {"records_sent": 7, "lost": 0, "different": 0, "scored_by_service": 7}
+  serving.check(facts)
+  with pytest.raises(RuntimeError, match=r"^Of 7 records .* Each must be scored and answered once"):
+    serving.check({**facts, **fault})
+
+
 @pytest.mark.slow
 def test_no_record_is_lost_or_answered_twice_where_connections_break(tmp_path):
   weights = tuple(0.1 * i for i in range(20))
@@ -30,3 +38,4 @@ def test_no_record_is_lost_or_answered_twice_where_connections_break(tmp_path):
   assert facts["sent_again"] > 20
   assert facts["score_difference"] < 1e-5
   assert record.ours_seconds > 0.0
+  assert all(facts["cpu_ms_of_a_request"].values())

@@ -79,6 +79,26 @@ def test_an_address_that_cannot_be_had_is_told_before_anything_is_loaded():
     server.listening("no.such.host.invalid", 0)
 
 
+def test_a_connection_sends_what_it_has_at_once():
+  async def delays():
+    done = asyncio.get_running_loop().create_future()
+
+    def connected(_, writer):
+      found = writer.get_extra_info("socket")
+      done.set_result(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+      writer.close()
+
+    with server.listening("127.0.0.1", 0) as found:
+      async with await asyncio.start_server(connected, sock=found):
+        _, writer = await asyncio.open_connection(*found.getsockname())
+        nodelay = await done
+        writer.close()
+        await writer.wait_closed()
+    return nodelay
+
+  assert asyncio.run(asyncio.wait_for(delays(), 10)) != 0
+
+
 def test_the_container_and_the_page_name_flags_that_there_are():
   source = (ROOT / "launch" / "serve.py").read_text()
   there = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
