@@ -46,6 +46,7 @@ def test_what_came_before_sigterm_is_answered_and_the_exit_code_is_0(tmp_path):
       await asyncio.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     first = await reader.read()
+    await asyncio.sleep(0.5)  # a server that does not wait for it has ended by now
     half.write(body[9:])
     second = await late.read()
     for each in (writer, half):
