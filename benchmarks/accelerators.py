@@ -321,9 +321,12 @@ def main() -> None:
   if output is not None:
     records.check_writable(output)
   devices = DEVICES if FLAGS.compiler == "cpu" else DEVICES[1:]
+  steps = {case: make for case, make in STEPS.items() if any(part in case for part in FLAGS.steps)}
+  if not steps:
+    raise ValueError(f"No step has one of --steps={','.join(FLAGS.steps)} in its name.")
   found = []
-  with progress.bar("steps", len(STEPS)) as advance:
-    for case, make in STEPS.items():
+  with progress.bar("steps", len(steps)) as advance:
+    for case, make in steps.items():
       program = compiled(make(), FLAGS.compiler)
       found += [predicted(case, program, device) for device in devices]
       advance(1, case)
@@ -331,12 +334,13 @@ def main() -> None:
     show(found)
     return
   assumed = {device.name: device._asdict() for device in devices}
-  steps = [dataclasses.asdict(each) for each in found]
-  records.write(output, [], compiler=FLAGS.compiler, devices=assumed, steps=steps)
+  told = [dataclasses.asdict(each) for each in found]
+  records.write(output, [], compiler=FLAGS.compiler, devices=assumed, steps=told)
   print(f"records: {output}")
 
 
 if __name__ == "__main__":
   flags.DEFINE_enum("compiler", COMPILERS[0], COMPILERS, "Whose program is read.")
+  flags.DEFINE_list("steps", [""], "Parts of the names of the steps; the others are left out.")
   flags.DEFINE_string("output", "", "JSON file.")
   common.run(main)
