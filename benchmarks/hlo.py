@@ -53,7 +53,16 @@ class Kernel(NamedTuple):
 
 
 class Instruction(NamedTuple):
-  """A line of a program."""
+  """A line of a program.
+
+  Attributes:
+    name: of its result.
+    root: whether the computation returns it.
+    shape: of its result, as the text has it.
+    opcode: what it does.
+    operands: names; of a parameter its number.
+    rest: of the line.
+  """
 
   name: str
   root: bool
@@ -76,6 +85,7 @@ class Program:
     trips: iterations of a loop whose number the compiler does not know.
 
   Attributes:
+    kernels: in the order of the program.
     traced_loops: iterations in all of loops whose number the compiler does not know.
 
   Raises:
