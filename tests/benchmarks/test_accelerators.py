@@ -26,11 +26,11 @@ MAKE = {
 }
 
 
-SLOW = {"MobileNetV2"}
+LONG = {"MobileNetV2"}  # 10 s of tracing
 
 
 @pytest.mark.parametrize(
-  "case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in MAKE]
+  "case", [pytest.param(case, marks=[pytest.mark.long] * (case in LONG)) for case in MAKE]
 )
 def test_epochs_of_every_step_lower_for_cuda_and_tpu_and_donate_their_state(case):
   with accelerators.traced_for("gpu"):
