@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := detector_jax drocc_jax fingerprint_jax launch configs benchmarks tests notebooks docs
 
-.PHONY: demo test test-all test-fast coverage docs lint format install clean
+.PHONY: demo test test-all test-fast gpu-check coverage docs lint format install clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m benchmarks.demo --output=runs/demo
@@ -18,6 +18,9 @@ test-all: $(VENV)/.installed-dev lint
 
 test-fast: $(VENV)/.installed-dev lint
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not long"
+
+gpu-check: $(VENV)/.installed-dev
+	$(RUN) -m benchmarks.gpu_check --output=gpu_check.json
 
 coverage: $(VENV)/.installed-dev
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile -m "not slow and not long" --cov --cov-report=term:skip-covered

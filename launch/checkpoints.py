@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 SHA256 = "sha256"
 NEVER = 10**9
-# Orbax would have all processes of a job meet at every checkpoint; process 0 alone opens any.
+# Orbax would have all processes of a job meet at every checkpoint; process 0 alone opens any. That
+# is why this is its v0 API: v1 (0.12.8) reads these checkpoints, but its Checkpointer always makes
+# its folder, which Orbax refuses where active_processes is set.
 _ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="alone")
 
 

@@ -30,7 +30,9 @@ def listening(host: str, port: int) -> socket.socket:
     OSError: the address cannot be had.
   """
   family = socket.AF_INET6 if ":" in host else socket.AF_INET
-  found = socket.socket(family, socket.SOCK_STREAM)
+  # asyncio sends at once (TCP_NODELAY) where a socket says that it is TCP; else the second half of
+  # an answer waits 40 ms for the client's delayed acknowledgement of the first.
+  found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
   found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
     found.bind((host, port))

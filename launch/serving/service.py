@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 BUSY = "The service is busy; send the request again in a second."
 INLINE_BYTES = 2**15  # larger bodies are read and written in a thread, so that others go on
+SIZES = (8, 64, 256)  # records that calls are padded to, and max_batch
 MOST_EXPLAINED, MOST_EXPLAINING = 100, 8  # records of a request, and requests
 
 
@@ -104,7 +105,7 @@ class Service:
     if explain:
       reasons.check(detector)
     most = self.limits.max_batch or detector.batch_size
-    self._sizes = sorted({min(size, most) for size in (8, 64, most)})
+    self._sizes = sorted({min(size, most) for size in (*SIZES, most)})
     self.watcher = _watcher(detector, false_alarm_rate, state)
     self.tally = watching.Tally(
       alarm=0 if self.watcher is not None and self.watcher.alarm else None

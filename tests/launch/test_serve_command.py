@@ -46,6 +46,7 @@ def test_what_came_before_sigterm_is_answered_and_the_exit_code_is_0(tmp_path):
       await asyncio.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     first = await reader.read()
+    await asyncio.sleep(0.5)  # a server that does not wait for it has ended by now
     half.write(body[9:])
     second = await late.read()
     for each in (writer, half):
@@ -77,6 +78,26 @@ def test_an_address_that_cannot_be_had_is_told_before_anything_is_loaded():
       server.serve(lambda: pytest.fail("it was loaded"), "127.0.0.1", port, print)
   with pytest.raises(OSError, match=r"cannot be listened on: .*; give --host and --port another"):
     server.listening("no.such.host.invalid", 0)
+
+
+def test_a_connection_sends_what_it_has_at_once():
+  async def delays():
+    done = asyncio.get_running_loop().create_future()
+
+    def connected(_, writer):
+      found = writer.get_extra_info("socket")
+      done.set_result(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+      writer.close()
+
+    with server.listening("127.0.0.1", 0) as found:
+      async with await asyncio.start_server(connected, sock=found):
+        _, writer = await asyncio.open_connection(*found.getsockname())
+        nodelay = await done
+        writer.close()
+        await writer.wait_closed()
+    return nodelay
+
+  assert asyncio.run(asyncio.wait_for(delays(), 10)) != 0
 
 
 def test_the_container_and_the_page_name_flags_that_there_are():

@@ -93,6 +93,21 @@ def test_nothing_is_compiled_once_it_is_there(folder, records):
   assert (program.scores_of._cache_size(), program.report_of._cache_size()) == before
 
 
+def test_a_call_is_padded_to_the_least_number_that_is_compiled(folder, records, monkeypatch):
+  service, padded = Service(folder, Limits(max_batch=300, max_wait_ms=0.0)), []
+  verdicts = type(service.scorer).verdicts
+
+  def seen(scorer, x, size=None):
+    padded.append((len(x), size))
+    return verdicts(scorer, x, size)
+
+  monkeypatch.setattr(type(service.scorer), "verdicts", seen)
+  x = np.tile(records, (16, 1))
+  sizes = [{"json": {"records": x[:n].tolist()}} for n in (8, 9, 65, 257)]
+  assert {each.status_code for each in asked(service, *sizes)} == {200}
+  assert [each for each in padded if each[0]] == [(8, 8), (9, 64), (65, 256), (257, 300)]
+
+
 TOO_LARGE = "larger than 0.001 MiB; send it in parts."
 BAD = {
   "no JSON": ({"content": b"{"}, 422, "The body is not JSON (Expecting property"),
