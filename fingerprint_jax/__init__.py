@@ -1,5 +1,6 @@
 """NeuralFP: fingerprints of a trained network, in JAX."""
 
+from detector_jax.joined import joined
 from detector_jax.version import __version__
 from fingerprint_jax.autoencoders import (
   ConvAutoencoder,
@@ -16,4 +17,5 @@ __all__ = (
   "VariationalAutoencoder",
   "__version__",
   "explain",
+  "joined",
 )

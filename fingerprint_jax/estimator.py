@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from detector_jax import health, training
+from detector_jax import health, joined, taps, training
 from detector_jax.sklearn import DetectorEstimator, plain
 from fingerprint_jax import recipe, train
 
@@ -90,12 +90,17 @@ class NeuralFP(DetectorEstimator):
   or too small at any layer, the paper's rule.
 
   Args:
-    network: a trained flax.linen Module, tapped where it sows into "intermediates" or else at its
-      innermost submodules; or a function ``x -> {name: activation}`` (``(variables, x) -> ...``
-      where there are variables).
-    variables: its trained variables, ``{"params": ...}`` and the like, or the parameters alone.
+    network: a trained module of flax.linen or NNX, tapped where it sows intermediates or else at
+      the outputs of its blocks, see ``taps_for``; or a function ``x -> {name: activation}``
+      (``(variables, x) -> ...`` where there are variables), which JAX traces. Records of whole
+      numbers reach a network that takes no others as integers.
+    variables: its trained variables, ``{"params": ...}`` and the like, or the parameters alone;
+      None of an NNX module.
     fpr: false-positive rate of the whole rule, in (0, 1), in expectation over draws of the
       held-out records.
+    activations: in the place of ``network``, a function ``records -> {layer: array [n, ...]}`` that
+      runs in any framework, on ``batch_size`` records at a time; maps have their channels last. The
+      folder that ``save`` writes takes what ``fingerprint_jax.joined`` makes of them, not records.
     combine: "fingerprint" joins groups of evidence; "one_out" is the paper's rule.
     layers: names of the layers to use; None takes all.
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
@@ -124,6 +129,7 @@ class NeuralFP(DetectorEstimator):
   """
 
   _former: ClassVar[dict[str, Any]] = {"combine": "one_out"}
+  _shapes: dict[str, tuple[int, ...]]
 
   def __init__(
     self,
@@ -131,6 +137,7 @@ class NeuralFP(DetectorEstimator):
     variables: Any = None,
     fpr: float = 0.01,
     *,
+    activations: Callable[[Any], Mapping[str, Any]] | None = None,
     combine: str = "fingerprint",
     layers: Sequence[str] | None = None,
     select: Callable[[nn.Module, str], bool] | None = None,
@@ -148,6 +155,7 @@ class NeuralFP(DetectorEstimator):
     self.network = network
     self.variables = variables
     self.fpr = fpr
+    self.activations = activations
     self.combine = combine
     self.layers = layers
     self.select = select
@@ -182,10 +190,13 @@ class NeuralFP(DetectorEstimator):
       HealthError: training diverged.
     """
     del y
+    if (self.network is None) == (self.activations is None):
+      raise ValueError(
+        "NeuralFP needs a trained network, NeuralFP(network, variables), or what gives its "
+        "activations, NeuralFP(activations=function), and not both."
+      )
     x = self._validated(X, reset=True)
-    if self.network is None:
-      raise ValueError("NeuralFP needs a trained network: NeuralFP(network, variables).")
-    if getattr(X, "dtype", None) == np.uint8:
+    if getattr(X, "dtype", None) == np.uint8 and self.activations is None:
       logger.warning(
         "Records are bytes from 0 to 255; divide them by 255 if the network was trained on [0, 1]."
       )
@@ -206,13 +217,17 @@ class NeuralFP(DetectorEstimator):
       self._epochs(len(rows.train)), plain(self.batch_size), plain(self.learning_rate)
     )
     init_key, train_key = jax.random.split(jax.random.key(seed))
+    network: Any = self.network
+    layers = self.layers
+    if self.activations is not None:
+      network, layers = joined.Joined(tuple(self._shapes), tuple(self._shapes.values())), None
     prepared = recipe.build_training(
-      self.network,
+      network,
       self.variables,
       x[rows.train],
       config,
       init_key,
-      layers=self.layers,
+      layers=layers,
       select=self.select,
       apply_kwargs=self.apply_kwargs,
       chosen=self.autoencoders,
@@ -234,9 +249,63 @@ class NeuralFP(DetectorEstimator):
         "feature_names": self._names(),
       },
       confidence,
+      [_known_to_network(X_calibration is None, fpr)],
     )
-    self._set_detector(detector.with_health([_known_to_network(X_calibration is None, fpr)]))
+    self._set_detector(detector)
     return self
+
+  @staticmethod
+  def taps_for(
+    network: Any,
+    variables: Any,
+    shape: Sequence[int],
+    *,
+    layers: Sequence[str] | None = None,
+    select: Callable[[nn.Module, str], bool] | None = None,
+    apply_kwargs: Mapping[str, Any] | None = None,
+  ) -> dict[str, tuple[int, ...]]:
+    """The layers that ``fit`` would tap, with the shapes of one record's activations.
+
+    Nothing runs. "residual", what an output of the records' shape leaves of them, is dropped by
+    ``fit`` where the network turns out to be no autoencoder.
+
+    Args:
+      network: see the class.
+      variables: see the class.
+      shape: of one record.
+      layers: see the class.
+      select: see the class.
+      apply_kwargs: see the class.
+
+    Raises:
+      ValueError: as ``fit``, of a network that cannot be tapped.
+    """
+    found = taps.find(
+      network,
+      variables,
+      shape,
+      layers=layers,
+      select=select,
+      apply_kwargs=apply_kwargs,
+      integers=True,
+    )
+    return dict(zip(found.layers, found.shapes, strict=True))
+
+  def _validated(self, X: Any, *, reset: bool) -> np.ndarray:
+    """Records, or with ``activations`` what they give of them, ``[n, all their numbers]``."""
+    if self.activations is None:
+      return super()._validated(X, reset=reset)
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    if not len(X):
+      raise ValueError("X has no records.")
+    if reset:
+      first = self.activations(X[: self.batch_size])
+      self._shapes = joined.shapes_of(first, self.layers)
+    elif not hasattr(self, "_shapes"):
+      facts = self.detector_.metadata
+      self._shapes = dict(zip(facts["layers"], map(tuple, facts["layer_shapes"]), strict=True))
+    rows = joined.in_batches(self.activations, X, self._shapes, plain(self.batch_size))
+    return super()._validated(rows, reset=reset)
 
   def explain(self, X: Any) -> Explanation:
     """Says of records ``[n, ...]`` which layer objects, on which side, and how sure it is.
@@ -269,7 +338,7 @@ class NeuralFP(DetectorEstimator):
 
   def _facts(self) -> dict[str, Any]:
     facts = super()._facts()
-    for name in ("network", "variables", "select", "autoencoders"):
+    for name in ("network", "variables", "activations", "select", "autoencoders"):
       facts["params"].pop(name, None)
     return facts
 

@@ -6,7 +6,6 @@ The estimator and the launcher share these steps; each is a pure function of arr
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import logging
 from typing import Any
 
 from flax import linen as nn
@@ -15,13 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, calibration, health, splits, taps, training
+from detector_jax import batching, blocks, calibration, health, joined, splits, taps, training
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
 from fingerprint_jax import autoencoders, evidence, evidence_fitting, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
-
-logger = logging.getLogger(__name__)
 
 HELD_OUT_CAP = 6000
 BATCH_SIZE = 256
@@ -214,9 +211,17 @@ def build_training(
   """
   config.validate()
   check_combine(combine)
+  network, variables = taps.with_state(network, variables)
   tapped = taps.find(
-    network, variables, x.shape[1:], layers=layers, select=select, apply_kwargs=apply_kwargs
+    network,
+    variables,
+    x.shape[1:],
+    layers=layers,
+    select=select,
+    apply_kwargs=apply_kwargs,
+    integers=bool((x == np.rint(x)).all()),
   )
+  variables = blocks.numbers_of(variables)
   batch_size = min(config.batch_size, len(x))
   sample = _vectors(tapped, variables, x, batch_size)
   if layers is None and not _reconstructs(sample.pop(taps.RESIDUAL, None), x):
@@ -254,6 +259,7 @@ def build_detector(
   fpr: float,
   metadata: Mapping[str, Any],
   confidence: float | None = None,
+  findings: Sequence[health.Finding] = (),
 ) -> Detector:
   """Weights, reference distribution and threshold: the Detector.
 
@@ -266,6 +272,7 @@ def build_detector(
     fpr: false-positive rate of the whole rule.
     metadata: facts that travel with the detector.
     confidence: see ``calibration.conformal_threshold``.
+    findings: of health, beside those of the autoencoders.
 
   Raises:
     ValueError: too few records for ``fpr``, or a layer whose errors are all alike.
@@ -275,14 +282,6 @@ def build_detector(
   mean_squares = train.measure_residuals(prints, state.frozen, state.params, x, batch_size)
   last_losses = {name: float(np.mean(squares)) for name, squares in mean_squares.items()}
   health.check_loss({f"loss of layer {n}": v for n, v in last_losses.items()}, int(state.step))
-  for name in train.unlearned(last_losses):
-    if name != taps.RESIDUAL:  # what an autoencoder leaves is noise
-      logger.warning(
-        "The autoencoder of layer %r did not learn: its loss is %.2f of the activations' variance. "
-        "Train longer, give it a larger code, or leave the layer out with layers=.",
-        name,
-        last_losses[name],
-      )
   variables = {
     **state.frozen,
     "params": state.params,
@@ -298,7 +297,7 @@ def build_detector(
       "groups": list(prints.evidence.groups),
       "evidence": dataclasses.asdict(prints.evidence),
     }
-  sample = x[:: max(1, len(x) // 10_000)]
+  sample, given = x[:: max(1, len(x) // 10_000)], isinstance(prints.taps.network, joined.Joined)
   detector = Detector.create(
     prints,
     variables,
@@ -314,9 +313,10 @@ def build_detector(
       **metadata,
     },
     report_fn=fingerprint.Report(prints),
-    input_range=(float(sample.min()), float(sample.max())),
+    input_range=None if given else (float(sample.min()), float(sample.max())),
     batch_size=BATCH_SIZE,
   )
+  detector = detector.with_health([*train.findings(last_losses), *findings])
   return detector.calibrate(x_calibration, fpr, confidence)
 
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, training
+from detector_jax import batching, health, training
 from detector_jax.batching import Batch, Mean
 from detector_jax.table import reason_of
+from detector_jax.taps import RESIDUAL
 from fingerprint_jax import autoencoders as autoencoders_lib
 from fingerprint_jax import fingerprint, views
 from fingerprint_jax.fingerprint import Fingerprint
@@ -258,6 +259,22 @@ def _sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
   return total
 
 
-def unlearned(losses: Mapping[str, float], threshold: float = 0.95) -> list[str]:
-  """Layers whose autoencoder is hardly better than predicting the mean."""
-  return [name for name, value in losses.items() if value > threshold]
+def findings(losses: Mapping[str, float], most: float = 0.95) -> list[health.Finding]:
+  """Share of each layer's variance that its autoencoder leaves, and whether it learnt at all.
+
+  Args:
+    losses: mean squared residual by layer, in variances of its activations.
+    most: share above which an autoencoder is hardly better than predicting the mean.
+  """
+  return [
+    health.Finding.from_check(
+      f"share of the variance of layer {name!r} that its autoencoder leaves",
+      value,
+      value <= most,
+      f"The autoencoder of layer {name!r} did not learn: its loss is {value:.2f} of the "
+      "activations' variance. Train longer, give it a larger code, or leave the layer out with "
+      "layers=.",
+    )
+    for name, value in losses.items()
+    if name != RESIDUAL  # what an autoencoder leaves is noise
+  ]

@@ -92,7 +92,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   )
   x, classes = classifier_method.classified(splits, rows.train)
   network, params = _given(config) if config.classifier.workdir else (_named(config), None)
-  _check_layers(config, network, x.shape[1:])
+  _tell_taps(config, network, x.shape[1:])
   workdirs.claim(workdir, config, splits)
   if params is None:
     params = classifier_method.fit(
@@ -150,7 +150,9 @@ def rebuild(
 ) -> tuple[Program, dict[str, Any]]:
   """Program and arrays of a finished run; see ``launch.methods.Method``."""
   network, params = classifier_of(config, workdir)
-  tapped = taps.find(network, {"params": params}, loaded.input_shape, layers=config.layers or None)
+  tapped = taps.find(
+    network, {"params": params}, loaded.input_shape, layers=loaded.metadata["layers"]
+  )
   shapes = fingerprint.shapes_of_targets(tapped)
   modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
   plan = loaded.metadata.get("evidence")
@@ -172,11 +174,13 @@ def rebuild(
   return program, {"variables": variables, "preprocessing": Identity()}
 
 
-def _check_layers(config: Config, network: Any, shape: tuple[int, ...]) -> None:
-  """Raises a ValueError for a layer that there is not, before anything is trained."""
+def _tell_taps(config: Config, network: Any, shape: tuple[int, ...]) -> None:
+  """Prints the layers before anything is trained; a ValueError names one that there is not."""
   sample = jnp.zeros((1, *shape), jnp.float32)
   variables = jax.eval_shape(network.init, jax.random.key(0), sample)
-  taps.find(network, {"params": variables["params"]}, shape, layers=config.layers or None)
+  found = taps.find(network, {"params": variables["params"]}, shape, layers=config.layers or None)
+  if devices.primary():
+    print(f"taps: {taps.listed(found)}", flush=True)
 
 
 def classifier_of(config: Config, workdir: pathlib.Path) -> tuple[Any, Any]:

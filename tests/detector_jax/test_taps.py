@@ -97,10 +97,12 @@ def test_bare_parameters_will_do(network, variables, images):
   np.testing.assert_array_equal(got["layer_3"], network.apply(variables, images[:5]))
 
 
-def test_a_network_that_sows_nothing_is_captured_at_its_innermost_modules(x):
+def test_a_network_that_sows_nothing_is_captured_at_its_blocks_or_within_where_told(x):
   variables = init(Plain(), x)
-  found = taps.find(Plain(), variables, (3,))
-  assert found.layers == ("entrance", "block/inner", "exit")
+  assert taps.find(Plain(), variables, (3,)).layers == ("entrance", "block", "exit")
+  within = ("entrance", "block/inner", "exit")
+  found = taps.find(Plain(), variables, (3,), layers=within)
+  assert found.layers == within
   params = variables["params"]
   first = x @ params["entrance"]["kernel"] + params["entrance"]["bias"][None]
   inner = params["block"]["inner"]
@@ -111,10 +113,11 @@ def test_a_network_that_sows_nothing_is_captured_at_its_innermost_modules(x):
   np.testing.assert_array_equal(got["exit"], Plain().apply(variables, x))
 
 
-def test_repeated_calls_are_numbered_and_their_outer_module_is_left_out(x):
+def test_repeated_calls_are_numbered(x):
   variables = init(Plain(2), x)
-  found = taps.find(Plain(2), variables, (3,))
-  assert found.layers == ("entrance", "block/inner:0", "block/inner:1", "exit")
+  outer = taps.find(Plain(2), variables, (3,)).layers
+  assert outer == ("entrance", "block:0", "block:1", "exit")
+  found = taps.find(Plain(2), variables, (3,), layers=("block/inner:0", "block/inner:1", "exit"))
   got = found(variables, x)
   inner = variables["params"]["block"]["inner"]
   want = nn.relu(got["block/inner:0"]) @ inner["kernel"] + inner["bias"][None]

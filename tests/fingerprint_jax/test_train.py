@@ -218,7 +218,9 @@ def test_an_autoencoder_that_does_not_fit_is_refused_by_its_layer(
 
 
 def test_layers_that_did_not_learn_are_listed():
-  assert train.unlearned({"a": 0.5, "b": 0.96, "c": 1.2}) == ["b", "c"]
+  told = train.findings({"a": 0.5, "b": 0.96, "residual": 1.2})
+  assert [(each.value, each.passed) for each in told] == [(0.5, True), (0.96, False)]
+  assert told[0].check == "share of the variance of layer 'a' that its autoencoder leaves"
 
 
 @pytest.mark.parametrize(

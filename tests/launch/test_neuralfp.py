@@ -51,6 +51,16 @@ def test_two_stages_are_logged_and_a_calibrated_detector_is_left(finished):
   assert detector.input_range == (0.0, 1.0)
 
 
+def test_taps_are_printed_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+  def fit(*_):
+    raise RuntimeError("reached")
+
+  monkeypatch.setattr(classifier, "fit", fit)
+  with pytest.raises(RuntimeError, match="reached"):
+    run.train(small(), tmp_path)
+  assert "taps: layer_1 [8, 8, 16], layer_2 [4, 4, 32], layer_3 [64], " in capsys.readouterr().out
+
+
 def test_interrupted_in_its_second_stage_it_ends_with_the_same_bits(finished, tmp_path):
   with interrupted_at(4, health, "check_loss"):
     run.train(small(), tmp_path)
