@@ -58,7 +58,7 @@ PAPER_MNIST = {
   "OC-SVM": (98.6, 99.5, 82.5, 88.1, 94.9, 77.1, 96.5, 93.7, 88.9, 93.1),
 }
 MEANS = {("mnist", "Deep SVDD"): 93.83, ("mnist", "OC-SVM"): 91.3, ("cifar10", "Deep SVDD"): 61.70}
-GOADS = {"maps": 256, "outputs": 32, "features": 8, "epochs": 1, "batch_size": 64}
+GOADS: dict[str, Any] = {"maps": 256, "outputs": 32, "features": 8, "epochs": 1, "batch_size": 64}
 DAGMMS: dict[str, dict[str, Any]] = {
   "thyroid": {"hidden": (12, 4, 1), "epochs": 20_000, "batch_size": 1024, "learning_rate": 1e-4},
   "arrhythmia": {"hidden": (10, 2), "epochs": 10_000, "batch_size": 128, "learning_rate": 1e-4},

@@ -121,7 +121,7 @@ def test_each_player_of_the_gan_moves_the_logits_its_own_way(problem):
     (lambda: made(discrimination=2.0), r"discrimination must be in \[0, 1\]"),
     (lambda: made(steps=0), "steps must be >= 1"),
     (lambda: made(latent=0), "latent must be >= 1"),
-    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical images hold NaN"),
+    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical records hold NaN"),
   ],
 )
 def test_refuses(call, message):

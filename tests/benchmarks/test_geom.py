@@ -107,8 +107,8 @@ def accuracy(model, x):
     (lambda: geom.make(0, (4, 4, 1)), "at least 8 x 8"),
     (lambda: geom.make(0, SHAPE, network=networks.MLP()), "takes a LeNet or its own network"),
     (lambda: made(epochs=0), "epochs must be >= 1"),
-    (lambda: made().fit(np.zeros((3, 8, 8, 2))), "typical images must have shape"),
-    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical images hold NaN"),
+    (lambda: made().fit(np.zeros((3, 8, 8, 2))), "typical records must have shape"),
+    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical records hold NaN"),
   ],
 )
 def test_refuses(call, message):

@@ -9,7 +9,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from benchmarks.baselines import binary_cross_entropy, deep_sad, encoders, fitting
-from detector_jax import HealthError, metrics, training
+from detector_jax import HealthError, metrics
 from detector_jax.batching import Batch
 from drocc_jax import networks
 
@@ -240,8 +240,8 @@ def test_pretraining_reconstructs_better_than_the_mean_record(network):
   waves = rng.normal(size=(288, 2)) @ rng.normal(size=(2, int(np.prod(shape))))
   x = waves.reshape(288, *shape).astype(np.float32)
   program = deep_sad.compiled(model, shape, 64)
-  settings = deep_sad.Settings(pretrain_learning_rate=1e-2)
-  variables = deep_sad.pretrain(program, training.to_device(x), settings, epochs=60, seed=0)
+  settings = deep_sad.Settings(pretrain_learning_rate=1e-2, pretrain_epochs=60)
+  variables = deep_sad.pretrain(program, x, settings, seed=0)
   reconstruction = fitting.on_rows(program.reconstruct, variables, shape)(x)
   assert reconstruction.shape == x.shape
   assert np.mean((x - reconstruction) ** 2) < 0.5 * np.mean((x - x.mean(axis=0)) ** 2)
