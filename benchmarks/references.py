@@ -27,7 +27,6 @@ A Deep SVDD that collapses counts as one that guesses: 50.
 """
 
 from collections.abc import Callable, Sequence
-import functools
 from typing import Any
 
 from absl import flags
@@ -127,15 +126,14 @@ def table(
   size = images.scale() if size is None else size
   names = _asked() if names is None else names
   functions = {"tables": tables, "mnist": one_class, "cifar10": one_class, "geom": geom}
-  values: dict[tuple[str, str, str], list[float]] = {}
-  for row in names:
-    part = row.split(", ")[0]
-    metric = "f1_at_true_ratio" if part == "tables" else "auroc"
-    for seed in range(seeds):
-      cell = ledger.cell((row, seed), functools.partial(functions[part], row, seed, size))
-      for method, by_column in cell.items():
-        values.setdefault((row, method, metric), []).append(by_column["last"])
-      advance(1, f"{row}, seed {seed}")
+
+  def cell(row: str, seed: int) -> Cell:
+    return functions[row.split(", ")[0]](row, seed, size)
+
+  values = {
+    (row, method, "f1_at_true_ratio" if row.startswith("tables") else "auroc"): found
+    for (row, method, _), found in ledger.gather(names, seeds, cell, advance).items()
+  }
   records = []
   for (row, method, metric), found in (
     values | protocol.means_over_classes(values, images.MEAN)
