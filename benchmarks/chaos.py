@@ -109,19 +109,19 @@ def table(
     values = np.mean([moved[name][repeat] for name in adbench.names()], axis=0)
     moved.setdefault(adbench.MEAN, {})[repeat] = values.tolist()
   records = [
-    TableRecord(
+    TableRecord.from_values(
       "adbench-chaos",
       name,
       repeat,
-      column,
       "movement of AUROC",
-      round(float(value), 3),
-      round(float(np.std(values)), 3),
-      seeds,
+      values,
+      column=column,
+      digits=3,
+      middle=middle,
     )
     for name, by in moved.items()
     for repeat, values in by.items()
-    for column, value in (("last", np.mean(values)), ("worst", np.max(values)))
+    for column, middle in (("last", np.mean), ("worst", np.max))
   ]
   series = {r: [float(np.mean(by[r])) for by in moved.values()] for r in REPEATS}
   figure = figures.dots([*moved], series, "movement of AUROC, points")

@@ -210,16 +210,7 @@ def _means(found: dict[tuple[str, float, str, str], list[float]]) -> list[TableR
 
 
 def _record(row: str, method: str, metric: str, values: Sequence[float]) -> TableRecord:
-  return TableRecord(
-    TITLE,
-    row,
-    method,
-    "last",
-    metric,
-    round(100.0 * float(np.mean(values)), 2),
-    round(100.0 * float(np.std(values)), 2),
-    len(values),
-  )
+  return TableRecord.from_values(TITLE, row, method, metric, values, factor=100.0)
 
 
 def _figures(means: Sequence[TableRecord]) -> dict[str, Figure]:

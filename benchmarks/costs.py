@@ -192,27 +192,13 @@ def table(
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Medians over seeds of every metric; the spread is the standard deviation."""
   size = images.scale() if size is None else size
-  values: dict[tuple[str, str, str], list[float]] = {}
-  for row in _ROWS.value if rows is None else rows:
-    for seed in range(seeds):
-      for method, by in ledger.cell((row, seed), functools.partial(cell, row, seed, size)).items():
-        for metric, value in by.items():
-          values.setdefault((row, method, metric), []).append(value)
-      advance(1, f"{row}, seed {seed}")
+  rows = _ROWS.value if rows is None else rows
+  values = ledger.gather(rows, seeds, functools.partial(cell, size=size), advance)
   records = []
   for (row, method, metric), found in values.items():
     found = found[:1] if metric == "first_train_seconds" else found
     records.append(
-      TableRecord(
-        "costs",
-        row,
-        method,
-        "last",
-        metric,
-        round(float(np.median(found)), 3),
-        round(float(np.std(found)), 3),
-        len(found),
-      )
+      TableRecord.from_values("costs", row, method, metric, found, digits=3, middle=np.median)
     )
   return records, {"costs": quality_and_seconds(records)}
 

@@ -110,15 +110,8 @@ def summary(runs: list[Run]) -> tuple[list[records.TableRecord], dict[str, Any]]
     ("digits start to turn", "alarms after"): [100.0 * (each.delay is not None) for each in runs],
   }
   table = [
-    records.TableRecord(
-      table="drift",
-      row=row,
-      method=f"DROCC, monitor at {100 * RATE:g} %",
-      column="last",
-      metric=metric,
-      mean=round(float(np.mean(values)), 2),
-      std=round(float(np.std(values)), 2),
-      seeds=len(runs),
+    records.TableRecord.from_values(
+      "drift", row, f"DROCC, monitor at {100 * RATE:g} %", metric, values
     )
     for (row, metric), values in rows.items()
   ]

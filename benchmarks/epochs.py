@@ -83,15 +83,13 @@ def table(
         measure = functools.partial(_cell, method, name, seed, settings)
         found = ledger.cell((name, seed, method), measure)[method]
         records += [
-          TableRecord(
+          TableRecord.from_values(
             "adbench-epochs",
             f"{name}, seed {seed}, {share} %",
             method,
-            "last",
             "auroc",
-            round(100.0 * value, 2),
-            0.0,
-            1,
+            [value],
+            factor=100.0,
           )
           for share, value in found.items()
         ]

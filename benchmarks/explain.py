@@ -297,38 +297,21 @@ def table(
   seeds: int, advance: Callable[..., None], ledger: Ledger
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Planted columns that were found, and deletion curves."""
-  found: dict[tuple[str, str, str], list[float]] = {}
   cases = len(PLANTED) * -(-CASES // (len(KINDS) * len(WIDTHS) * len(PLANTED)))
-  jobs: list[tuple[str, Callable[..., Cell], tuple[Any, ...]]] = [
-    (f"{kind}, {width} columns", _planted_cell, (kind, width))
+  cells: dict[str, Callable[..., Cell]] = {
+    f"{kind}, {width} columns": functools.partial(_planted_cell, kind, width, cases=cases)
     for kind in (*KINDS, EXACT)
     for width in WIDTHS
-  ]
-  jobs += [(name, _deletion_cell, (name,)) for name in SETS]
-  for row, measure, case in jobs:
-    for seed in range(seeds):
-      more = (cases,) if measure is _planted_cell else ()
-      cell = ledger.cell((row, seed), functools.partial(measure, *case, seed, *more))
-      for method, values in cell.items():
-        for metric, value in values.items():
-          found.setdefault((row, method, metric), []).append(value)
-      advance(1, f"{row}, seed {seed}")
+  }
+  cells |= {name: functools.partial(_deletion_cell, name) for name in SETS}
+  found = ledger.gather(cells, seeds, lambda row, seed: cells[row](seed=seed), advance)
   learned = [f"{kind}, {width} columns" for kind in KINDS for width in WIDTHS]
   for rows, mean in ((learned, "all cases"), (list(SETS), "mean of the sets")):
     for method, metric in dict.fromkeys(key[1:] for key in found if key[0] in rows):
       kept = [found[row, method, metric] for row in rows if (row, method, metric) in found]
       found[mean, method, metric] = np.mean(np.array(kept), axis=0).tolist()
   records = [
-    TableRecord(
-      table="explain",
-      row=row,
-      method=method,
-      column="last",
-      metric=metric,
-      mean=round(float(np.mean(values)), 2),
-      std=round(float(np.std(values)), 2),
-      seeds=len(values),
-    )
+    TableRecord.from_values("explain", row, method, metric, values)
     for (row, method, metric), values in found.items()
   ]
   return records, {

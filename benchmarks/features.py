@@ -75,14 +75,7 @@ def table(
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """AUROC and CPU seconds of every method on every class, and the means over the ten."""
   names = rows(_SETS.value, images.chosen_classes()) if names is None else names
-  values: dict[tuple[str, str, str], list[float]] = {}
-  for seed in range(seeds):
-    for row in names:
-      cell = ledger.cell((row, seed), functools.partial(measured, row, seed, size))
-      for method, by_metric in cell.items():
-        for metric, value in by_metric.items():
-          values.setdefault((row, method, metric), []).append(value)
-      advance(1, f"{row}, seed {seed}")
+  values = ledger.gather(names, seeds, functools.partial(measured, size=size), advance)
   records = []
   for (row, method, metric), found in (
     values | protocol.means_over_classes(values, images.MEAN)

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import protocol
 from benchmarks.baselines import generative
 from benchmarks.ledger import Cell, Ledger
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from configs import drocc_cifar10
 from detector_jax import metrics
 from drocc_jax import recipe
@@ -383,10 +383,7 @@ def bars(records: Sequence[TableRecord]) -> Figure:
   """AUROC of the last epoch of every method, grouped by row."""
   chosen = [record for record in records if record.column == "last"]
   rows = list(dict.fromkeys(record.row for record in chosen))
-  series: dict[str, tuple[list[float], list[float]]] = {}
-  for record in chosen:
-    mean, std = series.setdefault(record.method, ([], []))
-    mean.append(record.mean)
-    std.append(record.std)
   lowest = min(record.mean for record in chosen)
-  return figures.grouped_bars(rows, series, "AUROC, %, last epoch", 10.0 * (lowest // 10.0))
+  return figures.grouped_bars(
+    rows, by_method(chosen), "AUROC, %, last epoch", 10.0 * (lowest // 10.0)
+  )

@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks import protocol
 from benchmarks.baselines import binary_cross_entropy, deep_sad, nearest_neighbour
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from detector_jax import Standardizer
 from drocc_jax import DROCC, DROCCLF, DROCCOE
 from launch.data import real
@@ -115,11 +115,4 @@ def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], 
 def _bars(records: list[TableRecord]) -> Figure:
   chosen = [record for record in records if record.row.startswith("mean")]
   groups = [f"{kind} kind of anomaly" for kind in ("seen", "unseen")]
-  series = {
-    method: (
-      [record.mean for record in chosen if record.method == method],
-      [record.std for record in chosen if record.method == method],
-    )
-    for method in METHODS
-  }
-  return figures.grouped_bars(groups, series, "AUROC, %, mean of 8 sets", bottom=50.0)
+  return figures.grouped_bars(groups, by_method(chosen), "AUROC, %, mean of 8 sets", bottom=50.0)

@@ -4,7 +4,9 @@ A file of JSON lines beside the output. The first says what was measured with wh
 another table, commit or machine is not gone on with. More seeds or classes are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import functools
+import itertools
 import json
 import logging
 import pathlib
@@ -41,6 +43,33 @@ class Ledger:
       self._cells[known] = measure()
       self._write()
     return self._cells[known]
+
+  def gather(
+    self,
+    rows: Iterable[str],
+    seeds: int,
+    measure: Callable[[str, int], Cell],
+    advance: Callable[..., None],
+  ) -> dict[tuple[str, str, str], list[float]]:
+    """The cells of all rows and seeds, seed by seed, so that what is there is there of every row.
+
+    Args:
+      rows: of the table.
+      seeds: how many.
+      measure: ``(row, seed) -> {method: {metric: value}}``.
+      advance: told of each cell.
+
+    Returns:
+      ``(row, method, metric) -> values of the seeds``.
+    """
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for seed, row in itertools.product(range(seeds), rows):
+      cell = self.cell((row, seed), functools.partial(measure, row, seed))
+      for method, values in cell.items():
+        for metric, value in values.items():
+          found.setdefault((row, method, metric), []).append(value)
+      advance(1, f"{row}, seed {seed}")
+    return found
 
   def close(self) -> None:
     """Removes the file; call it when the table is written."""

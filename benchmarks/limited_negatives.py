@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import protocol
 from benchmarks.baselines import binary_cross_entropy, deep_sad
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from configs import negatives_mnist, negatives_sine, negatives_speech
 from detector_jax import Standardizer, metrics
 from detector_jax.splits import calibration_rows
@@ -160,11 +160,7 @@ def figure1(
       "figure1", f"displacement {value:g}", name, "auroc", {"last": values}
     )
   ]
-  series: dict[str, tuple[Sequence[float], list[float], list[float]]] = {}
-  for record in records:
-    _, mean, std = series.setdefault(record.method, (DISPLACEMENTS, [], []))
-    mean.append(record.mean)
-    std.append(record.std)
+  series = {method: (DISPLACEMENTS, *found) for method, found in by_method(records).items()}
   lines = figures.lines_with_spread(
     series, "vertical displacement of the anomalies", "AUROC, %, last epoch"
   )
@@ -330,10 +326,5 @@ def _bars(records: Sequence[TableRecord], column: str) -> Figure:
     if record.column == column and record.metric.startswith("recall_at_")
   ]
   groups = list(dict.fromkeys((record.row, record.metric) for record in chosen))
-  bars: dict[str, tuple[list[float], list[float]]] = {}
-  for record in chosen:
-    mean, std = bars.setdefault(record.method, ([], []))
-    mean.append(record.mean)
-    std.append(record.std)
   names = [f"{row}\n{metric.split('_')[2].removesuffix('fpr')} % FPR" for row, metric in groups]
-  return figures.grouped_bars(names, bars, "recall, %, last epoch", bottom=0.0)
+  return figures.grouped_bars(names, by_method(chosen), "recall, %, last epoch", bottom=0.0)

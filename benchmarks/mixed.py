@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from benchmarks import protocol
 from benchmarks.baselines import nearest_neighbour
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from detector_jax import Standardizer, metrics
 from drocc_jax import DROCC
 from launch.data import real
@@ -102,12 +102,5 @@ def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], 
 
 
 def _bars(records: list[TableRecord]) -> Figure:
-  series = {
-    form: (
-      [record.mean for record in records if record.method == form],
-      [record.std for record in records if record.method == form],
-    )
-    for form in (*FORMS, PEER)
-  }
   rows = [name.removeprefix("adbench/") for name in (*SETS, "mean of the sets")]
-  return figures.grouped_bars(rows, series, "AUROC, %", bottom=50.0)
+  return figures.grouped_bars(rows, by_method(records), "AUROC, %", bottom=50.0)

@@ -77,13 +77,4 @@ def scores(train: np.ndarray, x_test: np.ndarray, seed: int, precision: str) -> 
 
 
 def _record(row: str, method: str, values: list[float]) -> TableRecord:
-  return TableRecord(
-    TITLE,
-    row,
-    method,
-    "last",
-    "auroc",
-    round(100.0 * float(np.mean(values)), 2),
-    round(100.0 * float(np.std(values)), 2),
-    len(values),
-  )
+  return TableRecord.from_values(TITLE, row, method, "auroc", values, factor=100.0)

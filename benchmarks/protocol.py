@@ -204,16 +204,8 @@ def summarise(
 ) -> list[TableRecord]:
   """One record per column, in percent, from the values of each seed."""
   return [
-    TableRecord(
-      table=table,
-      row=row,
-      method=method,
-      column=column,
-      metric=metric,
-      mean=round(100 * float(np.mean(values)), 2),
-      std=round(100 * float(np.std(values)), 2),
-      seeds=len(values),
-      paper=paper,
+    TableRecord.from_values(
+      table, row, method, metric, values, column=column, factor=100.0, paper=paper
     )
     for column, values in by_column.items()
   ]

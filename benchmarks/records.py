@@ -1,6 +1,6 @@
 """The one form in which every benchmark speaks: what was run, where, and what came out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import datetime
 import importlib.metadata
@@ -10,9 +10,10 @@ import pathlib
 import platform
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Self
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -47,6 +48,38 @@ class TableRecord:
   seeds: int
   paper: float | None = None
 
+  @classmethod
+  def from_values(
+    cls,
+    table: str,
+    row: str,
+    method: str,
+    metric: str,
+    values: Sequence[float] | np.ndarray,
+    *,
+    column: str = "last",
+    factor: float = 1.0,
+    digits: int = 2,
+    middle: Callable[..., Any] = np.mean,
+    paper: float | None = None,
+  ) -> Self:
+    """A cell from the values of the seeds.
+
+    Args:
+      table: as the attributes, and so are row, method, metric, column and paper.
+      row: see there.
+      method: see there.
+      metric: see there.
+      values: ``[seeds]``.
+      column: see there.
+      factor: of mean and spread, e.g. 100 for shares.
+      digits: that both are rounded to.
+      middle: what stands for the mean, e.g. the median.
+      paper: see there.
+    """
+    mean, std = (round(factor * float(f(values)), digits) for f in (middle, np.std))
+    return cls(table, row, method, column, metric, mean, std, np.size(values), paper)
+
 
 @dataclasses.dataclass(frozen=True)
 class SpeedRecord:
@@ -70,6 +103,16 @@ class SpeedRecord:
 
 
 Record = TableRecord | SpeedRecord
+
+
+def by_method(records: Iterable[TableRecord]) -> dict[str, tuple[list[float], list[float]]]:
+  """Means and spreads of each method, in the order of the records: what bars and lines are of."""
+  found: dict[str, tuple[list[float], list[float]]] = {}
+  for record in records:
+    mean, std = found.setdefault(record.method, ([], []))
+    mean.append(record.mean)
+    std.append(record.std)
+  return found
 
 
 def command() -> str:

@@ -27,7 +27,6 @@ A Deep SVDD that collapses counts as one that guesses: 50.
 """
 
 from collections.abc import Callable, Sequence
-import functools
 from typing import Any
 
 from absl import flags
@@ -58,7 +57,7 @@ PAPER_MNIST = {
   "OC-SVM": (98.6, 99.5, 82.5, 88.1, 94.9, 77.1, 96.5, 93.7, 88.9, 93.1),
 }
 MEANS = {("mnist", "Deep SVDD"): 93.83, ("mnist", "OC-SVM"): 91.3, ("cifar10", "Deep SVDD"): 61.70}
-GOADS = {"maps": 256, "outputs": 32, "features": 8, "epochs": 1, "batch_size": 64}
+GOADS: dict[str, Any] = {"maps": 256, "outputs": 32, "features": 8, "epochs": 1, "batch_size": 64}
 DAGMMS: dict[str, dict[str, Any]] = {
   "thyroid": {"hidden": (12, 4, 1), "epochs": 20_000, "batch_size": 1024, "learning_rate": 1e-4},
   "arrhythmia": {"hidden": (10, 2), "epochs": 10_000, "batch_size": 128, "learning_rate": 1e-4},
@@ -127,15 +126,14 @@ def table(
   size = images.scale() if size is None else size
   names = _asked() if names is None else names
   functions = {"tables": tables, "mnist": one_class, "cifar10": one_class, "geom": geom}
-  values: dict[tuple[str, str, str], list[float]] = {}
-  for row in names:
-    part = row.split(", ")[0]
-    metric = "f1_at_true_ratio" if part == "tables" else "auroc"
-    for seed in range(seeds):
-      cell = ledger.cell((row, seed), functools.partial(functions[part], row, seed, size))
-      for method, by_column in cell.items():
-        values.setdefault((row, method, metric), []).append(by_column["last"])
-      advance(1, f"{row}, seed {seed}")
+
+  def cell(row: str, seed: int) -> Cell:
+    return functions[row.split(", ")[0]](row, seed, size)
+
+  values = {
+    (row, method, "f1_at_true_ratio" if row.startswith("tables") else "auroc"): found
+    for (row, method, _), found in ledger.gather(names, seeds, cell, advance).items()
+  }
   records = []
   for (row, method, metric), found in (
     values | protocol.means_over_classes(values, images.MEAN)

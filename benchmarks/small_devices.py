@@ -14,7 +14,6 @@ microseconds    a record
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import functools
 import pathlib
 import shutil
 import subprocess
@@ -164,29 +163,14 @@ def table(
   seeds: int, advance: Callable[..., None], ledger: Ledger
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """Every metric on every row, and the mean over the sets of ADBench; no figure."""
-  found: dict[tuple[str, str, str], list[float]] = {}
-  for row in (DRAWN, *adbench.names()):
-    for seed in range(seeds):
-      for key, value in ledger.cell((row, seed), functools.partial(cell, row, seed)).items():
-        for metric, number in value.items():
-          found.setdefault((row, key, metric), []).append(number)
-      advance(1, f"{row}, seed {seed}")
-  sets = [row for row in dict.fromkeys(key[0] for key in found) if row != DRAWN]
+  sets = adbench.names()
+  found = ledger.gather((DRAWN, *sets), seeds, cell, advance)
   for method, metric in dict.fromkeys(key[1:] for key in found):
     values = [found[row, method, metric] for row in sets]
     if values and metric in ("auroc", "differ"):
       found[MEAN, method, metric] = np.mean(values, axis=0).tolist()
   return [
-    TableRecord(
-      TITLE,
-      row,
-      method,
-      "last",
-      metric,
-      round(float(np.mean(values)), 3),
-      round(float(np.std(values)), 3),
-      len(values),
-    )
+    TableRecord.from_values(TITLE, row, method, metric, values, digits=3)
     for (row, method, metric), values in found.items()
   ], {}
 

@@ -6,17 +6,15 @@ of 20 features: seconds to score 10,000 others, and bytes on disk.
 
 import pathlib
 import pickle
-import statistics
 import tempfile
-import time
 from typing import Any
 
 import numpy as np
 
+from benchmarks import speed_timing
 from benchmarks.baselines import nearest_neighbour
 from benchmarks.records import SpeedRecord
 from drocc_jax import DROCC
-from launch.reporting import progress
 
 CASES = ("neighbours",)
 FEATURES, SCORED, NEIGHBOURS = 20, 10_000, 5
@@ -34,13 +32,11 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
   Returns:
     A record per number of training records, and as facts the bytes of either on disk.
   """
-  del rate
+  del case, rate
   records, sizes = [], {}
-  with progress.bar(case, len(TRAINED)) as advance:
-    for trained in TRAINED:
-      record, sizes[str(trained)] = compare(trained, runs)
-      records.append(record)
-      advance(1, f"{trained:,} records, {record.ratio:.3g} times as fast")
+  for trained in TRAINED:
+    record, sizes[str(trained)] = compare(trained, runs)
+    records.append(record)
   return records, {"bytes": sizes}
 
 
@@ -53,23 +49,12 @@ def compare(
   z = rng.normal(size=(scored, FEATURES)).astype(np.float32)
   detector = DROCC(random_state=0, **settings).fit(x).detector_
   neighbours = nearest_neighbour.make(0, NEIGHBOURS).fit(x)
-  seconds: dict[str, list[float]] = {"ours": [], "neighbours": []}
-  for run in range(runs + 1):
-    for name, score in (("ours", detector.score), ("neighbours", neighbours.score)):
-      began = time.perf_counter()
-      score(z)
-      if run:  # the first compiles
-        seconds[name].append(time.perf_counter() - began)
+  sides = {"ours": lambda: detector.score(z), "neighbours": lambda: neighbours.score(z)}
+  seconds, _ = speed_timing.interleaved(f"{trained:,} records", sides, runs)
   with tempfile.TemporaryDirectory() as folder:
     detector.save(pathlib.Path(folder) / "detector")
     size = sum(p.stat().st_size for p in (pathlib.Path(folder) / "detector").iterdir())
-  pairs = list(zip(seconds["ours"], seconds["neighbours"], strict=True))
-  record = SpeedRecord(
-    case=f"score {scored:,} records, trained on {trained:,}",
-    ours_seconds=round(statistics.median(seconds["ours"]), 5),
-    peer=f"{NEIGHBOURS} nearest neighbours",
-    peer_seconds=round(statistics.median(seconds["neighbours"]), 5),
-    ratio=round(statistics.median(theirs / mine for mine, theirs in pairs), 2),
-    floor_seconds=0.0,
-  )
+  case = f"score {scored:,} records, trained on {trained:,}"
+  peer = f"{NEIGHBOURS} nearest neighbours"
+  record = speed_timing.record(case, peer, seconds["ours"], seconds["neighbours"], 0.0)
   return record, {"ours": size, "neighbours": len(pickle.dumps(neighbours))}

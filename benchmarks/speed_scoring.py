@@ -6,6 +6,7 @@ is installed, the same network and standardisation in PyTorch, all on records in
 """
 
 from collections.abc import Callable, Iterator
+import functools
 import os
 import pathlib
 import re
@@ -13,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
+from benchmarks import speed_timing
 from benchmarks.baselines import isolation_forest
 from benchmarks.records import SpeedRecord
 from detector_jax import Detector
@@ -55,26 +56,22 @@ def measure(case: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[
     for ending in ENDINGS:  # before memory is filled: a child may count its parent's peak
       files[ending] = score_file(detector, ending, FILE_ROWS)
       advance(1, ending)
-    sides = sides_of(detector, x)
-    seconds = _interleaved(sides, np.concatenate(list(_blocks(ROWS))), runs)
+    x_scored = np.concatenate(list(_blocks(ROWS)))
+    sides = {
+      name: functools.partial(score, x_scored) for name, score in sides_of(detector, x).items()
+    }
     advance(1, "in memory")
-  mine = seconds.pop("ours")
-  size = num_parameters(detector.arrays["variables"])
+  seconds, _ = speed_timing.interleaved(case, sides, runs)
+  floor = 2.0 * num_parameters(detector.arrays["variables"]) * ROWS / rate
+  title = f"score, {ROWS:,} records of {FEATURES} features in memory"
   records = [
-    SpeedRecord(
-      case=f"score, {ROWS:,} records of {FEATURES} features in memory",
-      ours_seconds=round(statistics.median(mine), 4),
-      peer=peer,
-      peer_seconds=round(statistics.median(theirs), 4),
-      ratio=round(statistics.median(t / m for t, m in zip(theirs, mine, strict=True)), 2),
-      floor_seconds=round(2.0 * size * ROWS / rate, 4),
-    )
+    speed_timing.record(title, peer, seconds["ours"], theirs, floor)
     for peer, theirs in seconds.items()
+    if peer != "ours"
   ]
   return records, {
     "rows_per_second": {
-      side: round(ROWS / statistics.median(each))
-      for side, each in {"ours": mine, **seconds}.items()
+      side: round(ROWS / statistics.median(each)) for side, each in seconds.items()
     },
     "launch.score": files,
   }
@@ -200,15 +197,3 @@ def _blocks(rows: int) -> Iterator[np.ndarray]:
   rng = np.random.default_rng(rows)
   for start in range(0, rows, BLOCK):
     yield rng.normal(size=(min(BLOCK, rows - start), FEATURES)).astype(np.float32)
-
-
-def _interleaved(sides: dict[str, Score], x: np.ndarray, runs: int) -> dict[str, list[float]]:
-  seconds: dict[str, list[float]] = {name: [] for name in sides}
-  for score in sides.values():
-    score(x[:2000])  # compiles
-  for _ in range(runs):
-    for name, score in sides.items():
-      start = time.perf_counter()
-      score(x)
-      seconds[name].append(time.perf_counter() - start)
-  return seconds

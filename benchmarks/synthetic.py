@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import protocol, sine_figure
 from benchmarks.baselines import generative
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from configs import drocc_sine, drocc_sphere
 from detector_jax import metrics
 from launch.methods.drocc import Config
@@ -102,10 +102,6 @@ def _measure(
 
 
 def _lines(records: list[TableRecord], values: Sequence[float], xlabel: str) -> Figure:
-  series: dict[str, tuple[Sequence[float], list[float], list[float]]] = {}
-  for record in records:
-    if record.column == "last":
-      _, mean, std = series.setdefault(record.method, (values, [], []))
-      mean.append(record.mean)
-      std.append(record.std)
+  last = by_method(record for record in records if record.column == "last")
+  series = {method: (values, *found) for method, found in last.items()}
   return figures.lines_with_spread(series, xlabel, "AUROC, %, last epoch")

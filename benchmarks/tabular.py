@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import protocol
 from benchmarks.baselines import generative
-from benchmarks.records import TableRecord
+from benchmarks.records import TableRecord, by_method
 from configs import drocc_table2
 from detector_jax import metrics
 from drocc_jax.metrics import f1_released
@@ -99,10 +99,5 @@ def _append(
 def _figure(records: list[TableRecord]) -> Figure:
   chosen = [r for r in records if r.metric == "auroc" and r.column == "last"]
   rows = list(dict.fromkeys(r.row for r in chosen))
-  series: dict[str, tuple[list[float], list[float]]] = {}
-  for record in chosen:
-    mean, std = series.setdefault(record.method, ([], []))
-    mean.append(record.mean)
-    std.append(record.std)
   labels = [row.replace(", ", "\n") for row in rows]
-  return figures.grouped_bars(labels, series, "AUROC, %, last epoch", bottom=40.0)
+  return figures.grouped_bars(labels, by_method(chosen), "AUROC, %, last epoch", bottom=40.0)

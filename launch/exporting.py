@@ -1,8 +1,6 @@
 """A detector for elsewhere: what ``launch.export`` writes, and what it says of it."""
 
-from collections.abc import Callable
 import dataclasses
-import functools
 import pathlib
 
 import detector_jax
@@ -13,47 +11,44 @@ FORMATS = ("folder", "onnx", "c")
 
 
 def export(
-  workdir: pathlib.Path, output: pathlib.Path, kind: str, precision: str | None = None
+  workdir: pathlib.Path, output: pathlib.Path, kind: str = "folder", precision: str | None = None
 ) -> detector_jax.Detector:
   """Writes the Detector of a finished run in one of ``FORMATS``, whole or not at all.
 
   Args:
     workdir: folder of the run.
-    output: what to write; must be new.
+    output: a folder that is new or empty, or a new file.
     kind: the format.
     precision: of the weights in a C header, see ``c_model.write``; None of all else.
 
-  Raises:
-    ValueError: a precision where there is none to choose; and as ``export_folder``, ``export_onnx``
-      and ``export_c``.
-    OSError: ``output`` cannot be written.
-  """
-  if kind == "c":
-    return export_c(workdir, output, precision or "float32")
-  if precision is not None:
-    raise ValueError("--precision is of --format=c: leave it out, or write a C header.")
-  return export_onnx(workdir, output) if kind == "onnx" else export_folder(workdir, output)
-
-
-def export_folder(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
-  """Writes the Detector of a finished run to another place, whole or not at all.
-
-  Args:
-    workdir: folder of the run.
-    output: folder to write; must be new or empty.
-
   Returns:
-    The Detector as it reads back from there.
+    The Detector as it reads back from the folder, or the one that was converted.
 
   Raises:
     ValueError: the run is not finished or has no detector, its folder is damaged, or ``output`` is
-      taken.
+      taken; a precision where there is none to choose; the format needs a package that is not
+      installed, or cannot hold such a detector.
     OSError: ``output`` cannot be written.
   """
-  check_free(output)
-  detector = evaluation.load_detector(workdir)
-  detector.save(output)
-  return detector_jax.load(output)
+  if precision is not None and kind != "c":
+    raise ValueError("--precision is of --format=c: leave it out, or write a C header.")
+  if kind == "folder":
+    check_free(output)
+    detector = evaluation.load_detector(workdir)
+    detector.save(output)
+    return detector_jax.load(output)
+  if output.exists() or output.is_symlink():
+    raise ValueError(f"{output} exists: give an --output that is new.")
+  detector = live(workdir)
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "onnx":
+      onnx_model.write(detector, output)
+    else:
+      c_model.write(detector, output, precision or "float32")
+  except OSError as error:
+    raise OSError(f"The file {output} cannot be written: {error.strerror}.") from error
+  return detector
 
 
 def check_free(output: pathlib.Path) -> None:
@@ -63,49 +58,6 @@ def check_free(output: pathlib.Path) -> None:
       raise ValueError(f"{output} is not empty: give an --output that is new, or empty it first.")
   elif output.exists() or output.is_symlink():
     raise ValueError(f"{output} is a file: give an --output that is new.")
-
-
-def export_onnx(workdir: pathlib.Path, output: pathlib.Path) -> detector_jax.Detector:
-  """Writes the Detector of a finished run as one ONNX file, see ``onnx_model`` and ``_export``."""
-  return _export(workdir, output, onnx_model.write)
-
-
-def export_c(
-  workdir: pathlib.Path, output: pathlib.Path, precision: str = "float32"
-) -> detector_jax.Detector:
-  """Writes the Detector of a finished run as a C header, see ``c_model`` and ``_export``."""
-  return _export(workdir, output, functools.partial(c_model.write, precision=precision))
-
-
-def _export(
-  workdir: pathlib.Path,
-  output: pathlib.Path,
-  write: Callable[[detector_jax.Detector, pathlib.Path], None],
-) -> detector_jax.Detector:
-  """Writes the Detector of a finished run as one file, whole or not at all.
-
-  Args:
-    workdir: folder of the run.
-    output: file to write; must be new.
-    write: makes the file.
-
-  Returns:
-    The Detector that was converted.
-
-  Raises:
-    ValueError: as ``export_folder``; or the format needs a package that is not installed, or cannot
-      hold such a detector.
-    OSError: ``output`` cannot be written.
-  """
-  if output.exists() or output.is_symlink():
-    raise ValueError(f"{output} exists: give an --output that is new.")
-  detector = live(workdir)
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write(detector, output)
-  except OSError as error:
-    raise OSError(f"The file {output} cannot be written: {error.strerror}.") from error
-  return detector
 
 
 def live(workdir: pathlib.Path) -> detector_jax.Detector:
@@ -129,7 +81,7 @@ def described(
   """What was written, as pairs of a word and a phrase: size, input, and the stated rate.
 
   Args:
-    detector: what ``export_folder`` and its like return.
+    detector: what ``export`` returned.
     output: what they wrote.
     precision: of its weights, where it is a C header.
   """

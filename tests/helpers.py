@@ -1,6 +1,6 @@
 """What tests of several rooms say alike: trees compared, folders compared, commands run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import os
@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import detector_jax
+from detector_jax.preprocessing import Identity
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -79,6 +82,74 @@ def python(
     check=False,
     **options,
   )
+
+
+def started(*arguments: object, **options: Any) -> subprocess.Popen:
+  """As ``python``, while it runs: its standard streams are pipes."""
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu", **options.pop("env", {})}
+  pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+  command = [sys.executable, *map(str, arguments)]
+  return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options)
+
+
+ELSEWHERE = """
+import sys
+for name in ("flax", "fingerprint_jax", "drocc_jax", "sklearn", "optax", "chex"):
+  sys.modules[name] = None  # importing it raises ImportError
+import numpy as np
+import detector_jax
+folder, records, result = sys.argv[1:]
+detector, x = detector_jax.load(folder), np.load(records)
+np.savez(
+  result, alone=detector.score(x[:1]), p=detector.p_value(x), decision=detector.predict(x),
+  facts=[detector.threshold, detector.fpr], recalibrated=detector.calibrate(x, 0.2).threshold,
+  **detector.report(x),
+)
+"""
+
+
+def assert_same_elsewhere(
+  detector: Any, x: np.ndarray, folder: pathlib.Path, rtol: float = 1e-6
+) -> None:
+  """Of a detector that is saved, and loaded by a process that has JAX and NumPy alone.
+
+  Another process may split a matrix product differently over its threads: the last bit moves, and
+  a score within that of a calibration score may pass it, by one rank at most.
+  """
+  detector.save(folder / "detector")
+  np.save(folder / "x.npy", x)
+  paths = (folder / "detector", folder / "x.npy", folder / "result.npz")
+  done = python("-W", "error", "-c", ELSEWHERE, *paths)
+  assert done.returncode == 0, done.stderr
+  with np.load(paths[-1]) as archive:
+    got = dict(archive)
+  want, rank = detector.report(x), 1.001 / (len(detector.calibration.scores) + 1)
+  facts = {"alone": want["score"][:1], "recalibrated": detector.calibrate(x, 0.2).threshold}
+  np.testing.assert_array_equal(got.pop("facts"), [detector.threshold, detector.fpr])
+  clear = np.abs(want["score"] - detector.threshold) > rtol * abs(detector.threshold)
+  np.testing.assert_array_equal(got.pop("decision")[clear], detector.predict(x)[clear])
+  np.testing.assert_allclose(got.pop("p"), detector.p_value(x), atol=rank)
+  np.testing.assert_allclose(got.pop("p_value"), want.pop("p_value"), atol=rank)
+  assert got.keys() == {*want, *facts}
+  for name, values in (want | facts).items():
+    np.testing.assert_allclose(got[name], values, rtol=rtol, atol=rtol, err_msg=name)
+
+
+def linear_detector(seed: int = 0, weights: Sequence[float] = (1.0, 2.0), **settings: Any) -> Any:
+  """A weighted sum of the columns a and b, calibrated at 10 % on 50 records of that seed."""
+  created = detector_jax.Detector.create(
+    weighted_sum,
+    jnp.asarray(weights),
+    Identity(),
+    (2,),
+    metadata={"feature_names": ["a", "b"]},
+    **settings,
+  )
+  return created.calibrate(np.random.default_rng(seed).normal(size=(50, 2)), 0.1)
+
+
+def weighted_sum(variables: jax.Array, x: jax.Array) -> jax.Array:
+  return x @ variables
 
 
 def quiet(*_: Any) -> None:

@@ -23,7 +23,7 @@ References:
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 from flax import struct
@@ -218,34 +218,30 @@ def _compiled(
   return _Program(jax.jit(init), training.compile_train_epochs(step, batch_size), score)
 
 
-class AnoGAN(fitting.Fitted):
+class AnoGAN(fitting.OneClass):
   """A generator of typical images, and the search for the image that is nearest to a given one.
-
-  Args:
-    seed: of initial weights, latents and the order of images.
-    shape: of a record, ``(height, width, c)``.
-    network: whose body the discriminator has and whose mirror the generator is.
-    settings: of training and search.
 
   Attributes:
     variables: of both networks, for the search; None before ``fit``.
   """
 
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], network: networks.LeNet, settings: Settings
-  ) -> None:
-    self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
-    self.variables: Any = None
+  title, settings, axes = "AnoGAN", Settings, {3: "images"}
+  variables: Any = None
 
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical images ``[n, height, width, c]``.
+  @classmethod
+  def suiting(cls, shape: tuple[int, ...], network: nn.Module | None) -> networks.LeNet:
+    """A LeNet, whose body the discriminator has and whose mirror the generator is.
 
     Raises:
-      HealthError: training diverged, or all scores are the same.
-      ValueError: images of another shape, none, or values that are not finite.
+      ValueError: another network, or one that does not suit the shape.
     """
-    x, settings = fitting.checked("typical images", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+    network = super().suiting(shape, network)
+    if not isinstance(network, networks.LeNet) or not network.channels:
+      raise ValueError(f"AnoGAN takes a LeNet, got {type(network).__name__}.")
+    return network
+
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     program = _compiled(self._network, self._shape, settings.latent, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     one, two = program.init(init_key)
@@ -275,28 +271,6 @@ class AnoGAN(fitting.Fitted):
       self._shape,
     )
     health.check_scores(self.score(fitting.examined(x)[: fitting.SCORED]))
-    return self
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> AnoGAN:
-  """AnoGAN for images.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, ``(height, width, c)``.
-    network: a LeNet of ``drocc_jax.networks``; None takes the one for records of that shape.
-    **settings: of ``Settings``: latent, discrimination, steps, search_rate, epochs, batch_size,
-      learning_rate.
-
-  Raises:
-    ValueError: records that are no images, another network, or a setting out of its range.
-  """
-  shape = tuple(shape)
-  if len(shape) != 3:
-    raise ValueError(f"AnoGAN is for images; records have shape {list(shape)}.")
-  network = fitting.network_for(shape, network)
-  if not isinstance(network, networks.LeNet) or not network.channels:
-    raise ValueError(f"AnoGAN takes a LeNet, got {type(network).__name__}.")
-  return AnoGAN(seed, shape, network, Settings(**settings))
+make = AnoGAN.make

@@ -71,19 +71,7 @@ class BinaryCrossEntropy(fitting.TrainedBaseline):
   """A classifier of typical records against negatives; the score is minus its logit.
 
   The scoring network sees running batch statistics. An epoch is one pass over the typical records.
-
-  Args:
-    seed: of initial weights and of the order of records and negatives.
-    shape: of a record.
-    network: maps ``[batch, *shape]`` to one logit.
-    settings: of the training.
   """
-
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
-  ) -> None:
-    super().__init__(seed, shape)
-    self._network, self._settings = network, settings
 
   def _train(
     self, x: np.ndarray, negatives: np.ndarray, points: int
@@ -104,19 +92,4 @@ class BinaryCrossEntropy(fitting.TrainedBaseline):
       yield epoch, variables, score
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> BinaryCrossEntropy:
-  """The classifier with our network for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, e.g. ``(28, 28, 1)``.
-    network: None takes the network that DROCC takes by default.
-    **settings: of ``Settings``: epochs, batch_size, learning_rate, weight_decay.
-
-  Raises:
-    ValueError: a setting out of its range, or a network that does not suit the shape.
-  """
-  shape = tuple(shape)
-  return BinaryCrossEntropy(seed, shape, fitting.network_for(shape, network), Settings(**settings))
+make = BinaryCrossEntropy.make

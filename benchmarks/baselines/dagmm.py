@@ -23,7 +23,7 @@ References:
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -197,60 +197,28 @@ def _compiled(settings: Settings, batch_size: int) -> _Program:
   )
 
 
-class Dagmm(fitting.Fitted):
+class Dagmm(fitting.OfItsOwnNetwork):
   """DAGMM for tables.
-
-  Args:
-    seed: of initial weights, dropout and the order of records.
-    shape: of a record, ``(d,)``.
-    settings: of the networks and training.
 
   Attributes:
     mixture: of the training records' codes, or None before ``fit``.
   """
 
-  def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
-    self._seed, self._shape, self._settings = seed, shape, settings
-    self.mixture: Mixture | None = None
+  title, settings, axes = "DAGMM", Settings, {1: "tables"}
+  mixture: Mixture | None = None
 
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical records ``[n, d]``.
-
-    Raises:
-      HealthError: training diverged, or all scores are the same.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    x, settings = fitting.checked("typical records", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     program = _compiled(settings, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
-    start = fitting.start(params, {}, settings.learning_rate, settings.weight_decay, {})
-    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
-    data = training.to_device(x)
-    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
+    state = fitting.train_typical(program.train_epochs, x, train_key, settings, params)
     params = jax.tree.map(np.array, state.params)
     z, gamma = fitting.on_rows(program.codes, params, self._shape)(x)
     self.mixture = mixture_of(jnp.asarray(z), jnp.asarray(gamma), jnp.ones(len(x)))
     self._score = fitting.on_rows(program.energy, (params, self.mixture), self._shape)
     self.parameters = num_parameters((params, self.mixture))
     health.check_scores(self.score(fitting.examined(x)))
-    return self
 
 
-def make(seed: int, shape: tuple[int, ...], **settings: Any) -> Dagmm:
-  """DAGMM for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, ``(d,)``.
-    **settings: of ``Settings``: hidden, components, energy_weight, covariance_weight, dropout,
-      epochs, batch_size, learning_rate, weight_decay.
-
-  Raises:
-    ValueError: records that are no table's, or a setting out of its range.
-  """
-  shape = tuple(shape)
-  if len(shape) != 1:
-    raise ValueError(f"DAGMM is for tables; records have shape {list(shape)}.")
-  return Dagmm(seed, shape, Settings(**settings))
+make = Dagmm.make

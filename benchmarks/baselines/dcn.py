@@ -20,7 +20,7 @@ References:
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -130,85 +130,44 @@ def _train_epochs(
   return training.compile_train_epochs(step, batch_size)
 
 
-class DCN(fitting.Fitted):
+class DCN(deep_sad.OfAnEncoder, fitting.OneClass):
   """DCN with the encoder of one of our networks.
-
-  Args:
-    seed: of initial weights, of k-means and of the order of records.
-    shape: of a record.
-    network: one of ours; see ``encoders.autoencoder_of``.
-    settings: of pretraining and training.
 
   Attributes:
     centres: float32 ``[K, width]``, or None before ``fit``.
-
-  Raises:
-    ValueError: a network that there is no encoder for.
   """
 
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
-  ) -> None:
-    encoders.autoencoder_of(network, shape)
-    self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
-    self.centres: np.ndarray | None = None
+  title, settings = "DCN", Settings
+  centres: np.ndarray | None = None
 
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical records ``[n, ...]``.
-
-    Raises:
-      HealthError: training diverged, or all scores are the same.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    x, settings = fitting.checked("typical records", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = training.to_device(x)
-    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, len(x), batch_size)
-    pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
+    pretrained = deep_sad.pretrain(program, x, settings, self._seed)
     encoder = deep_sad.encoder_variables(pretrained)
     codes = fitting.on_rows(program.encode, encoder, self._shape)(x)
     found = KMeans(min(settings.clusters, len(x)), n_init=10, random_state=self._seed).fit(codes)
     centres = jnp.asarray(found.cluster_centers_, jnp.float32)
     network = {name: value for name, value in pretrained.items() if name != "params"}
-    start = fitting.start(
+    state = fitting.train_typical(
+      _train_epochs(self._network, self._shape, batch_size),
+      x,
+      jax.random.fold_in(recipe.keys(self._seed)[1], 1),
+      settings,
       pretrained["params"],
       {"clusters": Clusters(centres, jnp.full(len(centres), FIRST_COUNT)), "network": network},
-      settings.learning_rate,
-      settings.weight_decay,
       {"weight": jnp.asarray(settings.cluster_weight, jnp.float32)},
     )
-    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
-    key = jax.random.fold_in(recipe.keys(self._seed)[1], 1)
-    train_epochs = _train_epochs(self._network, self._shape, batch_size)
-    ((_, state),) = fitting.train(train_epochs, start, data, key, epochs)
     variables = {"params": state.params, **state.stats["network"]}
     encoder = jax.tree.map(np.array, deep_sad.encoder_variables(variables))
     self.centres = np.array(state.stats["clusters"].centres)
     self._score = _nearest(fitting.on_rows(program.encode, encoder, self._shape), self.centres)
     self.parameters = num_parameters(encoder["params"]) + self.centres.size
     health.check_scores(self.score(fitting.examined(x)))
-    return self
 
 
 def _nearest(encode: fitting.ScoreFunction, centres: np.ndarray) -> fitting.ScoreFunction:
   return lambda x: np.square(encode(x)[:, None] - centres[None]).sum(axis=-1).min(axis=1)
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> DCN:
-  """DCN with the encoder of our network for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record.
-    network: None takes the network that DROCC takes by default.
-    **settings: of ``Settings``: clusters, cluster_weight, epochs, batch_size, learning_rate,
-      weight_decay, pretrain_epochs, pretrain_learning_rate.
-
-  Raises:
-    ValueError: a setting out of its range, or a network that does not suit the shape.
-  """
-  shape = tuple(shape)
-  return DCN(seed, shape, fitting.network_for(shape, network), Settings(**settings))
+make = DCN.make

@@ -152,10 +152,8 @@ def compiled(network: nn.Module, shape: tuple[int, ...], batch_size: int) -> Pro
   )
 
 
-def pretrain(
-  program: Program, data: training.Data, settings: Settings, epochs: int, seed: int
-) -> dict[str, Any]:
-  """Trains the autoencoder.
+def pretrain(program: Program, x: np.ndarray, settings: Settings, seed: int) -> dict[str, Any]:
+  """Trains the autoencoder on standardised records ``[n, ...]``.
 
   Returns:
     Its variables: "params", and "batch_stats" where it has batch normalisation, each with
@@ -167,11 +165,13 @@ def pretrain(
   init_key, train_key = recipe.keys(seed)
   variables = program.init(init_key)
   stats = {name: value for name, value in variables.items() if name != "params"}
-  start = fitting.start(
-    variables["params"], stats, settings.pretrain_learning_rate, settings.weight_decay, {}
+  settings = dataclasses.replace(
+    settings, epochs=settings.pretrain_epochs, learning_rate=settings.pretrain_learning_rate
   )
   key = jax.random.fold_in(train_key, 0)
-  ((_, state),) = fitting.train(program.pretrain_epochs, start, data, key, epochs)
+  state = fitting.train_typical(
+    program.pretrain_epochs, x, key, settings, variables["params"], stats
+  )
   return {"params": state.params, **state.stats}
 
 
@@ -211,30 +211,32 @@ def check_not_collapsed(codes: np.ndarray, centre: np.ndarray, name: str = "Deep
     )
 
 
-class DeepSAD(fitting.TrainedBaseline):
+class OfAnEncoder(fitting.Fitted):
+  """A baseline with the encoder of one of our networks; see ``encoders.autoencoder_of``."""
+
+  settings = Settings
+
+  @classmethod
+  def suiting(cls, shape: tuple[int, ...], network: nn.Module | None) -> nn.Module:
+    """``network``, or the one that DROCC takes for records of that shape.
+
+    Raises:
+      ValueError: a network that there is no encoder for, or that does not suit the shape.
+    """
+    network = super().suiting(shape, network)
+    encoders.autoencoder_of(network, shape)
+    return network
+
+
+class DeepSAD(OfAnEncoder, fitting.TrainedBaseline):
   """DeepSAD with the encoder of one of our networks.
 
   The scoring encoder sees running batch statistics. An epoch is one pass over typical records and
   negatives together. Without negatives it is Deep SVDD, pretrained.
-
-  Args:
-    seed: of initial weights and of the order of records.
-    shape: of a record.
-    network: one of ours; see ``encoders.autoencoder_of``.
-    settings: of pretraining and training.
-
-  Raises:
-    ValueError: a network that there is no encoder for.
   """
 
+  title = "DeepSAD"
   least_negatives: ClassVar[int] = 0
-
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
-  ) -> None:
-    super().__init__(seed, shape)
-    encoders.autoencoder_of(network, shape)
-    self._network, self._settings = network, settings
 
   def _train(
     self, x: np.ndarray, negatives: np.ndarray, points: int
@@ -243,11 +245,9 @@ class DeepSAD(fitting.TrainedBaseline):
     batch_size = min(settings.batch_size, rows)
     program = compiled(self._network, self._shape, batch_size)
     labels = np.repeat([1.0, -1.0], [len(x), len(negatives)])
-    data = training.to_device(np.concatenate([x, negatives]), labels)
-    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, rows, batch_size)
-    pretrained = pretrain(program, data, settings, pretrain_epochs, self._seed)
-
-    initial = encoder_variables(pretrained)
+    z = np.concatenate([x, negatives])
+    data = training.to_device(z, labels)
+    initial = encoder_variables(pretrain(program, z, settings, self._seed))
     centre = centre_of(fitting.on_rows(program.encode, initial, self._shape)(x))
     start = fitting.start(
       initial["params"],
@@ -275,20 +275,4 @@ def encoder_variables(pretrained: dict[str, Any]) -> dict[str, Any]:
   return {"params": found.pop("params"), "stats": found}
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> DeepSAD:
-  """DeepSAD with the encoder of our network for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, e.g. ``(28, 28, 1)``.
-    network: None takes the network that DROCC takes by default.
-    **settings: of ``Settings``: epochs, batch_size, learning_rate, weight_decay, eta,
-      pretrain_epochs, pretrain_learning_rate.
-
-  Raises:
-    ValueError: a setting out of its range, or a network that does not suit the shape.
-  """
-  shape = tuple(shape)
-  return DeepSAD(seed, shape, fitting.network_for(shape, network), Settings(**settings))
+make = DeepSAD.make

@@ -16,7 +16,7 @@ References:
 
 import dataclasses
 import functools
-from typing import Any, Self
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -87,42 +87,20 @@ def _soft_epochs(
   )
 
 
-class DeepSVDD(fitting.Fitted):
+class DeepSVDD(deep_sad.OfAnEncoder, fitting.OneClass):
   """Deep SVDD with the encoder of one of our networks.
-
-  Args:
-    seed: of initial weights and of the order of records.
-    shape: of a record.
-    network: one of ours; see ``encoders.autoencoder_of``.
-    settings: of pretraining and training.
 
   Attributes:
     centre: float32 ``[width]``, or None before ``fit``.
-
-  Raises:
-    ValueError: a network that there is no encoder for.
   """
 
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], network: nn.Module, settings: Settings
-  ) -> None:
-    encoders.autoencoder_of(network, shape)
-    self._seed, self._shape, self._network, self._settings = seed, shape, network, settings
-    self.centre: np.ndarray | None = None
+  title, settings = "Deep SVDD", Settings
+  centre: np.ndarray | None = None
 
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical records ``[n, ...]``.
-
-    Raises:
-      HealthError: training diverged, or collapsed to one point.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    x, settings = fitting.checked("typical records", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     program = deep_sad.compiled(self._network, self._shape, batch_size)
-    data = training.to_device(x)
-    pretrain_epochs = fitting.epochs_of(settings.pretrain_epochs, len(x), batch_size)
-    pretrained = deep_sad.pretrain(program, data, settings, pretrain_epochs, self._seed)
+    pretrained = deep_sad.pretrain(program, x, settings, self._seed)
     variables = deep_sad.encoder_variables(pretrained)
     centre = deep_sad.centre_of(fitting.on_rows(program.encode, variables, self._shape)(x))
 
@@ -140,15 +118,16 @@ class DeepSVDD(fitting.Fitted):
       "nu": jnp.asarray(settings.nu),
     }
     for number, (train_epochs, count) in enumerate(phases, 1):
-      start = fitting.start(
-        variables["params"],
-        variables["stats"],
-        settings.learning_rate,
-        settings.weight_decay,
-        constants,
-      )
-      run = fitting.train(train_epochs, start, data, jax.random.fold_in(key, number), count)
-      for _, state in run if count else ():
+      if count:
+        state = fitting.train_typical(
+          train_epochs,
+          x,
+          jax.random.fold_in(key, number),
+          dataclasses.replace(settings, epochs=count),
+          variables["params"],
+          variables["stats"],
+          constants,
+        )
         variables = jax.tree.map(np.array, {"params": state.params, "stats": state.stats})
     encode = fitting.on_rows(program.encode, variables, self._shape)
     codes = encode(fitting.examined(x))
@@ -156,23 +135,6 @@ class DeepSVDD(fitting.Fitted):
     health.check_scores(deep_sad.distance(codes, centre))
     self._score, self.centre = deep_sad.distances(encode, centre), centre
     self.parameters = num_parameters(variables["params"])
-    return self
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> DeepSVDD:
-  """Deep SVDD with the encoder of our network for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, e.g. ``(28, 28, 1)``.
-    network: None takes the network that DROCC takes by default.
-    **settings: of ``Settings``: objective, nu, warm_up_epochs, epochs, batch_size, learning_rate,
-      weight_decay, pretrain_epochs, pretrain_learning_rate.
-
-  Raises:
-    ValueError: a setting out of its range, or a network that does not suit the shape.
-  """
-  shape = tuple(shape)
-  return DeepSVDD(seed, shape, fitting.network_for(shape, network), Settings(**settings))
+make = DeepSVDD.make

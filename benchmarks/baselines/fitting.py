@@ -187,6 +187,35 @@ def train(
     first = last
 
 
+def train_typical(
+  train_epochs: training.TrainEpochs,
+  x: np.ndarray,
+  key: jax.Array,
+  settings: Settings,
+  params: Any,
+  stats: Any = None,
+  constants: Any = None,
+) -> State:
+  """Trains on typical records ``[n, ...]`` to the last epoch of ``settings``.
+
+  Args:
+    train_epochs: compiled for batches of ``settings.batch_size``, or of all records if fewer.
+    x: standardised records.
+    key: key of the run.
+    settings: of the training.
+    params: the network's parameters before.
+    stats: its other collections; None where it has none.
+    constants: what else the objective reads; None where that is nothing.
+
+  Raises:
+    HealthError: training diverged.
+  """
+  begin = start(params, stats or {}, settings.learning_rate, settings.weight_decay, constants or {})
+  epochs = epochs_of(settings.epochs, len(x), min(settings.batch_size, len(x)))
+  ((_, state),) = train(train_epochs, begin, training.to_device(x), key, epochs)
+  return state
+
+
 def on_rows(function: RowFunction, variables: Any, shape: tuple[int, ...]) -> ScoreFunction:
   """A jitted ``function(variables, [batch, ...])`` as one of NumPy records ``[m, ...]``.
 
@@ -223,14 +252,53 @@ def scores_or_guesses(
 
 
 class Fitted:
-  """What every baseline here can do once it is fitted: score records.
+  """What every baseline here is: made for records of one shape, fitted, and asked for scores.
+
+  Args:
+    seed: of everything random: the same seed gives the same numbers.
+    shape: of a record.
+    settings: of the training.
+    network: what ``suiting`` gives.
 
   Attributes:
     parameters: how many numbers training found, or None before ``fit``.
   """
 
-  parameters: int | None = None
-  _score: ScoreFunction | None = None
+  title: ClassVar[str] = "This baseline"
+  settings: ClassVar[type[Settings]] = Settings
+  axes: ClassVar[dict[int, str]] = {1: "tables", 2: "series", 3: "images"}
+
+  def __init__(self, seed: int, shape: tuple[int, ...], settings: Any, network: Any = None) -> None:
+    self._seed, self._shape, self._settings, self._network = seed, shape, settings, network
+    self.parameters: int | None = None
+    self._score: ScoreFunction | None = None
+
+  @classmethod
+  def make(
+    cls, seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
+  ) -> Self:
+    """The baseline for records of that shape.
+
+    Args:
+      seed: decides everything random.
+      shape: of a record, e.g. ``(28, 28, 1)``.
+      network: of ``drocc_jax.networks``; None takes the one that ``suiting`` says.
+      **settings: fields of the method's ``Settings``.
+
+    Raises:
+      ValueError: records that are not of its kinds, a setting out of its range, or a network that
+        does not suit the shape or the method.
+    """
+    shape = tuple(shape)
+    if len(shape) not in cls.axes:
+      kinds = " and ".join(cls.axes.values())
+      raise ValueError(f"{cls.title} is for {kinds}; records have shape {list(shape)}.")
+    return cls(seed, shape, cls.settings(**settings), cls.suiting(shape, network))
+
+  @classmethod
+  def suiting(cls, shape: tuple[int, ...], network: nn.Module | None) -> Any:
+    """``network``, or the one that DROCC takes for records of that shape."""
+    return network_for(shape, network)
 
   def score(self, x: np.ndarray) -> np.ndarray:
     """Scores standardised records ``[k, ...]`` to ``[k]``; higher = more anomalous.
@@ -244,22 +312,44 @@ class Fitted:
     return self._score(x)
 
 
+class OneClass(Fitted):
+  """A baseline that learns from typical records alone; a subclass says how, in ``_fit``."""
+
+  def fit(self, x: np.ndarray) -> Self:
+    """Trains on standardised typical records ``[n, ...]``.
+
+    Raises:
+      HealthError: training diverged or collapsed, or all scores are the same.
+      ValueError: records of another shape, none, or values that are not finite.
+    """
+    x = checked("typical records", x, self._shape)
+    self._fit(x, min(self._settings.batch_size, len(x)))
+    return self
+
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    """Trains; sets ``_score`` and ``parameters``, and looks at the scores of some records."""
+    raise NotImplementedError
+
+
+class OfItsOwnNetwork(OneClass):
+  """A one-class baseline whose network is not one of ours."""
+
+  @classmethod
+  def suiting(cls, shape: tuple[int, ...], network: nn.Module | None) -> None:
+    """None; the settings say all."""
+    if network is not None:
+      raise ValueError(f"{cls.title} has a network of its own: leave out network.")
+
+
 class TrainedBaseline(Fitted):
   """What the baselines with negatives have in common; a subclass says how it trains.
-
-  Args:
-    seed: of everything random: the same seed gives the same numbers.
-    shape: of a record.
 
   Attributes:
     variables: NumPy arrays of the network that scores, or None before ``fit``.
   """
 
   least_negatives: ClassVar[int] = 1
-
-  def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
-    self._seed, self._shape = seed, shape
-    self.variables: Any = None
+  variables: Any = None
 
   def fit(self, x: np.ndarray, negatives: np.ndarray) -> Self:
     """Trains to the last epoch; arguments and errors as of ``trajectory``."""

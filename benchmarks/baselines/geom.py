@@ -18,7 +18,7 @@ References:
 
 from collections.abc import Callable
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -192,93 +192,52 @@ def _compiled(network: nn.Module, batch_size: int) -> _Program:
   )
 
 
-class Geom:
+class Geom(fitting.OneClass):
   """The classifier of transformations and its Dirichlet distributions.
 
-  Args:
-    seed: of initial weights, order and transformations.
-    shape: of a record, ``(side, side, c)``.
-    body: maps images to representations.
-    settings: of the training; an epoch visits each image once.
+  An epoch of the training visits each image once.
 
   Attributes:
     alpha: ``[72, 72]`` parameters of each transformation's distribution, or None before ``fit``.
-    parameters: how many numbers training found, or None before ``fit``.
   """
 
-  def __init__(
-    self, seed: int, shape: tuple[int, ...], body: nn.Module, settings: fitting.Settings
-  ) -> None:
-    self._seed, self._shape, self._settings = seed, shape, settings
-    self._network = Classifier(body)
-    self._log_p: Callable[[np.ndarray], np.ndarray] | None = None
-    self.alpha: np.ndarray | None = None
-    self.parameters: int | None = None
+  title, axes = "GEOM", {3: "images"}
+  alpha: np.ndarray | None = None
 
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical images ``[n, side, side, c]``.
+  @classmethod
+  def suiting(cls, shape: tuple[int, ...], network: nn.Module | None) -> Classifier:
+    """The classifier on the body of a LeNet; None takes the reference's, WRN-10-4.
 
     Raises:
-      HealthError: training diverged, or scores are constant.
-      ValueError: images of another shape, none, or values that are not finite.
+      ValueError: images that are not square or too small, or another network.
     """
-    x = fitting.checked("typical images", x, self._shape)
-    batch_size = min(self._settings.batch_size, len(x))
+    if shape[0] != shape[1] or shape[0] < 8:
+      raise ValueError(f"GEOM takes square images of at least 8 x 8, got records {list(shape)}.")
+    if network is None:
+      return Classifier(WideResNet())
+    if isinstance(network, networks.LeNet):
+      return Classifier(encoders.LeNetEncoder(network.channels, network.dense))
+    raise ValueError(f"GEOM takes a LeNet or its own network, got {type(network).__name__}.")
+
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
     program = _compiled(self._network, batch_size)
     init_key, train_key = recipe.keys(self._seed)
     variables = dict(program.init(init_key, jnp.zeros((1, *self._shape))))
-    settings = self._settings
-    state = fitting.start(
-      variables.pop("params"), variables, settings.learning_rate, settings.weight_decay, {}
+    params = variables.pop("params")
+    state = fitting.train_typical(
+      program.train_epochs, x, train_key, self._settings, params, variables
     )
-    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
-    data = training.to_device(x)
-    for _, last in fitting.train(program.train_epochs, state, data, train_key, epochs):
-      variables = jax.tree.map(np.array, {"params": last.params, **last.stats})
+    variables = jax.tree.map(np.array, {"params": state.params, **state.stats})
     self._log_p = fitting.on_rows(program.log_p, variables, self._shape)
     fitted = self._log_p(x[np.linspace(0, len(x) - 1, min(len(x), FITTED)).astype(int)])
     self.alpha = np.stack([fit_dirichlet(fitted[:, i]) for i in range(TRANSFORMATIONS)])
     self.parameters = num_parameters((variables["params"], self.alpha))
+    self._score = lambda x: self._scores(self._log_p(x))
     health.check_scores(self._scores(fitted))
-    return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores standardised images ``[m, side, side, c]`` to ``[m]``; higher = more anomalous.
-
-    Raises:
-      NotFittedError: before ``fit``.
-      ValueError: images of another shape, none, or values that are not finite.
-    """
-    if self._log_p is None:
-      raise fitting.NotFittedError("Call fit before score.")
-    return self._scores(self._log_p(x))
 
   def _scores(self, log_p: np.ndarray) -> np.ndarray:
     assert self.alpha is not None
     return -np.einsum("nij,ij->n", log_p.astype(np.float64), self.alpha - 1.0)
 
 
-def make(
-  seed: int, shape: tuple[int, ...], *, network: nn.Module | None = None, **settings: Any
-) -> Geom:
-  """GEOM for square images.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, ``(side, side, c)`` with side >= 8.
-    network: None takes the reference's, WRN-10-4; a LeNet of ``drocc_jax.networks`` its body.
-    **settings: of ``fitting.Settings``: epochs, batch_size, learning_rate, weight_decay.
-
-  Raises:
-    ValueError: records that are no square images, another network, or a setting out of its range.
-  """
-  shape = tuple(shape)
-  if len(shape) != 3 or shape[0] != shape[1] or shape[0] < 8:
-    raise ValueError(f"GEOM takes square images of at least 8 x 8, got records {list(shape)}.")
-  if network is None:
-    body: nn.Module = WideResNet()
-  elif isinstance(network, networks.LeNet):
-    body = encoders.LeNetEncoder(network.channels, network.dense)
-  else:
-    raise ValueError(f"GEOM takes a LeNet or its own network, got {type(network).__name__}.")
-  return Geom(seed, shape, body, fitting.Settings(**settings))
+make = Geom.make

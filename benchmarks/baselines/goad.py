@@ -19,7 +19,7 @@ References:
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -142,27 +142,13 @@ def _compiled(network: Network, batch_size: int) -> _Program:
   )
 
 
-class Goad(fitting.Fitted):
-  """GOAD for tables.
+class Goad(fitting.OfItsOwnNetwork):
+  """GOAD for tables; the seed decides the maps, too."""
 
-  Args:
-    seed: of maps, initial weights and the order of records.
-    shape: of a record, ``(d,)``.
-    settings: of maps and training.
-  """
+  title, settings, axes = "This GOAD", Settings, {1: "tables"}
 
-  def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
-    self._seed, self._shape, self._settings = seed, shape, settings
-
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical records ``[n, d]``.
-
-    Raises:
-      HealthError: training diverged, or all scores are the same.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    x, settings = fitting.checked("typical records", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     network = Network(settings.features, settings.maps)
     program = _compiled(network, batch_size)
     init_key, train_key = recipe.keys(self._seed)
@@ -175,16 +161,10 @@ class Goad(fitting.Fitted):
       "margin": jnp.asarray(settings.margin),
       "weight": jnp.asarray(settings.weight),
     }
-    start = fitting.start(
-      program.init(init_key, sample)["params"],
-      {},
-      settings.learning_rate,
-      settings.weight_decay,
-      constants,
+    params = program.init(init_key, sample)["params"]
+    state = fitting.train_typical(
+      program.train_epochs, x, train_key, settings, params, constants=constants
     )
-    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
-    data = training.to_device(x)
-    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
     variables = {"params": state.params, "matrices": matrices}
     z = fitting.on_rows(program.features, variables, self._shape)(x)
     centres = jnp.asarray(z.mean(axis=0, dtype=np.float64), jnp.float32)
@@ -192,22 +172,6 @@ class Goad(fitting.Fitted):
     self._score = fitting.on_rows(program.score, variables, self._shape)
     self.parameters = num_parameters(variables["params"])
     health.check_scores(self.score(fitting.examined(x)))
-    return self
 
 
-def make(seed: int, shape: tuple[int, ...], **settings: Any) -> Goad:
-  """GOAD for records of that shape.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, ``(d,)``.
-    **settings: of ``Settings``: maps, outputs, features, margin, weight, epochs, batch_size,
-      learning_rate, weight_decay.
-
-  Raises:
-    ValueError: records that are no table's, or a setting out of its range.
-  """
-  shape = tuple(shape)
-  if len(shape) != 1:
-    raise ValueError(f"This GOAD is for tables; records have shape {list(shape)}.")
-  return Goad(seed, shape, Settings(**settings))
+make = Goad.make

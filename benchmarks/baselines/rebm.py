@@ -26,7 +26,7 @@ References:
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -154,27 +154,13 @@ def _compiled(network: nn.Module, batch_size: int) -> _Program:
   )
 
 
-class REBM(fitting.Fitted):
-  """The energy of records of one shape.
+class REBM(fitting.OfItsOwnNetwork):
+  """The energy of records of one shape."""
 
-  Args:
-    seed: of initial weights, noise and the order of records.
-    shape: of a record, ``(d,)`` or ``(time, channels)``.
-    settings: of the network and its training.
-  """
+  title, settings, axes = "REBM", Settings, {1: "tables", 2: "series"}
 
-  def __init__(self, seed: int, shape: tuple[int, ...], settings: Settings) -> None:
-    self._seed, self._shape, self._settings = seed, shape, settings
-
-  def fit(self, x: np.ndarray) -> Self:
-    """Trains on standardised typical records ``[n, ...]``.
-
-    Raises:
-      HealthError: training diverged, or all scores are the same.
-      ValueError: records of another shape, none, or values that are not finite.
-    """
-    x, settings = fitting.checked("typical records", x, self._shape), self._settings
-    batch_size = min(settings.batch_size, len(x))
+  def _fit(self, x: np.ndarray, batch_size: int) -> None:
+    settings = self._settings
     hidden = settings.hidden
     table = len(self._shape) == 1
     program = _compiled(
@@ -183,30 +169,13 @@ class REBM(fitting.Fitted):
     init_key, train_key = recipe.keys(self._seed)
     params = program.init(init_key, jnp.zeros((1, *self._shape)))["params"]
     constants = {"noise": jnp.asarray(settings.noise, jnp.float32)}
-    start = fitting.start(params, {}, settings.learning_rate, settings.weight_decay, constants)
-    epochs = fitting.epochs_of(settings.epochs, len(x), batch_size)
-    data = training.to_device(x)
-    ((_, state),) = fitting.train(program.train_epochs, start, data, train_key, epochs)
+    state = fitting.train_typical(
+      program.train_epochs, x, train_key, settings, params, constants=constants
+    )
     variables = jax.tree.map(np.array, {"params": state.params, **constants})
     self._score = fitting.on_rows(program.scores[settings.score], variables, self._shape)
     self.parameters = num_parameters(variables["params"])
     health.check_scores(self.score(fitting.examined(x)))
-    return self
 
 
-def make(seed: int, shape: tuple[int, ...], **settings: Any) -> REBM:
-  """REBM for tables and series.
-
-  Args:
-    seed: decides everything random.
-    shape: of a record, ``(d,)`` or ``(time, channels)``.
-    **settings: of ``Settings``: hidden, noise, score, epochs, batch_size, learning_rate,
-      weight_decay.
-
-  Raises:
-    ValueError: images, or a setting out of its range.
-  """
-  shape = tuple(shape)
-  if len(shape) not in (1, 2):
-    raise ValueError(f"REBM is for tables and series; records have shape {list(shape)}.")
-  return REBM(seed, shape, Settings(**settings))
+make = REBM.make

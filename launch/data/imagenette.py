@@ -1,17 +1,15 @@
 """Images one at a time: imagenette from a tfds folder, made-up ones, and how they are cropped."""
 
 import io
-import os
 import pathlib
-import re
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 from detector_jax.table import reason_of
+from launch.data import folders
 from launch.data.formats import DataError
-from launch.data.images import TFDS_FOLDER
 
 CLASSES = (
   "tench",
@@ -109,19 +107,16 @@ class Imagenette:
 
 
 def _tfds_folder(part: str, variant: str) -> pathlib.Path:
-  """Folder of the newest version whose part is there as array_record."""
-  root = pathlib.Path(os.environ.get(TFDS_FOLDER) or "~/tensorflow_datasets").expanduser()
   name = f"imagenette/{variant}"
-  found = {path.parent for path in root.glob(f"{name}/*/imagenette-{part}.array_record*")}
-  versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-  if not versions:
+  path = folders.newest_of_tfds(name, part)
+  if path is None:
     raise DataError(
-      f"The tfds folder {root} has no {part} part of {name} as array_record: with TensorFlow "
-      f'installed (drocc-jax[tensorflow]) run python -c "import tensorflow_datasets as tfds; '
-      f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\", or set "
-      f"{TFDS_FOLDER} to the tfds folder that has it."
+      f"The tfds folder {folders.tfds_root()} has no {part} part of {name} as array_record: with "
+      'TensorFlow installed (drocc-jax[tensorflow]) run python -c "import tensorflow_datasets as '
+      f"tfds; tfds.builder('{name}', file_format='array_record').download_and_prepare()\", or set "
+      f"{folders.TFDS_FOLDER} to the tfds folder that has it."
     )
-  return max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
+  return path
 
 
 def _open(path: pathlib.Path, part: str, what: str) -> Any:

@@ -7,19 +7,18 @@ import dataclasses
 import logging
 import os
 import pathlib
-import re
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from detector_jax.table import listed, reason_of
+from detector_jax.table import reason_of
+from launch.data import folders
+from launch.data.folders import FOLDER, TFDS_FOLDER
 from launch.data.formats import DataError
-from launch.data.real import FOLDER
 
 logger = logging.getLogger(__name__)
 
-TFDS_FOLDER = "TFDS_DATA_DIR"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 CLASSES = 10
 
@@ -90,13 +89,13 @@ def load(name: str, split: str, folder: str | os.PathLike[str] | None = None) ->
   if split not in SETS[name].sizes:
     raise DataError(f"There is no part {split!r} of {name}; there are: train, test.")
   shape = SETS[name].shape
-  path = None if folder else _held_by_tfds(name, split)
+  path = None if folder else folders.newest_of_tfds(name, split)
   if path is not None:
     x, y = _read_tfds(path, name, split)
     source = f" (tfds {path.name})"
   else:
     path = _npz(name, split, folder)
-    x, y = _read_npz(path, split)
+    x, y = folders.arrays_of(path, f"x_{split}", f"y_{split}")
     source = ""
     if path.name == GREY_FILE:
       shape = (*shape[:2], 1)
@@ -204,14 +203,6 @@ def as_shape(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   return np.repeat(x, 3, axis=-1) if shape[2:] == (3,) and x.shape[-1] == 1 else x
 
 
-def _held_by_tfds(name: str, split: str) -> pathlib.Path | None:
-  """Folder of the newest version whose part is there as array_record."""
-  root = pathlib.Path(os.environ.get(TFDS_FOLDER) or "~/tensorflow_datasets").expanduser()
-  found = {path.parent for path in root.glob(f"{name}/*/{name}-{split}.array_record*")}
-  versions = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-  return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
-
-
 def _read_tfds(path: pathlib.Path, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
   import tensorflow_datasets as tfds
 
@@ -244,24 +235,6 @@ def _npz(name: str, split: str, folder: str | os.PathLike[str] | None) -> pathli
   if not path.is_file():
     raise DataError(f"There is no file {path}: {ways}.")
   return path
-
-
-def _read_npz(path: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-      missing = [key for key in (f"x_{split}", f"y_{split}") if key not in archive]
-      if not missing:
-        return archive[f"x_{split}"], archive[f"y_{split}"]
-      keys = list(archive)
-  except Exception as error:  # a damaged file makes its parser raise anything
-    raise DataError(
-      f"{path} cannot be read, it is damaged or not a .npz file ({reason_of(error)}); write it "
-      "again."
-    ) from error
-  raise DataError(
-    f"{path} has no array {missing[0]!r}, it has {listed(keys)}: set {FOLDER} to the folder of the "
-    "right file."
-  )
 
 
 def _checked(

@@ -10,10 +10,10 @@ import numpy as np
 from detector_jax.table import listed
 from launch.data import splits
 from launch.data.files import read_table
+from launch.data.folders import FOLDER, folder_of
 from launch.data.formats import DataError
 from launch.data.source import Source
 
-FOLDER = "OOD_DATA_DIR"
 NAMES = ("thyroid", "arrhythmia", "abalone", "adbench/NAME")
 SEX = {"M": 0.0, "F": 1.0, "I": 2.0}
 SPLITS = {"released": splits.released, "half": splits.half}
@@ -69,7 +69,7 @@ def load(name: str, folder: str | os.PathLike[str] | None = None) -> tuple[np.nd
   kind, _, member = name.partition("/")
   if name not in NAMES[:3] and (kind != "adbench" or not member):
     raise DataError(f"There is no data set {name!r}; there are: {', '.join(NAMES)}.")
-  root = _folder(name, folder)
+  root = folder_of(name, folder)
   if kind == "adbench":
     return _read(_adbench(root / kind, member))
   if name == "abalone":
@@ -110,28 +110,13 @@ def adbench_names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ..
   Raises:
     DataError: no folder, or none in it.
   """
-  found = _folder("adbench/NAME", folder) / "adbench"
+  found = folder_of("adbench/NAME", folder) / "adbench"
   names = tuple(sorted(path.stem for path in found.glob("*.npz")))
   if not names:
     raise DataError(
       f"{found} has no .npz file: set {FOLDER} to the folder whose adbench/ has some."
     )
   return names
-
-
-def _folder(name: str, folder: str | os.PathLike[str] | None) -> pathlib.Path:
-  chosen = folder or os.environ.get(FOLDER)
-  if not chosen:
-    raise DataError(
-      f"The data set {name!r} is read from a folder: set {FOLDER} to the one that holds it."
-    )
-  root = pathlib.Path(chosen).expanduser()
-  if not root.is_dir():
-    raise DataError(
-      f"There is no folder {root} to read the data set {name!r} from: set {FOLDER} to the one "
-      "that holds it."
-    )
-  return root
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path:

@@ -8,10 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from detector_jax.table import listed, reason_of
-from launch.data import splits
+from detector_jax.table import reason_of
+from launch.data import folders, splits
 from launch.data.formats import DataError
-from launch.data.real import FOLDER
 from launch.data.source import Source
 from launch.data.splits import Splits
 
@@ -69,24 +68,22 @@ def epilepsy(split: str, seed: int, folder: str | os.PathLike[str] | None = None
 
 
 def _path(folder: str | os.PathLike[str] | None) -> pathlib.Path:
-  chosen = folder or os.environ.get(FOLDER)
-  if not chosen:
-    raise DataError(
-      f"The data set 'epilepsy' is read from a folder: set {FOLDER} to the one that holds it."
-    )
-  root = pathlib.Path(chosen).expanduser()
+  root = folders.folder_of("epilepsy", folder)
   for name in (NPZ, CSV):
     if (root / name).is_file():
       return root / name
   raise DataError(
     f"There is no file {root / NPZ} or {CSV}: put UCI's Epileptic Seizure Recognition there under "
-    f"the latter name, or set {FOLDER} to the folder that holds it."
+    f"the latter name, or set {folders.FOLDER} to the folder that holds it."
   )
 
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   try:
-    x, y, recordings = (_read_npz if path.suffix == ".npz" else _read_csv)(path)
+    if path.suffix == ".npz":
+      x, y, recordings = folders.arrays_of(path, "x", "y", "recording")
+    else:
+      x, y, recordings = _read_csv(path)
     x, y, recordings = np.asarray(x, np.float32), np.asarray(y, np.int64), np.asarray(recordings)
   except DataError:
     raise
@@ -103,16 +100,6 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
       f"{path} holds values that are not finite, or classes other than 1 to 5; get the right file."
     )
   return x[..., None], y, recordings
-
-
-def _read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-    missing = [name for name in ("x", "y", "recording") if name not in archive]
-    if missing:
-      raise DataError(
-        f"{path} has no array {missing[0]!r}, it has {listed(list(archive))}; get the right file."
-      )
-    return archive["x"], archive["y"], archive["recording"]
 
 
 def _read_csv(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,15 +8,13 @@ import dataclasses
 import logging
 import os
 import pathlib
-import re
 
 import numpy as np
 
 from detector_jax.table import listed, reason_of
-from launch.data import audio, synthesis
+from launch.data import audio, folders, synthesis
+from launch.data.folders import FOLDER, TFDS_FOLDER
 from launch.data.formats import DataError
-from launch.data.images import TFDS_FOLDER
-from launch.data.real import FOLDER
 from launch.data.splits import Labelled, Splits
 
 logger = logging.getLogger(__name__)
@@ -273,7 +271,7 @@ def _labelled(clips: Mapping[str, np.ndarray], features: str) -> Labelled:
 
 def _source(keyword: str | None) -> _Source:
   """The first source that is there and, if it is tfds, has a label of ``keyword``."""
-  path = _held_by_tfds()
+  path = folders.newest_of_tfds(NAME, *PARTS)
   if path is not None and keyword in (None, *TFDS_WORDS):
     return _of_tfds(path)
   if path is not None:
@@ -291,17 +289,6 @@ def _source(keyword: str | None) -> _Source:
   if (root / FILE).is_file():
     return _of_npz(root / FILE)
   raise DataError(f"There is neither {FILE} nor {NAME}/ in {root}: {ways}.")
-
-
-def _held_by_tfds() -> pathlib.Path | None:
-  """Folder of the newest version whose parts are all there as array_record."""
-  root = pathlib.Path(os.environ.get(TFDS_FOLDER) or "~/tensorflow_datasets").expanduser()
-  found = [
-    path
-    for path in (root / NAME).glob("*")
-    if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and all(_shards(path, part) for part in PARTS)
-  ]
-  return max(found, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
 
 
 def _shards(folder: pathlib.Path, part: str) -> list[str]:
@@ -370,14 +357,7 @@ def _of_folder(folder: pathlib.Path) -> _Source:
 
 
 def _of_npz(path: pathlib.Path) -> _Source:
-  try:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-      x, label, speaker, split = (archive[key] for key in ("x", "label", "speaker", "split"))
-  except Exception as error:  # a damaged file makes its parser raise anything
-    raise DataError(
-      f"{path} cannot be read, it is damaged or has not x, label, speaker and split "
-      f"({reason_of(error)}); write it again."
-    ) from error
+  x, label, speaker, split = folders.arrays_of(path, "x", "label", "speaker", "split")
   if x.dtype != np.int16 or x.shape[1:] != (audio.RATE,) or not len(x):
     raise DataError(
       f"{path} holds clips {x.dtype} {list(x.shape)} where int16 [n, {audio.RATE}] belong; get the "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -79,31 +80,24 @@ class Splits:
     if not len(self.x_train):
       raise ValueError("There are no typical records to train on.")
     shape = self.x_train.shape[1:]
+    validation = None if self.validation is None else self.validation.x
     for name, x in (
       ("negatives", self.negatives),
-      ("validation records", None if self.validation is None else self.validation.x),
+      ("validation records", validation),
+      ("test records", self.x_test),
     ):
       if x is not None and x.shape[1:] != shape:
         raise ValueError(f"Training records have shape {list(shape)}, {name} {list(x.shape[1:])}.")
-    if self.x_test is not None and self.x_test.shape[1:] != shape:
-      raise ValueError(
-        f"Training records have shape {list(shape)}, test records {list(self.x_test.shape[1:])}."
-      )
-    tested = None if self.x_test is None else len(self.x_test)
-    if self.y_test is not None and len(self.y_test) != tested:
-      raise ValueError(f"There are {len(self.y_test)} test labels for {tested} test records.")
-    if self.y_train is not None and len(self.y_train) != len(self.x_train):
-      raise ValueError(
-        f"There are {len(self.y_train)} classes for {len(self.x_train)} training records."
-      )
-    if self.groups is not None and len(self.groups) != len(self.x_train):
-      raise ValueError(
-        f"There are {len(self.groups)} groups for {len(self.x_train)} training records."
-      )
-    if self.class_test is not None and len(self.class_test) != tested:
-      raise ValueError(f"There are {len(self.class_test)} classes for {tested} test records.")
-    if self.sources is not None and len(self.sources) != tested:
-      raise ValueError(f"There are {len(self.sources)} sources for {tested} test records.")
+    trained, tested = len(self.x_train), None if self.x_test is None else len(self.x_test)
+    for what, values, count, part in (
+      ("test labels", self.y_test, tested, "test"),
+      ("classes", self.y_train, trained, "training"),
+      ("groups", self.groups, trained, "training"),
+      ("classes", self.class_test, tested, "test"),
+      ("sources", self.sources, tested, "test"),
+    ):
+      if values is not None and len(values) != count:
+        raise ValueError(f"There are {len(values)} {what} for {count} {part} records.")
     if self.feature_names is not None and len(self.feature_names) != shape[-1]:
       raise ValueError(f"{len(self.feature_names)} feature names for records {list(shape)}.")
 
@@ -314,23 +308,24 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
   test = _drawn_of_each(sources, limit, seed)
 
   negatives, validation = split.negatives, split.validation
-  rows = np.arange(0) if validation is None else _drawn_of_each(validation.sources, limit, seed)
+  if negatives is not None:
+    negatives = negatives[_drawn(np.arange(len(negatives)), limit, seed)]
+  if validation is not None:
+    rows = _drawn_of_each(validation.sources, limit, seed)
+    parts = (validation.x, validation.y, validation.sources)
+    validation = Labelled(*(values[rows] for values in parts))
 
-  of_test = ("x_test", "y_test", "class_test", "sources", "names")
-  found = {name: getattr(split, name) for name in of_test}
+  def taken(rows: np.ndarray, *names: str) -> dict[str, Any]:
+    found = {name: getattr(split, name) for name in names}
+    return {name: None if values is None else values[rows] for name, values in found.items()}
+
   return dataclasses.replace(
     split,
-    **{name: None if values is None else values[test] for name, values in found.items()},
-    x_train=split.x_train[train],
+    **taken(train, "x_train", "y_train", "groups"),
+    **taken(test, "x_test", "y_test", "class_test", "sources", "names"),
     description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
-    y_train=None if split.y_train is None else split.y_train[train],
-    groups=None if split.groups is None else split.groups[train],
-    negatives=None
-    if negatives is None
-    else negatives[_drawn(np.arange(len(negatives)), limit, seed)],
-    validation=None
-    if validation is None
-    else Labelled(*(values[rows] for values in (validation.x, validation.y, validation.sources))),
+    negatives=negatives,
+    validation=validation,
   )
 
 

@@ -1,6 +1,6 @@
-"""The most anomalous records of a test set: images drawn, rows with their most unusual columns."""
+"""The most anomalous records of a test set: images drawn, rows with the reason of each."""
 
-import dataclasses
+import contextlib
 
 import numpy as np
 
@@ -9,55 +9,6 @@ from launch.data.splits import Splits
 from launch.reporting import patch_maps, reasons, report
 
 SHOWN = 10
-COLUMNS = 3
-NORMAL_IQR = 1.349  # interquartile range of a standard normal
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Typical:
-  """How each column of the training records is distributed.
-
-  Attributes:
-    center: ``[d]`` medians.
-    scale: ``[d]`` interquartile ranges over 1.349, which is the standard deviation of normal data;
-      the standard deviation where a column's quartiles are the same, and 0 where it is constant.
-    low: ``[d]`` 5 % quantiles.
-    high: ``[d]`` 95 % quantiles.
-  """
-
-  center: np.ndarray
-  scale: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
-
-  @classmethod
-  def from_records(cls, x_train: np.ndarray) -> "Typical":
-    """Of typical records ``[n, d]``."""
-    low, first, center, third, high = np.percentile(
-      np.asarray(x_train, np.float64), [5.0, 25.0, 50.0, 75.0, 95.0], axis=0
-    )
-    # float32 has no exact standard deviation of a constant column, so spread is looked at first.
-    spread = np.ptp(x_train, axis=0) > 0
-    deviation = np.where(spread, np.std(x_train, axis=0, dtype=np.float64), 0.0)
-    return cls(center, np.where(third > first, (third - first) / NORMAL_IQR, deviation), low, high)
-
-  def deviations(self, x: np.ndarray) -> np.ndarray:
-    """By how many scales values ``[m, d]`` differ from the median; >= 0.
-
-    Infinite where a column that is constant in training has another value.
-    """
-    apart = np.abs(x - self.center)
-    beyond = np.where(apart > 0, np.inf, 0.0)
-    return np.where(self.scale > 0, apart / np.where(self.scale > 0, self.scale, 1.0), beyond)
-
-  def describe(self, name: str, column: int, value: float, deviation: float) -> str:
-    """One value in words, with what is typical."""
-    if np.isinf(deviation):
-      return f"{name} = {value:.4g} (always {self.center[column]:.4g} in training)"
-    return (
-      f"{name} = {value:.4g} (typical {self.low[column]:.4g} to {self.high[column]:.4g}; "
-      f"{deviation:.1f} deviations)"
-    )
 
 
 def add(
@@ -122,35 +73,18 @@ def _rows(
     for row, p in zip(rows, p_values, strict=True)
   ]
   head = ("test row", "score", "p value", "truly")
-  if x.ndim != 2:
+  told = []
+  if x.ndim == 2:
+    with contextlib.suppress(ValueError):  # of an earlier release: it keeps no typical values
+      told = reasons.texts(detector, x[rows])
+  if not told:
     page.table(head, cells)
     return
-  try:
-    told = reasons.texts(detector, x[rows])
-  except ValueError:  # of an earlier release, or behind a feature map
-    told = []
-  if told:
-    page.table(
-      (*head, "why"), [(*cell, why) for cell, why in zip(cells, told, strict=True)], prose=True
-    )
-    page.text(
-      "Why: the fewest columns that were found whose typical values make the detector call the "
-      "record typical, the most telling first, and the values nearest to its own that do. Typical "
-      "is what 98 % of the training records lie between, each column by itself."
-    )
-    return
-  typical = Typical.from_records(splits.x_train)
-  columns = splits.feature_names or tuple(f"column {place}" for place in range(x.shape[1]))
-  count = min(COLUMNS, len(columns))
-  for place, (row, deviations) in enumerate(zip(rows, typical.deviations(x[rows]), strict=True)):
-    unusual = np.argsort(-deviations, kind="stable")[:count]
-    cells[place] += tuple(
-      typical.describe(columns[j], j, x[row, j], deviations[j]) for j in unusual
-    )
-  ordinals = ("most unusual column", "second", "third")[:count]
-  page.table((*head, *ordinals), cells, prose=True)
+  page.table(
+    (*head, "why"), [(*cell, why) for cell, why in zip(cells, told, strict=True)], prose=True
+  )
   page.text(
-    "Unusual is a column by itself, against the training records: its distance from their median "
-    "in deviations (interquartile range / 1.349); typical is what nine in ten of them lie between. "
-    "The detector looks at all columns together, so what it objects to may be another thing."
+    "Why: the fewest columns that were found whose typical values make the detector call the "
+    "record typical, the most telling first, and the values nearest to its own that do. Typical "
+    "is what 98 % of the training records lie between, each column by itself."
   )

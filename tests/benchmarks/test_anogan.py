@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.exceptions import NotFittedError
 
 from benchmarks.baselines import anogan, encoders
 from detector_jax import metrics
@@ -121,14 +120,8 @@ def test_each_player_of_the_gan_moves_the_logits_its_own_way(problem):
     (lambda: made(discrimination=2.0), r"discrimination must be in \[0, 1\]"),
     (lambda: made(steps=0), "steps must be >= 1"),
     (lambda: made(latent=0), "latent must be >= 1"),
-    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical images hold NaN"),
   ],
 )
 def test_refuses(call, message):
   with pytest.raises(ValueError, match=message):
     call()
-
-
-def test_must_be_fitted_first():
-  with pytest.raises(NotFittedError, match="Call fit before score"):
-    made().score(np.zeros((1, *SHAPE)))

@@ -7,28 +7,16 @@ import pytest
 
 from benchmarks import adbench, chaos
 from benchmarks.ledger import Ledger
-from drocc_jax import recipe
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  rng = np.random.default_rng(0)
-  (tmp_path / "adbench").mkdir()
-  x = np.concatenate([rng.normal(size=(60, 2)), rng.normal(3.0, 1.0, size=(9, 2))])
-  np.savez(tmp_path / "adbench" / "one.npz", X=x, y=np.repeat([0, 1], [60, 9]))
-  monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
-  monkeypatch.setattr(recipe, "TRAIN_STEPS", 40)
-  return tmp_path
-
-
-def test_another_order_is_the_same_training_where_the_order_is_the_same(folder):
+def test_another_order_is_the_same_training_where_the_order_is_the_same(one_set):
   x, x_test, _ = adbench.parts_of(*chaos.real.load("adbench/one"), 3)
   plain = adbench.drocc(x, 3)[0](x_test)
   np.testing.assert_array_equal(chaos.scores_of(x, x_test, 3, 3), plain)
   assert np.abs(chaos.scores_of(x, x_test, 3, 4) - plain).max() > 1e-3
 
 
-def test_inputs_move_by_one_part_in_a_million(folder, monkeypatch):
+def test_inputs_move_by_one_part_in_a_million(one_set, monkeypatch):
   seen = []
 
   def spy(x, seed):
@@ -43,7 +31,7 @@ def test_inputs_move_by_one_part_in_a_million(folder, monkeypatch):
     assert 0.9e-6 < change.max() <= 1.001e-6
 
 
-def test_movement_is_without_its_sign_and_against_the_plain_fit(folder, monkeypatch):
+def test_movement_is_without_its_sign_and_against_the_plain_fit(one_set, monkeypatch):
   values = {chaos.PLAIN: (0.9, 0.8), chaos.MOVED: (0.91, 0.77), chaos.ORDER: (0.9, 0.8)}
   monkeypatch.setattr(chaos, "auroc", lambda name, seed, repeat: values[repeat][seed])
   monkeypatch.setattr(chaos, "in_process", lambda name, seeds: [0.95, 0.8])

@@ -9,18 +9,7 @@ from drocc_jax import networks, recipe
 from drocc_jax.settings import Training
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-  rng = np.random.default_rng(0)
-  (tmp_path / "adbench").mkdir()
-  x = np.concatenate([rng.normal(size=(60, 2)), rng.normal(3.0, 1.0, size=(9, 2))])
-  np.savez(tmp_path / "adbench" / "one.npz", X=x, y=np.repeat([0, 1], [60, 9]))
-  monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
-  monkeypatch.setattr(recipe, "TRAIN_STEPS", 40)
-  return tmp_path
-
-
-def test_the_last_point_is_what_a_whole_training_gives(folder):
+def test_the_last_point_is_what_a_whole_training_gives(one_set):
   found = epochs.curve("one", 0, {})
   assert len(found) == epochs.POINTS
   x, x_test, labels = adbench.parts_of(*epochs.real.load("adbench/one"), 0)
@@ -34,7 +23,7 @@ def test_the_last_point_is_what_a_whole_training_gives(folder):
   assert list(found.items())[-1] == ("100.0", pytest.approx(want))
 
 
-def test_table_has_a_line_for_each_setting_and_seed(folder, monkeypatch):
+def test_table_has_a_line_for_each_setting_and_seed(one_set, monkeypatch):
   small = {"network": networks.MLP((4,)), "trim": 0.0}
   monkeypatch.setattr(epochs, "SETS", ("one",))
   monkeypatch.setattr(epochs, "SETTINGS", {"a": small, "b": {**small, "mu": 2.0}})

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
-from sklearn.exceptions import NotFittedError
 
 from benchmarks.baselines import geom
 from detector_jax import metrics
@@ -107,15 +106,8 @@ def accuracy(model, x):
     (lambda: geom.make(0, (4, 4, 1)), "at least 8 x 8"),
     (lambda: geom.make(0, SHAPE, network=networks.MLP()), "takes a LeNet or its own network"),
     (lambda: made(epochs=0), "epochs must be >= 1"),
-    (lambda: made().fit(np.zeros((3, 8, 8, 2))), "typical images must have shape"),
-    (lambda: made().fit(np.full((3, *SHAPE), np.nan)), "typical images hold NaN"),
   ],
 )
 def test_refuses(call, message):
   with pytest.raises(ValueError, match=message):
     call()
-
-
-def test_must_be_fitted_first():
-  with pytest.raises(NotFittedError, match="Call fit before score"):
-    made().score(np.zeros((1, *SHAPE)))

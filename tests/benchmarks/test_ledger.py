@@ -75,3 +75,19 @@ def test_without_a_file_cells_are_kept_in_memory(tmp_path):
   ledger = Ledger()
   assert ledger.cell(("deer", 0), lambda: cell(1.0)) == ledger.cell(("deer", 0), pytest.fail)
   ledger.close()
+
+
+def test_cells_are_gathered_by_row_method_and_metric_in_the_order_of_the_seeds():
+  told = []
+  found = Ledger().gather(
+    ["deer", "frog"],
+    2,
+    lambda row, seed: {"DROCC": {"auroc": seed, "fpr": len(row)}},
+    lambda steps, note: told.append((steps, note)),
+  )
+  assert found == {
+    (row, "DROCC", metric): values
+    for row in ("deer", "frog")
+    for metric, values in (("auroc", [0, 1]), ("fpr", [4, 4]))
+  }
+  assert told == [(1, f"{row}, seed {seed}") for seed in (0, 1) for row in ("deer", "frog")]

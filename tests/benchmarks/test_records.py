@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks import records
@@ -56,3 +57,11 @@ def test_show_prints_every_cell(capsys):
   printed = capsys.readouterr().out
   assert "displacement" in printed
   assert "96.8" in printed
+
+
+def test_a_cell_of_the_values_of_seeds():
+  got = records.TableRecord.from_values(
+    "7", "row", "DROCC", "auroc", [0.5, 0.9, 1.0], column="worst", factor=100.0, middle=np.median
+  )
+  assert got == records.TableRecord("7", "row", "DROCC", "worst", "auroc", 90.0, 21.6, 3, None)
+  assert records.by_method([CELL, got, CELL]) == {"DROCC": ([99.5, 90.0, 99.5], [0.1, 21.6, 0.1])}

@@ -14,23 +14,7 @@ import pytest
 
 from detector_jax import ArtifactError, Detector, artifact, atomic, load, p_values
 from detector_jax.preprocessing import Identity
-from tests.helpers import contents, python
-
-ELSEWHERE = """
-import sys
-for name in ("flax", "drocc_jax", "sklearn", "optax", "chex"):
-  sys.modules[name] = None  # importing it raises ImportError
-import numpy as np
-import detector_jax
-folder, result = sys.argv[1:]
-detector = detector_jax.load(folder)
-x = np.load(folder + "-x.npy")
-np.savez(
-  result, score=detector.score(x), p_value=detector.p_value(x), predict=detector.predict(x),
-  one=detector.score(x[:1]), seven=detector.score(x[:7]),
-  facts=[detector.threshold, detector.fpr], recalibrated=detector.calibrate(x, 0.2).threshold,
-)
-"""
+from tests.helpers import assert_same_elsewhere, contents
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +23,6 @@ def saved(detector, tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp("artifact") / "detector"
   detector.save(folder)
   return folder
-
-
-@pytest.fixture(scope="module")
-def thousand() -> np.ndarray:
-  return np.random.default_rng(3).normal(2.0, 3.0, size=(1000, 3))
 
 
 @pytest.fixture
@@ -70,27 +49,9 @@ def sign(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fresh_process_without_the_network_library_gets_the_same_numbers(
-  detector, saved, thousand, tmp_path
-):
-  records = thousand
-  np.save(f"{saved}-x.npy", records)
-  done = python("-W", "error", "-c", ELSEWHERE, saved, tmp_path / "result.npz")
-  assert done.returncode == 0, done.stderr
-  with np.load(tmp_path / "result.npz") as archive:
-    got = dict(archive)
-  # Another process may split a matrix product differently over its threads: the last bit moves.
-  np.testing.assert_allclose(got["score"], detector.score(records), rtol=1e-6, atol=1e-6)
-  np.testing.assert_allclose(
-    got["p_value"], detector.p_value(records), atol=1.001 / (len(detector.calibration.scores) + 1)
-  )
-  for name, n in (("one", 1), ("seven", 7)):
-    np.testing.assert_allclose(got[name], detector.score(records[:n]), rtol=1e-6, atol=1e-6)
-  np.testing.assert_array_equal(got["predict"], detector.predict(records))
-  np.testing.assert_array_equal(got["facts"], [detector.threshold, 0.1])
-  np.testing.assert_allclose(
-    got["recalibrated"], detector.calibrate(records, 0.2).threshold, rtol=1e-6, atol=1e-6
-  )
+def test_a_fresh_process_without_the_network_library_gets_the_same_numbers(detector, tmp_path):
+  thousand = np.random.default_rng(3).normal(2.0, 3.0, size=(1000, 3))
+  assert_same_elsewhere(detector, thousand, tmp_path)
 
 
 def test_jax_and_numpy_alone_give_the_same_scores_and_p_values(detector, saved, records):

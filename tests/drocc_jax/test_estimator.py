@@ -9,7 +9,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from detector_jax import load, metrics
 from drocc_jax import DROCC, networks
-from tests.helpers import python
+from tests.helpers import assert_same_elsewhere
 
 
 def make(**settings) -> DROCC:
@@ -95,30 +95,9 @@ def test_pickling_keeps_the_bits(fitted, x, tmp_path):
   np.testing.assert_array_equal(loaded.decision_function(x), fitted.decision_function(x))
 
 
-ELSEWHERE = """
-import sys
-sys.modules.update(dict.fromkeys(("flax", "drocc_jax", "sklearn", "optax")))  # no import of these
-import numpy as np
-import detector_jax
-detector = detector_jax.load(sys.argv[1])
-x = np.load(sys.argv[2])
-np.savez(sys.argv[3], score=detector.score(x), p_value=detector.p_value(x))
-"""
-
-
 @pytest.mark.slow
 def test_saved_it_scores_to_the_same_numbers_where_flax_is_not(fitted, x, tmp_path):
-  fitted.save(tmp_path / "drocc")
-  np.save(tmp_path / "x.npy", x)
-  paths = [str(tmp_path / name) for name in ("drocc", "x.npy", "result.npz")]
-  done = python("-W", "error", "-c", ELSEWHERE, *paths)
-  assert done.returncode == 0, done.stderr
-  with np.load(paths[-1]) as result:
-    # Another process may split a matrix product differently over its threads: the last bit moves.
-    np.testing.assert_allclose(result["score"], fitted.detector_.score(x), rtol=1e-6, atol=1e-6)
-    # A score within that of a calibration score may so pass it, by one rank at most.
-    rank = 1.0 / (len(fitted.detector_.calibration.scores) + 1)
-    np.testing.assert_allclose(result["p_value"], fitted.p_value(x), atol=1.001 * rank)
+  assert_same_elsewhere(fitted.detector_, x, tmp_path)
 
 
 def test_save_and_load(fitted, x, tmp_path):

@@ -13,15 +13,13 @@ import sys
 import textwrap
 from types import SimpleNamespace
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import detector_jax
 from detector_jax import atomic
-from detector_jax.preprocessing import Identity
 from launch import checkpoints, exporting
 from launch.data.scoring import ScoreWriter
+from tests.helpers import linear_detector
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MOUNT = "mount -t tmpfs -o size={size} none {folder} && exec {python} -c '{script}' {folder}"
@@ -151,19 +149,9 @@ def test_a_read_only_workdir_is_one_sentence(tmp_path):
   assert result.stderr == f"error: The workdir {new} cannot be written: Read-only file system.\n"
 
 
-def linear(variables, x):
-  return x @ variables
-
-
-def made(seed=0):
-  x = np.random.default_rng(seed).normal(size=(50, 2))
-  created = detector_jax.Detector.create(linear, jnp.asarray([1.0, 2.0 + seed]), Identity(), (2,))
-  return created.calibrate(x, 0.1)
-
-
 @pytest.fixture(scope="module")
 def detector():
-  return made()
+  return linear_detector()
 
 
 def contents(folder):
@@ -247,7 +235,7 @@ def test_an_export_that_cannot_be_written_leaves_the_old_folder(detector, tmp_pa
     with monkeypatch.context() as patched:
       patched.setattr(owner, name, fail)
       with pytest.raises(OSError, match=f"cannot be written: {FULL}; what was there is as"):
-        made(1).save(folder)
+        linear_detector(1, (1.0, 3.0)).save(folder)
     assert contents(tmp_path) == before
 
   def second_fails(*args):
@@ -257,7 +245,7 @@ def test_an_export_that_cannot_be_written_leaves_the_old_folder(detector, tmp_pa
   monkeypatch.setattr(atomic, "_exchanged", lambda *_: False)  # a system without such a call
   monkeypatch.setattr(atomic.os, "replace", second_fails)
   with pytest.raises(OSError, match=f"cannot be written: {FULL}; what was there is as it was"):
-    made(1).save(folder)
+    linear_detector(1, (1.0, 3.0)).save(folder)
   assert contents(tmp_path) == before
   assert len(calls) == 3
 
@@ -266,7 +254,7 @@ def test_launch_export_says_it_once(detector, tmp_path, monkeypatch):
   monkeypatch.setattr(exporting.evaluation, "load_detector", lambda workdir: detector)
   monkeypatch.setattr(pathlib.Path, "write_bytes", fail)
   with pytest.raises(OSError, match="cannot be written") as caught:
-    exporting.export_folder(tmp_path, tmp_path / "new")
+    exporting.export(tmp_path, tmp_path / "new")
   assert str(caught.value).count("cannot be written") == 1
   assert not (tmp_path / "new").exists()
 

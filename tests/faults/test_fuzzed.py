@@ -15,7 +15,6 @@ import types
 from absl import flags as absl_flags
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,6 @@ import scipy.io
 
 import detector_jax
 from detector_jax import artifact as artifact_module
-from detector_jax.preprocessing import Identity
 from launch import flags, scoring, watching, workdirs
 from launch.data import files, formats
 from launch.data import scoring as reading
@@ -33,6 +31,7 @@ from launch.data.formats import csv_text
 from launch.data.formats.reader import Input
 from launch.methods import METHODS
 from launch.methods.drocc import Config
+from tests.helpers import linear_detector
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -72,21 +71,9 @@ def folder(tmp_path_factory):
   return tmp_path_factory.mktemp("fuzzed")
 
 
-def linear(variables, x):
-  return x @ variables
-
-
 @pytest.fixture(scope="module")
 def detector():
-  created = detector_jax.Detector.create(
-    linear,
-    jnp.asarray([1.0, 2.0]),
-    Identity(),
-    (2,),
-    metadata={"feature_names": ["a", "b"]},
-    batch_size=4,
-  )
-  return created.calibrate(np.random.default_rng(0).normal(size=(50, 2)), 0.1)
+  return linear_detector(batch_size=4)
 
 
 @MANY

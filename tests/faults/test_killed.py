@@ -1,7 +1,5 @@
 """Trainings that are killed or told to stop, as processes; ``kill`` does it at greater length."""
 
-import collections
-import json
 import re
 import signal
 import time
@@ -86,11 +84,3 @@ def test_told_to_stop_and_killed_twice_it_ends_with_the_same_bits(environment, t
   last = kill.Forked(arguments, environment)
   assert last.wait(kill.LIMIT) == 0, last.said()
   assert kill.differences(whole.workdir, workdir) == []
-
-
-def test_what_happened_is_one_line_of_json():
-  outcome = kill.Outcome(kills=3, runs=2, moments=collections.Counter(["early", "late", "late"]))
-  told = json.loads(kill.line_of("lf", outcome, 1.6))
-  assert (told["method"], told["kills"], told["runs"], told["seconds"]) == ("lf", 3, 2, 2)
-  assert told["moments"] == {"early": 1, "late": 2}
-  assert told["different"] == []

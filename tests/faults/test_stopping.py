@@ -5,8 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -23,7 +21,7 @@ from launch import checkpoints, locking, run, stages, stopping, workdirs
 from launch.data import DataError, Files
 from launch.methods import drocc
 from launch.reporting import progress
-from tests.helpers import interrupted_at
+from tests.helpers import interrupted_at, started
 
 # Where a file is damaged, Orbax leaves coroutines behind that are collected at some later time.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -283,10 +281,7 @@ def test_a_second_training_is_refused_and_named(tmp_path):
       print("held", flush=True)
       sys.stdin.read()
   """)
-  command = [sys.executable, "-c", script, str(tmp_path)]
-  process = subprocess.Popen(
-    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}
-  )
+  process = started("-c", script, tmp_path)
   with process:
     assert process.stdout.readline() == b"held\n"
     with pytest.raises(ValueError, match=f"trained in by process {process.pid}: wait"):

@@ -1,17 +1,14 @@
 """Image sets: what is read from where, and the sentence for each source that cannot be used."""
 
-import io
-import json
 import pathlib
 
-from array_record.python.array_record_module import ArrayRecordWriter
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
 
 from launch.data import DataError, images
+from tests.launch import tfds_files
 
 GRAY = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), np.uint8)
@@ -37,24 +34,10 @@ def npz(tmp_path):
 
 
 def write_tfds(root: pathlib.Path, name: str, version: str, x: np.ndarray, y: np.ndarray) -> None:
-  """The test part of a set as tfds leaves it after a download, written without TensorFlow."""
-  folder = root / name / version
-  folder.mkdir(parents=True)
-  image, label = tfds.features.Image(shape=x.shape[1:]), tfds.features.ClassLabel(num_classes=10)
-  tfds.features.FeaturesDict({"image": image, "label": label}).save_config(str(folder))
-  writer = ArrayRecordWriter(str(folder / f"{name}-test.array_record-00000-of-00001"))
-  for pixels, number in zip(x, y, strict=True):
-    encoded = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(encoded, "PNG")
-    example = tf_example_pb2.Example()
-    example.features.feature["image"].bytes_list.value.append(encoded.getvalue())
-    example.features.feature["label"].int64_list.value.append(int(number))
-    writer.write(example.SerializeToString())
-  writer.close()
-  pattern = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-  part = {"name": "test", "shardLengths": [str(len(x))], "filepathTemplate": pattern}
-  info = {"name": name, "version": version, "fileFormat": "array_record", "splits": [part]}
-  (folder / "dataset_info.json").write_text(json.dumps(info))
+  """The test part of a set."""
+  files = [tfds_files.encoded(Image.fromarray(pixels.squeeze()), "PNG") for pixels in x]
+  feature = tfds.features.Image(shape=x.shape[1:])
+  tfds_files.write_images(root / name / version, name, "test", feature, files, y)
 
 
 MNIST_TRAIN = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -46,22 +46,6 @@ def test_scores_are_written_and_replaced(tmp_path, ending, read):
   assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_scores_leave_the_old_file_where_writing_fails(tmp_path, monkeypatch):
-  path = tmp_path / "scores.csv"
-  write_scores(path, {"score": np.ones(1)})
-  old = path.read_bytes()
-
-  def fail(source, target):
-    assert os.path.dirname(source) == str(tmp_path)
-    raise OSError("no space left")
-
-  monkeypatch.setattr(os, "replace", fail)
-  with pytest.raises(OSError, match="no space left"):
-    write_scores(path, {"score": np.zeros(2)})
-  assert path.read_bytes() == old
-  assert [entry.name for entry in tmp_path.iterdir()] == ["scores.csv"]
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_interrupted_scores_leave_nothing(tmp_path, ending, error):

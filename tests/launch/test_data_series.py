@@ -85,7 +85,7 @@ def test_refuses_what_is_damaged_missing_or_unknown(tmp_path, monkeypatch):
   with pytest.raises(DataError, match=r"There is no file .*epilepsy.npz or epilepsy.csv: put"):
     series.epilepsy("released", 0, tmp_path)
   (tmp_path / "epilepsy.npz").write_bytes(b"PK\x03\x04 broken")
-  with pytest.raises(DataError, match=r"epilepsy.npz cannot be read \(.*\); write it again"):
+  with pytest.raises(DataError, match=r"epilepsy.npz cannot be read, it is damaged .*; write"):
     series.epilepsy("released", 0, tmp_path)
   with pytest.raises(DataError, match="split by one of released, recording; got 'half'"):
     series.epilepsy("half", 0, tmp_path)

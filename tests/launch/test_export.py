@@ -57,7 +57,7 @@ def test_command_writes_one_folder_and_says_what_it_is(workdir, test_set, tmp_pa
 
 
 def test_export_keeps_every_fact_of_the_run(workdir, tmp_path):
-  exporting.export_folder(workdir, tmp_path / "detector")
+  exporting.export(workdir, tmp_path / "detector")
   facts = artifact.read_description(tmp_path / "detector")
   assert facts["metadata"]["method"] == "DROCC"
   assert facts["metadata"]["config"]["epochs"] == 4
@@ -83,7 +83,7 @@ def test_evaluation_from_an_export_equals_evaluation_from_the_checkpoint(
 ):
   live, exported = (
     from_checkpoint(workdir),
-    exporting.export_folder(workdir, tmp_path / "detector"),
+    exporting.export(workdir, tmp_path / "detector"),
   )
   x, labels = test_set
   want, got = live.score(x), exported.score(x)
@@ -99,27 +99,27 @@ def test_evaluation_from_an_export_equals_evaluation_from_the_checkpoint(
 
 
 def test_an_empty_folder_is_taken(workdir, tmp_path):
-  assert exporting.export_folder(workdir, tmp_path).fpr is not None
+  assert exporting.export(workdir, tmp_path).fpr is not None
   assert sorted(contents(tmp_path)) == ["arrays.npz", "detector.json", "program.bin"]
 
 
 def test_what_is_there_is_not_overwritten(workdir, tmp_path):
   output = tmp_path / "detector"
-  exporting.export_folder(workdir, output)
+  exporting.export(workdir, output)
   before = contents(output)
   with pytest.raises(ValueError, match="detector is not empty: give an --output that is new"):
-    exporting.export_folder(workdir, output)
+    exporting.export(workdir, output)
   assert contents(output) == before
   (tmp_path / "file").write_text("mine")
   with pytest.raises(ValueError, match="file is a file: give an --output that is new"):
-    exporting.export_folder(workdir, tmp_path / "file")
+    exporting.export(workdir, tmp_path / "file")
   assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(workdir, tmp_path):
   (tmp_path / "file").write_text("mine")
   with pytest.raises(OSError, match=r"The folder .*detector cannot be written: ") as error:
-    exporting.export_folder(workdir, tmp_path / "file" / "detector")
+    exporting.export(workdir, tmp_path / "file" / "detector")
   assert str(error.value).endswith(".")
 
 
@@ -129,7 +129,7 @@ def test_a_failing_export_leaves_nothing_behind(workdir, tmp_path, monkeypatch):
 
   monkeypatch.setattr(artifact, "check_parity", fail)
   with pytest.raises(OSError, match="cannot be written: No space left on device"):
-    exporting.export_folder(workdir, tmp_path / "detector")
+    exporting.export(workdir, tmp_path / "detector")
   assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_run_is_refused(workdir, tmp_path):
   program = damaged / "detector" / "program.bin"
   program.write_bytes(program.read_bytes()[:-1])
   with pytest.raises(ValueError, match=r"program\.bin is damaged: its checksum is not the one"):
-    exporting.export_folder(damaged, tmp_path / "detector")
+    exporting.export(damaged, tmp_path / "detector")
   assert not (tmp_path / "detector").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_run_without_a_detector_is_refused(tmp_path, config, said):
   if config is not None:
     workdirs.claim(tmp_path / "run", config)
   with pytest.raises(ValueError, match=said):
-    exporting.export_folder(tmp_path / "run", tmp_path / "detector")
+    exporting.export(tmp_path / "run", tmp_path / "detector")
   assert not (tmp_path / "detector").exists()
 
 

@@ -1,17 +1,15 @@
 """Images one at a time: what is read, how it is cropped, what is said of damaged ones."""
 
 import io
-import json
 import pathlib
 
-from array_record.python.array_record_module import ArrayRecordWriter
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
-from tensorflow_datasets.proto import tf_example_pb2
 
 from launch.data import DataError, imagenette
+from tests.launch import tfds_files
 
 
 @pytest.fixture(autouse=True)
@@ -21,50 +19,26 @@ def folder(tmp_path, monkeypatch):
   return tmp_path / "tfds"
 
 
-def jpeg(image: Image.Image) -> bytes:
-  encoded = io.BytesIO()
-  image.save(encoded, "JPEG")
-  return encoded.getvalue()
-
-
 def picture(number: int, mode: str = "RGB") -> Image.Image:
   pixels = np.random.default_rng(number).integers(0, 256, (5, 4, 3), np.uint8)
   return Image.fromarray(pixels).resize((40 + number, 30)).convert(mode)
 
 
+def jpeg(number: int, mode: str = "RGB") -> bytes:
+  return tfds_files.encoded(picture(number, mode), "JPEG")
+
+
 def write(
-  root: pathlib.Path, images: list[bytes], labels: list[int], version="1.0.0", part="train"
+  root: pathlib.Path, files: list[bytes], labels: list[int], version="1.0.0", part="train"
 ) -> pathlib.Path:
-  """A part of imagenette as tfds leaves it after a download, written without TensorFlow."""
+  """A part of imagenette."""
   folder = root / "imagenette" / "full-size-v2" / version
-  folder.mkdir(parents=True)
-  image = tfds.features.Image(encoding_format="jpeg")
-  label = tfds.features.ClassLabel(num_classes=10)
-  tfds.features.FeaturesDict({"image": image, "label": label}).save_config(str(folder))
-  writer = ArrayRecordWriter(
-    str(folder / f"imagenette-{part}.array_record-00000-of-00001"), "group_size:1"
-  )
-  for encoded, number in zip(images, labels, strict=True):
-    example = tf_example_pb2.Example()
-    example.features.feature["image"].bytes_list.value.append(encoded)
-    example.features.feature["label"].int64_list.value.append(number)
-    writer.write(example.SerializeToString())
-  writer.close()
-  pattern = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-  split = {"name": part, "shardLengths": [str(len(images))], "filepathTemplate": pattern}
-  info = {
-    "name": "imagenette",
-    "configName": "full-size-v2",
-    "version": version,
-    "fileFormat": "array_record",
-    "splits": [split],
-  }
-  (folder / "dataset_info.json").write_text(json.dumps(info))
-  return folder
+  feature = tfds.features.Image(encoding_format="jpeg")
+  return tfds_files.write_images(folder, "imagenette", part, feature, files, labels)
 
 
 def test_reads_images_and_labels(folder):
-  encoded = [jpeg(picture(number)) for number in range(3)]
+  encoded = [jpeg(number) for number in range(3)]
   write(folder, encoded, [4, 0, 9])
   source = imagenette.Imagenette("train", "full-size-v2")
   assert (source.labels.tolist(), source.labels.dtype) == ([4, 0, 9], np.int64)
@@ -76,29 +50,22 @@ def test_reads_images_and_labels(folder):
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_every_image_is_rgb(folder, mode):
-  write(folder, [jpeg(picture(0, mode))], [0])
+  write(folder, [jpeg(0, mode)], [0])
   image = imagenette.Imagenette("train", "full-size-v2").image(0)
   assert (image.mode, image.size) == ("RGB", (40, 30))
 
 
 def test_takes_the_newest_version(folder):
   for version, count in (("1.0.9", 1), ("1.0.10", 2)):
-    write(folder, [jpeg(picture(0))] * count, [0] * count, version)
+    write(folder, [jpeg(0)] * count, [0] * count, version)
   source = imagenette.Imagenette("train", "full-size-v2")
   assert (len(source.labels), source.description[-12:]) == (2, "tfds 1.0.10)")
-
-
-def test_is_sought_at_home(tmp_path, monkeypatch):
-  monkeypatch.delenv("TFDS_DATA_DIR")
-  monkeypatch.setenv("HOME", str(tmp_path))
-  write(tmp_path / "tensorflow_datasets", [jpeg(picture(0))], [7])
-  assert imagenette.Imagenette("train", "full-size-v2").labels.tolist() == [7]
 
 
 @pytest.mark.parametrize("there", ["nothing", "another part", "tfrecord"])
 def test_a_missing_set_says_what_to_run(folder, there):
   if there != "nothing":
-    path = write(folder, [jpeg(picture(0))], [0], part="validation")
+    path = write(folder, [jpeg(0)], [0], part="validation")
   if there == "tfrecord":
     (path / "imagenette-train.tfrecord-00000-of-00001").write_bytes(b"records")
   message = (
@@ -113,7 +80,7 @@ def test_a_missing_set_says_what_to_run(folder, there):
 
 @pytest.mark.parametrize("kept", [0, 300])
 def test_a_damaged_image_is_named(folder, kept):
-  encoded = [jpeg(picture(number)) for number in range(3)]
+  encoded = [jpeg(number) for number in range(3)]
   write(folder, [encoded[0], encoded[1][:kept], encoded[2]], [0, 0, 1])
   source = imagenette.Imagenette("train", "full-size-v2")
   source.image(0)
@@ -125,7 +92,7 @@ def test_a_damaged_image_is_named(folder, kept):
 
 @pytest.mark.parametrize("damage", ["records", "description", "cut"])
 def test_a_damaged_set_is_one_sentence(folder, damage):
-  path = write(folder, [jpeg(picture(0))] * 3, [0] * 3)
+  path = write(folder, [jpeg(0)] * 3, [0] * 3)
   file = path / "imagenette-train.array_record-00000-of-00001"
   if damage == "records":
     file.write_bytes(b"records")
@@ -139,7 +106,7 @@ def test_a_damaged_set_is_one_sentence(folder, damage):
 
 
 def test_other_labels_are_refused(folder):
-  write(folder, [jpeg(picture(0))] * 2, [0, 10])
+  write(folder, [jpeg(0)] * 2, [0, 10])
   with pytest.raises(DataError, match=r"has labels beyond 0 to 9; prepare it again"):
     imagenette.Imagenette("train", "full-size-v2")
 

@@ -207,7 +207,7 @@ def test_onnxruntime_scores_the_same(name, tmp_path):
 def test_a_run_is_exported_with_what_a_reader_needs(workdir, tmp_path):
   packages()
   path = tmp_path / "new" / "detector.onnx"
-  exporting.export_onnx(workdir, path)
+  exporting.export(workdir, path, "onnx")
   detector = detector_jax.load(workdir / "detector")
   x = np.random.default_rng(0).uniform(size=(33, *detector.input_shape)).astype(np.float32)
   assert_same(detector, path, x)
@@ -218,7 +218,7 @@ def test_a_run_is_exported_with_what_a_reader_needs(workdir, tmp_path):
   assert facts["score"] == "higher = more anomalous; anomalous when score > threshold"
   before = path.read_bytes()
   with pytest.raises(ValueError, match="exists: give an --output that is new"):
-    exporting.export_onnx(workdir, path)
+    exporting.export(workdir, path, "onnx")
   assert path.read_bytes() == before
 
 

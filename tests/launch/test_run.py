@@ -9,7 +9,6 @@ import pytest
 
 import detector_jax
 from detector_jax import health
-from drocc_jax import registry
 from launch import evaluation, run
 from launch.data import BreastCancer, Digits
 from launch.methods import drocc
@@ -122,11 +121,6 @@ def test_a_stated_share_of_anomalies_is_left_out_of_a_run(tmp_path):
     "the held-out records does not count."
   )
   assert run.read_config(tmp_path).contamination == "0.1"
-
-
-def test_unknown_network_is_refused():
-  with pytest.raises(ValueError, match=r"network\.name must be one of auto, mlp, prototypes, lstm"):
-    registry.NetworkConfig(name="resnet").make()
 
 
 def test_evaluate_before_train_says_what_to_run(tmp_path):

@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-import subprocess
-import sys
 import tracemalloc
 
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ from detector_jax.preprocessing import Identity
 from launch import scoring
 from launch.data.files import DataError
 from launch.data.formats import csv_text
+from tests.helpers import started
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROWS = 61
@@ -310,22 +309,14 @@ def folder(tmp_path_factory):
   return path
 
 
-def start(*arguments):
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-  return subprocess.Popen(
-    [sys.executable, "-m", "launch.score", *arguments],
-    cwd=ROOT,
-    env=environment,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-  )
+def start(folder, *arguments):
+  return started("-m", "launch.score", f"--detector={folder}", "--input=-", *arguments)
 
 
 @pytest.mark.slow
 def test_standard_input_is_scored(folder, tmp_path):
   output = tmp_path / "scores.csv"
-  process = start(f"--detector={folder}", "--input=-", f"--output={output}", "--on_bad_row=nan")
+  process = start(folder, f"--output={output}", "--on_bad_row=nan")
   said, told = process.communicate(b"c,a,b,id\n3,1,2,x\n1,2\n0,-9,0,y\n")
   assert process.returncode == 0, told
   assert said.decode() == f"1 of 2 records are anomalous: {output}\n"
@@ -341,9 +332,7 @@ def test_standard_input_is_scored(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_terminated_command_leaves_nothing(folder, tmp_path):
-  process = start(
-    f"--detector={folder}", "--input=-", f"--output={tmp_path / 'scores.csv'}", "--chunk_size=1"
-  )
+  process = start(folder, f"--output={tmp_path / 'scores.csv'}", "--chunk_size=1")
   process.stdin.write(b"a,b,c\n" + b"1,2,3\n" * 1_500_000)  # one block is scored, the next awaited
   process.stdin.flush()
   (half,) = tmp_path.iterdir()

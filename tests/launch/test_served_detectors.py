@@ -22,18 +22,6 @@ Limits, Service = serving.Limits, serving.Service
 QUICK = Limits(max_batch=16, max_wait_ms=0.0)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp("served") / "detector"
-  made(input_range=(-50.0, 50.0)).save(path)
-  return path
-
-
-@pytest.fixture
-def records(rng):
-  return rng.normal(size=(30, 2))
-
-
 def test_the_alarm_is_that_of_launch_watch_and_told_once(folder, records, tmp_path, caplog):
   records[10:] += 4.0
   detector = detector_jax.load(folder)

@@ -10,7 +10,7 @@ import pytest
 
 import detector_jax
 from detector_jax import program
-from tests.launch.served import ARROW, JSON, asked, client_of, dicts, made, metric, stream
+from tests.launch.served import ARROW, JSON, asked, client_of, dicts, metric, stream
 
 REASON = "the extra serve is not installed"
 pytest.importorskip("httpx", reason=REASON)
@@ -18,18 +18,6 @@ microbatches = pytest.importorskip("launch.serving.microbatches", reason=REASON)
 serving = pytest.importorskip("launch.serving.service", reason=REASON)
 Limits, Service = serving.Limits, serving.Service
 QUICK = Limits(max_batch=16, max_wait_ms=0.0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp("served") / "detector"
-  made(input_range=(-50.0, 50.0)).save(path)
-  return path
-
-
-@pytest.fixture
-def records(rng):
-  return rng.normal(size=(30, 2))
 
 
 @pytest.mark.parametrize("keep", [[], ["id"]])

@@ -326,6 +326,6 @@ def test_a_run_comes_back_to_life_and_is_exported_to_onnx(finished, tmp_path):
   np.testing.assert_allclose(alive.score(x), loaded.score(x), rtol=1e-5, atol=1e-5)
   pytest.importorskip("jax2onnx")
   runtime = pytest.importorskip("onnxruntime")
-  exporting.export_onnx(finished, tmp_path / "detector.onnx")
+  exporting.export(finished, tmp_path / "detector.onnx", "onnx")
   score, _ = runtime.InferenceSession(str(tmp_path / "detector.onnx")).run(None, {"x": x})
   np.testing.assert_allclose(score, loaded.score(x), rtol=1e-4, atol=1e-4)

@@ -1,12 +1,9 @@
 """Watching a stream: what is said of each record, bad lines, resuming, and ending cleanly."""
 
 import json
-import os
 import pathlib
 import select
 import signal
-import subprocess
-import sys
 
 import jax.numpy as jnp
 from matplotlib.figure import Figure
@@ -18,29 +15,14 @@ from detector_jax.monitor import Monitor
 from detector_jax.preprocessing import Identity
 from launch import watching
 from launch.reporting import drift
+from tests.helpers import linear_detector, started, weighted_sum
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def linear(variables, x):
-  return x @ variables
-
-
-def made(seed=0, **settings):
-  x = np.random.default_rng(seed).normal(size=(50, 2))
-  return detector_jax.Detector.create(
-    linear,
-    jnp.asarray([1.0, 2.0]),
-    Identity(),
-    (2,),
-    metadata={"feature_names": ["a", "b"]},
-    **settings,
-  ).calibrate(x, 0.1)
-
-
 @pytest.fixture(scope="module")
 def detector():
-  return made()
+  return linear_detector()
 
 
 @pytest.fixture
@@ -110,7 +92,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def bounded():
-  return made(input_range=(-5.0, 5.0))
+  return linear_detector(input_range=(-5.0, 5.0))
 
 
 @pytest.mark.parametrize("line", BAD)
@@ -158,7 +140,7 @@ def test_a_state_of_something_else_is_refused(detector, tmp_path):
   told(watching.Watcher(detector, state=path), ["[0, 0]"])
   content = path.read_text()
   with pytest.raises(ValueError, match="is of another detector or calibration; name another file"):
-    watching.Watcher(made(seed=1), state=path)
+    watching.Watcher(linear_detector(seed=1), state=path)
   with pytest.raises(ValueError, match=r"has a false-alarm rate of 0.01, not 0.5; leave the flag"):
     watching.Watcher(detector, false_alarm_rate=0.5, state=path)
   for text, message in (
@@ -172,13 +154,13 @@ def test_a_state_of_something_else_is_refused(detector, tmp_path):
 
 
 def test_an_uncalibrated_detector_is_refused():
-  detector = detector_jax.Detector.create(linear, jnp.asarray([1.0, 2.0]), Identity(), (2,))
+  detector = detector_jax.Detector.create(weighted_sum, jnp.asarray([1.0, 2.0]), Identity(), (2,))
   with pytest.raises(ValueError, match="There are no calibration scores to compare a stream with"):
     watching.Watcher(detector)
 
 
 def test_names_that_nobody_knows_ask_for_a_list(detector):
-  bare = detector_jax.Detector.create(linear, jnp.asarray([1.0, 2.0]), Identity(), (2,))
+  bare = detector_jax.Detector.create(weighted_sum, jnp.asarray([1.0, 2.0]), Identity(), (2,))
   bare = bare.calibrate(np.random.default_rng(0).normal(size=(50, 2)), 0.1)
   with pytest.raises(ValueError, match="Line 1 is an object, and the detector knows no feature"):
     told(watching.Watcher(bare), ['{"a": 1, "b": 2}'])
@@ -232,16 +214,7 @@ def folder(detector, tmp_path_factory):
 
 
 def start(*arguments):
-  environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""}
-  return subprocess.Popen(
-    [sys.executable, "-m", "launch.watch", *arguments],
-    cwd=ROOT,
-    env=environment,
-    text=True,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-  )
+  return started("-m", "launch.watch", *arguments, text=True, env={"PYTHONUNBUFFERED": ""})
 
 
 def next_line(process):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines.networks.forward import Fitted, Forward, in_batches, linear_head
+from benchmarks.baselines.networks.forward import Fitted, Forward, Untaught, in_batches, linear_head
 
 
-class Energy:
+class Energy(Untaught):
   """Score ``-log sum_i exp(z_i)``, the energy at temperature 1.
 
   Args:
@@ -18,15 +18,6 @@ class Energy:
 
   def __init__(self, forward: Forward):
     self._score = jax.jit(lambda x: -jax.nn.logsumexp(forward(x)[0], axis=1))
-
-  def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
-    """Nothing is left to learn."""
-    del x, y
-    return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous."""
-    return in_batches(self._score, x)
 
 
 class ReAct(Fitted):

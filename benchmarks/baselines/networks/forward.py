@@ -1,7 +1,7 @@
 """The trained classifier as the methods here see it, and the sums that they share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,25 @@ class Fitted:
     if self._fitted is None:
       raise NotFittedError("Call fit before score.")
     return in_batches(lambda rows: self._score(rows, self._fitted), x)
+
+
+class Untaught:
+  """A score of records for which nothing is learnt.
+
+  Attributes:
+    _score: jitted, ``x [n, ...] -> [n]``.
+  """
+
+  _score: Callable[..., jax.Array]
+
+  def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
+    """Nothing is left to learn."""
+    del x, y
+    return self
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores ``[n, ...]`` to ``[n]``; higher = more anomalous."""
+    return in_batches(self._score, x)
 
 
 def in_batches(function: Callable[[Any], jax.Array], x: np.ndarray) -> np.ndarray:

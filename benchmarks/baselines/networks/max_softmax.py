@@ -1,19 +1,18 @@
 """Maximum softmax probability (Hendrycks & Gimpel, 2017)."""
 
-from typing import Self
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.baselines.networks.forward import Forward, in_batches, log_odds
+from benchmarks.baselines.networks.forward import Forward, Untaught, log_odds
 
 
-class MaxSoftmax:
+class MaxSoftmax(Untaught):
   """Score ``log(1 - max_i softmax(z)_i)``.
 
   Ranks as the paper's ``-max_i softmax(z)_i`` does in exact arithmetic. In float32 that rounds to
-  -1 from a margin of about 17 on, and the most typical inputs tie; the logarithm does not.
+  -1 from a margin of about 17 on, and the most typical inputs tie; the logarithm does not. At most
+  0.
 
   Args:
     forward: the trained classifier.
@@ -26,12 +25,3 @@ class MaxSoftmax:
       return jax.nn.log_sigmoid(odds + np.log(logits.shape[1] - 1))
 
     self._score = jax.jit(score)
-
-  def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
-    """Nothing is left to learn."""
-    del x, y
-    return self
-
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``, at most 0; higher = more anomalous."""
-    return in_batches(self._score, x)

@@ -1,13 +1,12 @@
 """ODIN (Liang, Li & Srikant, 2018): temperature and a small step of the input."""
 
-from typing import Self
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baselines.networks.forward import (
   Forward,
+  Untaught,
   check_epsilon,
   in_batches,
   log_odds,
@@ -15,7 +14,7 @@ from benchmarks.baselines.networks.forward import (
 )
 
 
-class ODIN:
+class ODIN(Untaught):
   """Minus the maximum softmax at temperature T, after a step that raises it.
 
   With ``S_i(x; T) = softmax(z(x) / T)_i`` (equation 1) and ``c`` the predicted class::
@@ -55,11 +54,6 @@ class ODIN:
     self._score = jax.jit(
       lambda x, epsilon: unlikeliness(sign_step(unlikeliness, x, -epsilon)),
     )
-
-  def fit(self, x: np.ndarray, y: np.ndarray) -> Self:
-    """Nothing is left to learn."""
-    del x, y
-    return self
 
   def score(self, x: np.ndarray) -> np.ndarray:
     """Scores ``[n, ...]`` to ``[n]``, at most 0; higher = more anomalous."""
