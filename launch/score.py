@@ -57,6 +57,11 @@ _STRIDE = flags.DEFINE_integer(
   "scored, and the output begins with the first and last step of each.",
   lower_bound=0,
 )
+_STEPS = flags.DEFINE_bool(
+  "steps",
+  False,
+  "With --stride: a row for each time step, with the mean score of the windows that hold it.",
+)
 _EXPLAIN = flags.DEFINE_bool(
   "explain", False, "Add the column reason: why a record is flagged, with what it would pass."
 )
@@ -103,6 +108,7 @@ def main() -> None:
     keep=_KEEP.value,
     fdr=_FDR.value,
     encoding=_ENCODING.value,
+    steps=_STEPS.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

@@ -54,6 +54,7 @@ class Splits:
       tests, or None.
     groups: ``[n]`` labels of what each training record belongs to (a patient, a machine): records
       of one group are never divided into training and calibration. Or None.
+    stretches: int ``[n, 2]``, stretches of a series in which each training record begins and ends.
     schema: how a table of raw columns became these records, or None.
 
   Raises:
@@ -73,6 +74,7 @@ class Splits:
   negatives: np.ndarray | None = None
   validation: Labelled | None = None
   groups: np.ndarray | None = None
+  stretches: np.ndarray | None = None
   schema: Schema | None = None
 
   def __post_init__(self) -> None:
@@ -325,6 +327,7 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
     description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
     y_train=None if split.y_train is None else split.y_train[train],
     groups=None if split.groups is None else split.groups[train],
+    stretches=None if split.stretches is None else split.stretches[train],
     negatives=None
     if negatives is None
     else negatives[_drawn(np.arange(len(negatives)), limit, seed)],
