@@ -50,6 +50,9 @@ _HEADER = flags.DEFINE_enum(
   "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
 )
 _ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of a CSV input, such as cp1252 or utf-16.")
+_DIALECT = flags.DEFINE_string(
+  "dialect", "auto", "Of a CSV input: delimiter and decimal mark, such as ';,' or 'tab.'."
+)
 _STRIDE = flags.DEFINE_integer(
   "stride",
   0,
@@ -108,6 +111,7 @@ def main() -> None:
     keep=_KEEP.value,
     fdr=_FDR.value,
     encoding=_ENCODING.value,
+    dialect=_DIALECT.value,
     steps=_STEPS.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)

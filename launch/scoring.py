@@ -70,6 +70,7 @@ def score_input(
   keep: Sequence[str] = (),
   fdr: float | None = None,
   encoding: str = "utf-8",
+  dialect: str = "auto",
   steps: bool = False,
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
@@ -94,6 +95,7 @@ def score_input(
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
     encoding: of a CSV input.
+    dialect: likewise, see ``launch.data.formats.dialect``.
     steps: with a stride, writes a row for each time step in the place of windows, see ``steps``.
 
   Raises:
@@ -106,7 +108,8 @@ def score_input(
   if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
     raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
   size = rows_per_chunk(detector, chunk_size)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, encoding)
+  written = (encoding, dialect)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, written)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
@@ -190,17 +193,17 @@ def _pieces(
   header: str,
   stride: int,
   keep: Sequence[str],
-  encoding: str,
+  written: tuple[str, str],
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, encoding)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, *written)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
-    pieces = read_mixed_pieces(source, schema, size, keep, encoding)
+    pieces = read_mixed_pieces(source, schema, size, keep, *written)
   if not stride:
     return pieces
   if len(detector.input_shape) != 2:
