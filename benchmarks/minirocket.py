@@ -52,7 +52,7 @@ def convolved(x: np.ndarray, kernel: tuple[int, ...], dilation: int) -> np.ndarr
   time, reach = x.shape[1], (LENGTH // 2) * dilation
   wide = np.pad(x, ((0, 0), (reach, reach)))
   parts = [wide[:, place * dilation : place * dilation + time] for place in range(LENGTH)]
-  return 3.0 * sum(parts[place] for place in kernel) - sum(parts)
+  return 3.0 * np.sum([parts[place] for place in kernel], axis=0) - np.sum(parts, axis=0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
