@@ -108,8 +108,8 @@ def score_input(
   if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
     raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
   size = rows_per_chunk(detector, chunk_size)
-  written = (encoding, dialect)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, written)
+  text = (encoding, dialect)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, text)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
