@@ -57,9 +57,12 @@ PAPERS = (
     "series",
     "Series, one class against the others",
     "`DROCC()` as it is, its network the soft distance to prototypes, beside five neighbours on "
-    "the same values. Chosen on epilepsy and JapaneseVowels; ItalyPowerDemand and OSULeaf were "
-    "measured once. Leaves turn at any place of their outline, which a distance value by value "
-    "cannot know.",
+    "the same values, and on MiniRocket's features (84 fixed kernels at several dilations, 9,996 "
+    "shares of places above a bias). DROCC was chosen on epilepsy and JapaneseVowels; "
+    "ItalyPowerDemand and OSULeaf had no say in it. Leaves turn at any place of their outline, "
+    "which a distance value by value cannot know and shares of places do: there, in the mean of "
+    "the last three sets and by 0.1 on epilepsy MiniRocket's features with plain neighbours are "
+    "ahead of DROCC. On series of a few steps, as vowels, they are behind.",
     ("series.png",),
     command="python -m benchmarks.tables --table=series",
   ),

@@ -1,7 +1,8 @@
 """Series by default: one class against the others, and seizures: --table=series.
 
 ``DROCC()`` as it is and the five nearest neighbours, both on the values, each by its own mean and
-deviation over the training series. Epilepsy on two splits: "released" shares recordings between
+deviation over the training series; and the five nearest neighbours on MiniRocket's features, see
+``minirocket``. Epilepsy on two splits: "released" shares recordings between
 training and test, "recording" does not. JapaneseVowels, ItalyPowerDemand and OSULeaf: each class in
 turn is typical, trained on the archive's training part and tested on all of its test part; the mean
 over the classes is shown. The network for series was chosen on epilepsy and JapaneseVowels.
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks import images, protocol
+from benchmarks import images, minirocket, protocol
 from benchmarks.baselines import nearest_neighbour
 from benchmarks.records import TableRecord
 from detector_jax import metrics
@@ -28,7 +29,7 @@ from launch import data
 
 SPLITS = ("released", "recording")
 SETS = ("JapaneseVowels", "ItalyPowerDemand", "OSULeaf")
-OURS, PEER = "DROCC", "5 neighbours"
+OURS, PEER, ROCKET = "DROCC", "5 neighbours", "5 neighbours, MiniRocket"
 
 
 class Task(NamedTuple):
@@ -45,7 +46,7 @@ def count(seeds: int) -> int:
 
 
 def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:
-  """AUROC and CPU seconds of both on every set."""
+  """AUROC and CPU seconds of all on every set."""
   values: dict[tuple[str, str, str], list[float]] = {}
   for seed in range(seeds):
     for row in (*(f"epilepsy, {split}" for split in SPLITS), *SETS):
@@ -66,7 +67,11 @@ def measured(row: str, seed: int) -> dict[str, dict[str, float]]:
   """Means over the tasks of a row: method -> metric -> value."""
   found: dict[str, dict[str, list[float]]] = {}
   for task in tasks(row, seed):
-    for method, score in ((OURS, drocc_scores), (PEER, neighbour_scores)):
+    for method, score in (
+      (OURS, drocc_scores),
+      (PEER, neighbour_scores),
+      (ROCKET, rocket_scores),
+    ):
       start = time.process_time()
       scores = score(task, seed)
       spent = time.process_time() - start
@@ -116,3 +121,8 @@ def neighbour_scores(task: Task, seed: int) -> np.ndarray:
   scale = np.where(deviation > 0, deviation, 1.0)
   model = nearest_neighbour.make(seed, 5).fit((flat - mean) / scale)
   return model.score((flat_test - mean) / scale)
+
+
+def rocket_scores(task: Task, seed: int) -> np.ndarray:
+  """Mean distance ``[m]`` to the five nearest, of MiniRocket's features."""
+  return minirocket.scores(task.x, task.x_test, seed, nearest_neighbour.make(seed, 5))

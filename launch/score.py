@@ -50,12 +50,20 @@ _HEADER = flags.DEFINE_enum(
   "header", "auto", HEADERS, "Whether a CSV input has one; auto: unless its first line is numbers."
 )
 _ENCODING = flags.DEFINE_string("encoding", "utf-8", "Of a CSV input, such as cp1252 or utf-16.")
+_DIALECT = flags.DEFINE_string(
+  "dialect", "auto", "Of a CSV input: delimiter and decimal mark, such as ';,' or 'tab.'."
+)
 _STRIDE = flags.DEFINE_integer(
   "stride",
   0,
   "Of a detector of windows: the input is a series, windows so many steps apart are "
   "scored, and the output begins with the first and last step of each.",
   lower_bound=0,
+)
+_STEPS = flags.DEFINE_bool(
+  "steps",
+  False,
+  "With --stride: a row for each time step, with the mean score of the windows that hold it.",
 )
 _EXPLAIN = flags.DEFINE_bool(
   "explain", False, "Add the column reason: why a record is flagged, with what it would pass."
@@ -103,6 +111,8 @@ def main() -> None:
     keep=_KEEP.value,
     fdr=_FDR.value,
     encoding=_ENCODING.value,
+    dialect=_DIALECT.value,
+    steps=_STEPS.value,
   )
   scoring.print_summary(detector, tally, _OUTPUT.value, _ON_BAD_ROW.value)
 

@@ -24,6 +24,7 @@ from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
 from launch.data.windows import window_pieces
 from launch.reporting import progress, reasons
+from launch.steps import StepWriter
 
 ON_BAD_ROW = scorer.ON_BAD_ROW
 CHUNK_VALUES = 2**22
@@ -69,6 +70,8 @@ def score_input(
   keep: Sequence[str] = (),
   fdr: float | None = None,
   encoding: str = "utf-8",
+  dialect: str = "auto",
+  steps: bool = False,
 ) -> Tally:
   """Scores records and writes what ``columns_of`` says of them, whole or not at all.
 
@@ -92,6 +95,8 @@ def score_input(
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
     encoding: of a CSV input.
+    dialect: likewise, see ``launch.data.formats.dialect``.
+    steps: with a stride, writes a row for each time step in the place of windows, see ``steps``.
 
   Raises:
     DataError: an input or output that cannot be used, or a bad row; nothing is written then.
@@ -103,7 +108,8 @@ def score_input(
   if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
     raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
   size = rows_per_chunk(detector, chunk_size)
-  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, encoding)
+  text = (encoding, dialect)
+  pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, text)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
@@ -114,9 +120,12 @@ def score_input(
   start = time.perf_counter()
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
+  if steps and not stride:
+    raise DataError("Time steps are of a series that is cut into windows: give --stride, too.")
   kept = _Kept()
+  writing = StepWriter(output, detector.threshold) if steps else ScoreWriter(output)
   drawing = _drawing(detector) if explain else None
-  with ScoreWriter(output) as writer, progress.bar("score", 100) as advance:
+  with writing as writer, progress.bar("score", 100) as advance:
     shown = 0
     read = _good(kept.passing(pieces()), on_bad_row, tally)
     for rows, x in _chunks(read, size):
@@ -132,8 +141,8 @@ def score_input(
         here = rows if on_bad_row == "skip" else range(written, end)
         arranged = {"file": np.array([files[row] for row in here]), **arranged}
       if stride:
-        first = stride * (rows if on_bad_row == "skip" else np.arange(written, end))
-        arranged = {"first": first, "last": first + detector.input_shape[0] - 1, **arranged}
+        here = rows if on_bad_row == "skip" else np.arange(written, end)
+        arranged = {**_ends(detector, stride, here), **arranged}
       cells = kept.take(end - written)
       if on_bad_row == "skip":
         cells = {name: values.take(rows - written) for name, values in cells.items()}
@@ -147,7 +156,11 @@ def score_input(
       none = {name: values[:0] for name, values in columns.items()}
       empty = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
       rest = {"file": np.array(files[written : tally.rows])} if files else {}
+      if stride:
+        rest = _ends(detector, stride, np.arange(written, tally.rows))
       writer.write({**kept.take(tally.rows - written), **rest, **empty})
+    if isinstance(writer, StepWriter):
+      writer.finish()
     advance(100 - shown, f"{tally.rows:,} rows")
   if drawing is not None:
     path = pathlib.Path(output).expanduser()
@@ -155,6 +168,12 @@ def score_input(
     tally.drawn = str(path) if drawing.write(path) else ""
   tally.seconds = time.perf_counter() - start
   return tally
+
+
+def _ends(detector: detector_jax.Detector, stride: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+  """First and last steps ``[n]`` of windows with these numbers."""
+  first = stride * rows
+  return {"first": first, "last": first + detector.input_shape[0] - 1}
 
 
 def _drawing(detector: detector_jax.Detector) -> Any:
@@ -174,17 +193,17 @@ def _pieces(
   header: str,
   stride: int,
   keep: Sequence[str],
-  encoding: str,
+  written: tuple[str, str],
 ) -> Iterator[Piece]:
   """The input in pieces, as the detector was trained on."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
-    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, encoding)
+    pieces = read_pieces(source, label, names, size, header, clock, shape, keep, *written)
   elif header == "no":
     raise DataError(f"{source} must name its columns: the detector was trained on a table.")
   else:
-    pieces = read_mixed_pieces(source, schema, size, keep, encoding)
+    pieces = read_mixed_pieces(source, schema, size, keep, *written)
   if not stride:
     return pieces
   if len(detector.input_shape) != 2:

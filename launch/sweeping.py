@@ -131,6 +131,8 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
 def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
   splits = config.data.load()
+  if splits.stretches is not None:
+    raise ValueError("A sweep ranks by records that are held out: set data.folds=0.")
   labelled = sweep_ranking.labelled(splits)
   rows, held_out, share = contamination.divide(
     splits.x_train,

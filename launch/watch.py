@@ -6,6 +6,9 @@ Each input line is JSON: a list of numbers, or an object with the names of the c
 the training table had them. Each output line is JSON, too: score (higher = more anomalous),
 p_value, decision (1 = anomalous), log10_martingale, and alarm: whether the stream has drifted from
 the calibration records, see detector_jax.monitor.
+
+With --window each line is a time step of a series, and the last steps are the window that a
+detector of windows scores, every --stride lines once there are enough of them.
 """
 
 import pathlib
@@ -15,7 +18,7 @@ import sys
 from absl import flags
 
 import detector_jax
-from launch import evaluation, watching
+from launch import evaluation, watching, watching_steps
 from launch import flags as common
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run that launch.train finished.")
@@ -32,9 +35,12 @@ _ON_BAD_ROW = flags.DEFINE_enum(
   "A line that cannot be scored: stop, leave it out, or write null.",
 )
 
+_WINDOW = flags.DEFINE_bool("window", False, "Lines are time steps, for a detector of windows.")
+_STRIDE = flags.DEFINE_integer("stride", 1, "With --window: lines between windows.", lower_bound=1)
+
 
 def main() -> None:
-  """Writes a line for every line of standard input."""
+  """Writes a line for every line of standard input that is, or ends, a record."""
   if bool(_WORKDIR.value) == bool(_DETECTOR.value):
     raise ValueError("Give either --workdir or --detector.")
   common.require_open("standard input")
@@ -44,11 +50,17 @@ def main() -> None:
     detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
   else:
     detector = detector_jax.load(_DETECTOR.value)
-  watcher = watching.Watcher(
+  if _STRIDE.value != 1 and not _WINDOW.value:
+    raise ValueError("A stride is between windows of a series: give --window, too.")
+  kind, more = watching.Watcher, {}
+  if _WINDOW.value:
+    kind, more = watching_steps.StepWatcher, {"stride": _STRIDE.value}
+  watcher = kind(
     detector,
     fpr=_FPR.value,
     false_alarm_rate=_FALSE_ALARM_RATE.value,
     state=pathlib.Path(_STATE.value).expanduser() if _STATE.value else None,
+    **more,
   )
   lines = sys.stdin.buffer
   tally = watching.watch(watcher, lines, watching.write_line, _ON_BAD_ROW.value)

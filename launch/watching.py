@@ -77,6 +77,7 @@ class Watcher:
     self.state = self.monitor.init(calibration)
     self._detector = detector.with_batch_size(1)
     self._names, self._schema = detector.feature_names, detector.schema
+    self._shape = detector.input_shape
     self._all_matched = False
     self._unseen = Unseen()
     self._threshold = np.float32(
@@ -107,22 +108,26 @@ class Watcher:
 
   def told(self) -> dict[str, Any]:
     """What is said of a record that cannot be scored: nothing new."""
-    capital = np.logaddexp.reduce(self.state.log_capital) - math.log(len(self.state.log_capital))
     return {
       "score": None,
       "p_value": None,
       "decision": None,
-      "log10_martingale": float(capital) / math.log(10.0),
+      "log10_martingale": self._log10_martingale,
       "alarm": self.alarm,
     }
+
+  @property
+  def _log10_martingale(self) -> float:
+    capital = np.logaddexp.reduce(self.state.log_capital) - math.log(len(self.state.log_capital))
+    return float(capital) / math.log(10.0)
 
   @property
   def alarm(self) -> bool:
     """Whether the monitor has raised its alarm."""
     return self.state.highest >= -math.log(self.monitor.false_alarm_rate)
 
-  def take(self, line: bytes | str) -> dict[str, Any]:
-    """Scores one record and lets the monitor see its score.
+  def take(self, line: bytes | str) -> dict[str, Any] | None:
+    """Scores one record and lets the monitor see its score; None where it makes no record yet.
 
     Args:
       line: JSON, a list of numbers in the shape of a record, or an object: name -> number; of a
@@ -136,20 +141,24 @@ class Watcher:
       ValueError: the line is no such record, or one that the detector cannot score; the message
         goes on from the name of the line.
     """
-    x = self._record(line)
+    return self._verdict(self._record(line))
+
+  def _verdict(self, x: np.ndarray, seen: bool = True) -> dict[str, Any]:
+    """What is said of a record; the monitor sees it where ``seen``."""
     try:
       score = self._detector.score(x[None], warn=False)
     except ValueError as error:
       raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
     self._unseen += self._detector.unseen(x[None])
     p_value = float(self._detector.calibration.p_value(score)[0])
-    reading = self.see(score)
+    if seen:
+      self.see(score)
     return {
       "score": float(score[0]),
       "p_value": p_value,
       "decision": int(score[0] > self._threshold),
-      "log10_martingale": float(reading.log10_martingale[0]),
-      "alarm": bool(reading.alarm[0]),
+      "log10_martingale": self._log10_martingale,
+      "alarm": self.alarm,
     }
 
   def see(self, scores: np.ndarray) -> monitor.Reading:
@@ -213,10 +222,8 @@ class Watcher:
       raise ValueError("has lists of different lengths") from error
     if x.dtype.kind not in "iuf":
       raise ValueError("holds something that is no number")
-    if x.shape != self._detector.input_shape:
-      raise ValueError(
-        f"has shape {list(x.shape)} where the detector takes {list(self._detector.input_shape)}"
-      )
+    if x.shape != self._shape:
+      raise ValueError(f"has shape {list(x.shape)} where the detector takes {list(self._shape)}")
     if unfit(x).any():
       raise ValueError("holds NaN, infinity or too large a number")
     return x
@@ -306,6 +313,8 @@ def watch(
           continue
         told = watcher.told()
       else:
+        if told is None:
+          continue
         tally.records += 1
         tally.anomalous += told["decision"]
         if told["alarm"] and tally.alarm is None:

@@ -6,7 +6,7 @@ Every problem with a file is a ``DataError`` of one sentence: what is wrong, whe
 import dataclasses
 import os
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Files(Source):
       patient, a machine, a recording; text or numbers): records of one group are never divided into
       training and calibration. Empty: none; equal records never are.
     encoding: of a .csv, any that Python knows: "cp1252", "utf-16".
+    dialect: of a .csv: delimiter (a comma, ;, | or "tab") and decimal mark, such as ";,"; "auto"
+      looks at its first records.
     header: whether a .csv begins with names: "yes", "no", or "auto", which takes a first line of
       numbers alone for a record unless they are 0, 1, 2, ..., and says so.
     columns: "auto" learns a schema of a .csv or .parquet whose columns hold text, dates, booleans
@@ -73,6 +75,7 @@ class Files(Source):
   label: str = ""
   group: str = ""
   encoding: str = "utf-8"
+  dialect: str = "auto"
   header: str = "auto"
   columns: str = ""
 
@@ -94,7 +97,8 @@ class Files(Source):
         raise DataError(
           "data.columns names columns, and data.header=no says that there are no names."
         )
-      return load_mixed(self.train, self.test, self.label, self.group, self.columns, self.encoding)
+      written = (self.encoding, self.dialect)
+      return load_mixed(self.train, self.test, self.label, self.group, self.columns, *written)
     return load_files(
       self.train,
       self.test or None,
@@ -102,6 +106,7 @@ class Files(Source):
       group=self.group or None,
       header=self.header,
       encoding=self.encoding,
+      dialect=self.dialect,
     )
 
 
@@ -115,6 +120,7 @@ def read_table(
   header: str = "auto",
   trained: tuple[str, ...] | None = None,
   encoding: str = "utf-8",
+  dialect: str = "auto",
 ) -> Table:
   """Reads records, and labels where there are any.
 
@@ -135,13 +141,23 @@ def read_table(
     header: whether a .csv has one: "auto", "yes" or "no".
     trained: names of the columns that are wanted where the file names its own, in any order.
     encoding: of a .csv.
+    dialect: likewise, see ``formats.dialect``.
 
   Raises:
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but
       finite numbers and labels 0 and 1.
   """
   required = ("label", role) if label_required else (role,)
-  columns = Columns(label, group, role, required, encoding=encoding, header=header, trained=trained)
+  columns = Columns(
+    label,
+    group,
+    role,
+    required,
+    encoding=encoding,
+    dialect=dialect,
+    header=header,
+    trained=trained,
+  )
   with opened(path, columns) as reader:
     parts = []
     for piece in reader.pieces(ROWS):
@@ -170,6 +186,7 @@ def load_files(
   group: str | None = None,
   header: str = "auto",
   encoding: str = "utf-8",
+  dialect: str = "auto",
 ) -> Splits:
   """Training and, if given, test records from files.
 
@@ -186,6 +203,7 @@ def load_files(
     group: of the training records, as in ``read_table``; a test file need not have it.
     header: as in ``read_table``.
     encoding: as in ``read_table``.
+    dialect: likewise.
 
   Returns:
     Splits; ``y_test`` is None when the test file has no labels.
@@ -194,9 +212,8 @@ def load_files(
     DataError: a file that cannot be used (see ``read_table``), columns that differ, or no typical
       training record.
   """
-  learned = read_table(
-    train, label, label_required=not test, group=group, header=header, encoding=encoding
-  )
+  written: dict[str, Any] = {"header": header, "encoding": encoding, "dialect": dialect}
+  learned = read_table(train, label, label_required=not test, group=group, **written)
   x_train, groups, negatives = learned.x, learned.groups, None
   if learned.labels is not None and (learned.labels == 1).any():
     x_train, negatives = x_train[learned.labels == 0], x_train[learned.labels == 1]
@@ -211,9 +228,7 @@ def load_files(
     return Splits(
       x_train, feature_names=names, description=name, negatives=negatives, groups=groups
     )
-  tested = read_table(
-    test, label, label_required=learned.labels is None, header=header, trained=names
-  )
+  tested = read_table(test, label, label_required=learned.labels is None, trained=names, **written)
   _check_shape(train, learned, test, tested)
   return Splits(
     x_train,

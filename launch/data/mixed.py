@@ -51,6 +51,7 @@ def load_mixed(
   group: str,
   columns: str,
   encoding: str = "utf-8",
+  dialect: str = "auto",
 ) -> Splits:
   """Training and, if given, test records of tables, encoded by the schema of the former.
 
@@ -61,13 +62,14 @@ def load_mixed(
     group: name of the column that says what records belong to; "": none.
     columns: "auto", or kinds that are set: "zip:category,id:drop".
     encoding: of a .csv.
+    dialect: likewise, see ``formats.dialect``.
 
   Raises:
     DataError: a file or cell that cannot be used; all problems of the training file are told.
   """
   kinds = kinds_of(columns)
   required = ("group",) if test else ("label", "group")
-  wanted = Columns(label, group, raw=True, required=required, encoding=encoding)
+  wanted = Columns(label, group, raw=True, required=required, encoding=encoding, dialect=dialect)
   schema = _learned(train, wanted, kinds)
   x, labels, groups = _encoded(train, wanted, schema)
   typical = np.ones(len(x), bool) if labels is None else labels == 0
@@ -81,7 +83,11 @@ def load_mixed(
   if not test:
     return Splits(x[typical], description=name, **splits)
   wanted = Columns(
-    label, raw=True, required=("label",) if labels is None else (), encoding=encoding
+    label,
+    raw=True,
+    required=("label",) if labels is None else (),
+    encoding=encoding,
+    dialect=dialect,
   )
   x_test, y_test, _ = _encoded(test, wanted, schema)
   described = f"{name}; tested on {pathlib.Path(test).name}, {len(x_test)} records"
@@ -94,6 +100,7 @@ def read_mixed_pieces(
   rows: int = ROWS,
   keep: Sequence[str] = (),
   encoding: str = "utf-8",
+  dialect: str = "auto",
 ) -> Iterator[Piece]:
   """The records of an input, encoded, in pieces; memory does not grow with its length.
 
@@ -106,11 +113,12 @@ def read_mixed_pieces(
     rows: rows per piece of a .parquet; a CSV input has pieces of about 8 MiB.
     keep: see ``Columns``.
     encoding: of a .csv.
+    dialect: likewise, see ``formats.dialect``.
 
   Raises:
     DataError: the input is missing, damaged, of another ending, or lacks a column.
   """
-  wanted = Columns(raw=True, trained=schema.wanted, keep=keep, encoding=encoding)
+  wanted = Columns(raw=True, trained=schema.wanted, keep=keep, encoding=encoding, dialect=dialect)
   with opened(source, wanted) as reader:
     for piece in reader.pieces(rows):
       yield _encoded_piece(piece, schema)

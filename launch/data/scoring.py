@@ -35,6 +35,7 @@ def read_pieces(
   shape: tuple[int, ...] | None = None,
   keep: Sequence[str] = (),
   encoding: str = "utf-8",
+  dialect: str = "auto",
 ) -> Iterator[Piece]:
   """Reads the records of an input in pieces; memory does not grow with its length.
 
@@ -49,6 +50,7 @@ def read_pieces(
     shape: of a record, to which pictures are resized.
     keep: names of columns of a CSV or .parquet input that pieces carry as they are.
     encoding: of a CSV input.
+    dialect: likewise, see ``formats.dialect``.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.
@@ -64,6 +66,7 @@ def read_pieces(
     shape=shape,
     keep=keep,
     encoding=encoding,
+    dialect=dialect,
   )
   with opened(source, columns) as reader:
     yield from reader.pieces(rows)

@@ -55,6 +55,7 @@ class Splits:
       tests, or None.
     groups: ``[n]`` labels of what each training record belongs to (a patient, a machine): records
       of one group are never divided into training and calibration. Or None.
+    stretches: int ``[n, 2]``, stretches of a series in which each training record begins and ends.
     schema: how a table of raw columns became these records, or None.
 
   Raises:
@@ -74,6 +75,7 @@ class Splits:
   negatives: np.ndarray | None = None
   validation: Labelled | None = None
   groups: np.ndarray | None = None
+  stretches: np.ndarray | None = None
   schema: Schema | None = None
 
   def __post_init__(self) -> None:
@@ -321,7 +323,7 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
 
   return dataclasses.replace(
     split,
-    **taken(train, "x_train", "y_train", "groups"),
+    **taken(train, "x_train", "y_train", "groups", "stretches"),
     **taken(test, "x_test", "y_test", "class_test", "sources", "names"),
     description=f"{split.description}; at most {limit:,} of each part, drawn with seed {seed}",
     negatives=negatives,

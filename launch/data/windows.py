@@ -16,14 +16,17 @@ from launch.data.source import Source
 from launch.data.splits import Splits
 
 BLOCKS = 20  # stretches of the training series of which some are held out whole
+FOLDS = 5
+ENOUGH = 1000  # windows side by side of which a fifth, held out, says enough of the scores
 
 
 @dataclasses.dataclass(kw_only=True)
 class Windows(Source):
   """Windows of a long series; those of a clean stretch are typical.
 
-  A window of the test series is anomalous where any of its steps is. Training and held-out windows
-  share no step: they are of different stretches of the training series.
+  A window of the test series is anomalous where any of its steps is. Windows that set the threshold
+  share no step with those that trained what scores them: they are of another stretch of the
+  training series.
 
   Attributes:
     train: .csv, .parquet or .npy of ``[time, channels]``, clean.
@@ -34,6 +37,10 @@ class Windows(Source):
       equal steps. Empty: none.
     window: steps of a window, >= 2.
     stride: steps between windows; 0 takes a quarter of a window.
+    folds: stretches of the training series, each of which is scored for the threshold by a detector
+      that trained on the others; what is kept has trained on all. 0 trains once, and holds some of
+      20 stretches out. None takes 5 where fewer than 1,000 windows fit side by side: held-out
+      windows overlap, and those of one stretch tell little of the next.
   """
 
   names: ClassVar[tuple[str, ...]] = ("windows",)
@@ -45,6 +52,7 @@ class Windows(Source):
   time: str = ""
   window: int = 64
   stride: int = 0
+  folds: int | None = None
 
   @property
   def is_tested(self) -> bool:
@@ -67,27 +75,49 @@ class Windows(Source):
       raise DataError("The data set 'windows' needs a series to train on: set train.")
     if self.window < 2 or self.stride < 0:
       raise DataError(f"window must be >= 2 and stride >= 0, got {self.window} and {self.stride}.")
+    if self.folds is not None and (self.folds < 0 or self.folds == 1):
+      raise DataError(f"folds must be 0 or at least 2, got {self.folds}.")
     series, dirty, names = self._series(self.train, required=not self.test)
     x = cut(series, self.window, self.step, self.train)
-    first = np.arange(len(x)) * self.step
-    length = max(2 * self.window, -(-len(series) // BLOCKS))
-    block = first // length
-    inside = block == (first + self.window - 1) // length
+    inside, facts = self._stretches(len(series), len(x))
     if dirty is not None:
       inside &= ~cut(dirty[:, None], self.window, self.step, self.train).any(axis=(1, 2))
     if not inside.any():
       raise DataError(f"{self.train} leaves no window to train on: give a longer clean stretch.")
-    described = f"{pathlib.Path(self.train).name}, windows of {self.window} every {self.step} steps"
-    groups = block[inside]
+    facts = {name: values[inside] for name, values in facts.items()}
+    name = pathlib.Path(self.train).name
+    described = (
+      f"{name}, windows of {self.window} every {self.step} steps, of which "
+      f"{len(series) // self.window} fit side by side"
+    )
     if not self.test:
-      return Splits(x[inside], feature_names=names, description=described, groups=groups)
+      return Splits(x[inside], feature_names=names, description=described, **facts)
     tested, labels, _ = self._series(self.test, required=dirty is None, channels=names)
     x_test = cut(tested, self.window, self.step, self.test)
     y_test = None
     if labels is not None:
       y_test = cut(labels[:, None], self.window, self.step, self.test).max(axis=(1, 2))
       y_test = y_test.astype(np.int64)
-    return Splits(x[inside], x_test, y_test, names, description=described, groups=groups)
+    return Splits(x[inside], x_test, y_test, names, description=described, **facts)
+
+  def _stretches(self, steps: int, windows: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Which windows may train, bool ``[windows]``, and in which stretches they lie."""
+    first = np.arange(windows) * self.step
+    side_by_side = steps // self.window
+    folds = self.folds
+    if folds is None:
+      folds = FOLDS if side_by_side < ENOUGH else 0
+    if folds and side_by_side < folds:
+      raise DataError(
+        f"{self.train} has {steps} steps, fewer than {folds} windows of {self.window} side by "
+        "side: give a longer series, or set window."
+      )
+    if folds:
+      ends = np.stack([first, first + self.window - 1], axis=1)
+      return np.ones(windows, bool), {"stretches": ends * folds // steps}
+    length = max(2 * self.window, -(-steps // BLOCKS))
+    block = first // length
+    return block == (first + self.window - 1) // length, {"groups": block}
 
   def _series(
     self, path: str, required: bool, channels: tuple[str, ...] | None = None

@@ -23,6 +23,7 @@ from drocc_jax.registry import NetworkConfig
 from drocc_jax.settings import Training
 from launch import costs, data, devices, failures, stages, workdirs
 from launch.data import Digits, Source
+from launch.methods import in_turn
 
 logger = logging.getLogger(__name__)
 
@@ -140,26 +141,55 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
   splits = config.data.load()
-  rows, held_out, share = contamination.divide(
-    splits.x_train,
-    config,
-    config.seed,
-    fpr=config.fpr,
-    groups=splits.groups,
-    parts=on_features.held_out_parts(config.features),
-  )
+  if splits.stretches is not None:
+    detector = in_turn.detector(config, splits, functools.partial(_trained, splits, workdir))
+  else:
+    roles = contamination.divide(
+      splits.x_train,
+      config,
+      config.seed,
+      fpr=config.fpr,
+      groups=splits.groups,
+      parts=on_features.held_out_parts(config.features),
+    )
+    detector = _trained(splits, workdir, config, roles)
+  if devices.primary():
+    detector.save(workdir / "detector")
+  return workdir / "detector"
+
+
+def _trained(
+  splits: data.Splits,
+  workdir: pathlib.Path,
+  config: Config,
+  roles: contamination.Roles,
+  name: str = "training",
+  claimed: Config | None = None,
+) -> Detector:
+  """Trains on some of the records, in a stage of that name, and calibrates on others.
+
+  Args:
+    splits: the records.
+    workdir: the run's folder.
+    config: of the training.
+    roles: which records do what.
+    name: of the stage.
+    claimed: the configuration of the run, where it is not that of the training.
+  """
+  rows, held_out, share = roles
   x, raw = splits.x_train[rows], splits.x_train[held_out]
   x_held_out, negatives = raw, negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
   if features is None:
     prepared = prepare(config, x, negatives, splits.feature_names)
   else:
-    x, x_held_out = apply(features, x), apply(features, raw)
+    x = apply(features, x)
+    x_held_out = apply(features, raw) if len(raw) else x[:0]
     negatives = None if negatives is None else apply(features, negatives)
     prepared = prepare(config, x, negatives, features=features)
-  workdirs.claim(workdir, config, splits)
+  workdirs.claim(workdir, claimed or config, splits)
   init_key, train_key = recipe.keys(config.seed)
-  stage = _stage(prepared, x_held_out, train_key, rows)
+  stage = _stage(prepared, x_held_out, train_key, rows, name)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
@@ -190,9 +220,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
     detector = detector.with_metadata(feature_names=splits.feature_names)
     detector = with_typical(detector, splits.x_train[rows])
-  if devices.primary():
-    detector.save(workdir / "detector")
-  return workdir / "detector"
+  return detector
 
 
 def rebuild(
@@ -331,20 +359,20 @@ def validation_of(
 
 
 def _stage(
-  prepared: recipe.Prepared, x_held_out: np.ndarray, train_key: jax.Array, rows: np.ndarray
+  prepared: recipe.Prepared, held_out: np.ndarray, key: jax.Array, rows: np.ndarray, name: str
 ) -> stages.Stage:
-  validate = validation_of(prepared, x_held_out, jax.random.fold_in(train_key, 1))
+  validate = validation_of(prepared, held_out, jax.random.fold_in(key, 1))
 
   def advance(state: drocc.State, first: int, last: int) -> tuple[drocc.State, dict[str, float]]:
-    state, info = prepared.program.train_epochs(state, prepared.data, train_key, first, last)
+    state, info = prepared.program.train_epochs(state, prepared.data, key, first, last)
     return state, {**drocc.means(info), **validate(state)}
 
-  steps = failures.drocc_steps(prepared, train_key, rows)
+  steps = failures.drocc_steps(prepared, key, rows)
   network, train_epochs = prepared.network, prepared.program.train_epochs
   members = f"{network.members} x " if isinstance(network, ensemble.Ensemble) else ""
   named = members + type(ensemble.member_of(network)).__name__
-  task = costs.of_data(named, train_epochs, prepared.data, train_key, prepared.batch_size)
-  return stages.Stage("training", prepared.epochs, advance, steps, task)
+  task = costs.of_data(named, train_epochs, prepared.data, key, prepared.batch_size)
+  return stages.Stage(name, prepared.epochs, advance, steps, task)
 
 
 def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:

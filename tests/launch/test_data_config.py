@@ -230,9 +230,11 @@ def test_no_source_has_settings_of_another():
   shared = {"name", "seed", "limit"}
   found = {s: {f.name for f in dataclasses.fields(s)} - shared for s in data.SOURCES}
   assert found[Digits] == {"typical", "negatives", "masked"}
-  assert found[Files] == {*("train", "test", "label", "group", "header", "columns", "encoding")}
+  assert found[Files] == {
+    *("train", "test", "label", "group", "header", "columns", "encoding", "dialect")
+  }
   assert found[OpenSetImages] == {"ood", "unseen"}
-  assert max(map(len, found.values())) <= 7
+  assert max(map(len, found.values())) <= 8
 
 
 FORMER = dict.fromkeys(data.FORMER) | {"name": "digits", "typical": 3, "ood": []}
@@ -251,7 +253,7 @@ FORMER = dict.fromkeys(data.FORMER) | {"name": "digits", "typical": 3, "ood": []
 def test_settings_of_an_earlier_release_are_read(change, source, kept):
   chosen, values = data.from_settings(FORMER | change)
   assert chosen is source
-  new = {"columns", "encoding"}  # since that release
+  new = {"columns", "encoding", "dialect"}  # since that release
   assert values.keys() == {field.name for field in dataclasses.fields(source)} - new
   assert values | kept == values
 

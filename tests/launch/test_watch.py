@@ -13,7 +13,7 @@ import pytest
 import detector_jax
 from detector_jax.monitor import Monitor
 from detector_jax.preprocessing import Identity
-from launch import watching
+from launch import watching, watching_steps
 from launch.reporting import drift
 from tests.helpers import linear_detector, started, weighted_sum
 
@@ -271,3 +271,53 @@ def test_the_figure_shows_scores_and_martingale_with_their_thresholds(rng):
     assert [21, 21] in [list(line.get_xdata()) for line in axes.lines]
   assert any("31" in text.get_text() for text in bottom.texts)
   assert len(drift.drift(scores, capital, threshold=1.5, false_alarm_rate=0.1).axes) == 2
+
+
+@pytest.fixture(scope="module")
+def of_windows():
+  x = np.random.default_rng(0).normal(size=(60, 4, 2))
+  return detector_jax.Detector.create(
+    lambda _, x: x[:, :, 0].sum(axis=1) + x[:, -1, 1],
+    {},
+    Identity(),
+    (4, 2),
+    metadata={"feature_names": ["a", "b"]},
+  ).calibrate(x, 0.1)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_steps_are_scored_as_the_windows_that_they_end(of_windows, records, stride):
+  seen = []
+
+  class Watcher(watching_steps.StepWatcher):
+    def see(self, scores):
+      seen.extend(scores.tolist())
+      return super().see(scores)
+
+  lines = [json.dumps({"a": a, "t": "now", "b": b}) for a, b in records.tolist()]
+  got, tally = told(Watcher(of_windows, stride=stride), lines)
+  windows = np.lib.stride_tricks.sliding_window_view(records, 4, axis=0).swapaxes(1, 2)[::stride]
+  assert [line["line"] for line in got] == list(range(4, 61, stride))
+  scores = of_windows.score(windows)
+  np.testing.assert_allclose([line["score"] for line in got], scores, rtol=1e-5, atol=1e-6)
+  assert tally.records == len(windows)
+  apart = scores[:: -(-4 // stride)]  # which share no step
+  np.testing.assert_allclose(seen, apart, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bad_step_begins_the_window_anew(of_windows, records):
+  lines = lines_of(records[:12])
+  lines[5] = "[1, null]"
+  watcher = watching_steps.StepWatcher(of_windows)
+  got, tally = told(watcher, lines, "skip")
+  assert [line["line"] for line in got] == [4, 5, 10, 11, 12]
+  assert tally.first_bad == "line 6 holds something that is no number"
+  got, _ = told(watching_steps.StepWatcher(of_windows), lines, "nan")
+  assert [line["line"] for line in got if line["score"] is None] == [6]
+  with pytest.raises(ValueError, match=r"Line 1 has shape \[3\] where the detector takes \[2\]"):
+    told(watching_steps.StepWatcher(of_windows), ["[1, 2, 3]"])
+
+
+def test_steps_are_for_detectors_of_windows(detector):
+  with pytest.raises(ValueError, match=r"--window is for detectors of windows .* are \(2,\)"):
+    watching_steps.StepWatcher(detector)

@@ -1,5 +1,6 @@
 """Long series: how they are cut, what a window's label is, and scores by step."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 
 import detector_jax
 from detector_jax.preprocessing import Identity
-from launch import evaluation, run, scoring
-from launch.data import DataError, Windows
+from launch import evaluation, run, scoring, sweeping
+from launch.data import DataError, Windows, windows
 from launch.data.formats import csv_text
 from launch.data.formats.reader import Piece
 from launch.data.windows import cut, window_pieces
+from launch.methods import in_turn
 from launch.methods.drocc import Config, FeaturesConfig
 from launch.reporting import timeline
+from launch.steps import StepWriter
 
 STEPS = 900
 
@@ -57,14 +60,75 @@ def test_a_window_is_anomalous_where_any_of_its_steps_is(source):
   assert got.feature_names == ("value", "other")
   first = np.arange(len(got.x_test)) * 4
   np.testing.assert_array_equal(got.y_test, (first + 19 >= 200) & (first < 220))
-  assert got.description == "train.csv, windows of 20 every 4 steps"
+  assert got.description == "train.csv, windows of 20 every 4 steps, of which 45 fit side by side"
 
 
 def test_groups_share_no_step(source):
+  source.folds = 0
   got = source.load()
+  assert got.stretches is None
   steps = [set(np.round(got.x_train[got.groups == g][..., 0].ravel(), 12)) for g in range(20)]
   assert all(not one & two for i, one in enumerate(steps) for two in steps[:i])
   assert len(np.unique(got.groups)) == 20
+
+
+def test_stretches_are_of_first_and_last_steps(source):
+  source.folds = 3
+  got = source.load()
+  first = np.arange(len(got.x_train)) * 4
+  assert (len(got.x_train), got.groups) == ((STEPS - 20) // 4 + 1, None)
+  np.testing.assert_array_equal(got.stretches, np.stack([first // 300, (first + 19) // 300], 1))
+  np.testing.assert_array_equal(
+    np.unique(dataclasses.replace(source, folds=None).load().stretches), range(5)
+  )
+  source.limit = 10
+  few = source.load()
+  rows = [int(np.argwhere((got.x_train == x).all(axis=(1, 2)))[0, 0]) for x in few.x_train]
+  np.testing.assert_array_equal(few.stretches, got.stretches[rows])
+
+
+def test_enough_windows_are_held_out(source, monkeypatch):
+  monkeypatch.setattr(windows, "ENOUGH", 45)
+  assert source.load().stretches is None
+  monkeypatch.setattr(windows, "ENOUGH", 46)
+  assert source.load().stretches is not None
+
+
+def test_each_stretch_is_scored_by_what_saw_nothing_of_it():
+  x = cut(np.arange(30.0)[:, None], 4, 1, "x")
+  stretches = np.stack([np.arange(27), np.arange(27) + 3], axis=1) // 10
+  trained = []
+
+  class Seen:
+    def __init__(self, rows, name):
+      self.steps, self.name = set(x[rows].ravel()), name
+      trained.append(self)
+
+    def score(self, records, warn=True):
+      assert not warn
+      assert not self.steps & set(records.ravel())
+      return records[:, 0, 0]
+
+  got = in_turn.scores(x, stretches, Seen)
+  np.testing.assert_array_equal(got, [*range(7), *range(10, 17), *range(20, 27)])
+  assert [each.name for each in trained] == [f"without_stretch_{k}" for k in (1, 2, 3)]
+  assert [len(each.steps) for each in trained] == [20, 20, 20]
+  with pytest.raises(ValueError, match="within one stretch of the series alone"):
+    in_turn.scores(x, np.zeros((27, 2), int), Seen)
+
+
+@pytest.mark.parametrize(
+  "change", [{"contamination": 0.1}, {"features": FeaturesConfig("patches", defects=True)}]
+)
+def test_what_is_of_held_out_records_wants_some(source, change, tmp_path):
+  with pytest.raises(ValueError, match=r"are for held-out records: set data\.folds=0"):
+    run.train(Config(data=source, **change), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_holds_records_out(source):
+  with pytest.raises(ValueError, match=r"held out: set data\.folds=0"):
+    sweeping._experiment(Config(data=source))
 
 
 def test_a_series_of_another_file_is_cut_as_pieces_of_any_size(rng):
@@ -98,6 +162,10 @@ def test_from_a_series_to_events_and_scores(source, tmp_path):
   )
   run.train(config, tmp_path / "run")
   result = evaluation.evaluate(tmp_path / "run")
+  assert result["detector"]["calibration_records"] == 5 * ((STEPS // 5 - 20) // 4 + 1)
+  assert (
+    "scored by detectors that had trained without their stretch" in result["detector"]["summary"]
+  )
   assert (result["series"]["events"], result["series"]["events_found"]) == (1, 1)
   assert (tmp_path / "run" / "series.png").stat().st_size > 1000
   assert "1 of 1 anomalous stretches" in (tmp_path / "run" / "report.html").read_text()
@@ -112,6 +180,14 @@ def test_from_a_series_to_events_and_scores(source, tmp_path):
   best = found.iloc[found["score"].argmax()]
   assert best["first"] < 220 <= best["last"] + 20
   json.dumps(result)
+  scoring.score_input(detector, source.test, output, stride=4, steps=True)
+  steps = pd.read_csv(output)
+  assert steps.columns.tolist() == ["step", "score", "decision"]
+  holding = (found["first"] <= 101) & (found["last"] >= 101)
+  assert holding.sum() == 5
+  assert steps["score"][101] == pytest.approx(found["score"][holding].mean(), rel=1e-5)
+  with pytest.raises(DataError, match=r"Time steps are of a series .* give --stride, too"):
+    scoring.score_input(detector, source.test, output, steps=True)
 
 
 def test_events_and_false_alarms_by_hand():
@@ -126,6 +202,8 @@ def test_events_and_false_alarms_by_hand():
   [
     ({"train": ""}, "needs a series to train on"),
     ({"window": 1}, "window must be >= 2 and stride >= 0, got 1 and 4"),
+    ({"folds": 1}, "folds must be 0 or at least 2, got 1"),
+    ({"folds": 46}, r"900 steps, fewer than 46 windows of 20 side by side"),
     ({"window": 1000}, r"train\.csv has 900 steps, fewer than a window of 1000"),
     ({"time": "when"}, "no time column 'when'; it has 'time', 'value', 'other'"),
     ({"label": "evil"}, "no label column 'evil'"),
@@ -205,6 +283,41 @@ def test_windows_over_a_gap_get_no_score(tmp_path, monkeypatch, block):
   scoring.score_input(detector, path, output, stride=4, on_bad_row="skip")
   first = pd.read_csv(output)["first"]
   assert first.tolist() == [0, 4, 8, 12, 16, 20, 32, 36, 40, 44, 48]
+  scoring.score_input(detector, path, output, stride=4, on_bad_row="nan", steps=True)
+  steps = pd.read_csv(output)
+  np.testing.assert_array_equal(steps["step"], range(58))
+  assert steps["step"][steps["score"].isna()].tolist() == [30, 31]
+
+
+def test_windows_without_a_score_have_their_steps(tmp_path):
+  detector = detector_jax.Detector.create(
+    lambda v, x: x[:, 0, 0] * v, np.float32(1), Identity(), (4, 1)
+  )
+  np.save(tmp_path / "x.npy", np.append(np.arange(8.0), np.nan)[:, None])
+  output = tmp_path / "scores.csv"
+  scoring.score_input(detector, str(tmp_path / "x.npy"), output, stride=2, on_bad_row="nan")
+  got = pd.read_csv(output)
+  np.testing.assert_array_equal(got[["first", "last"]], [[0, 3], [2, 5], [4, 7]])
+  np.save(tmp_path / "x.npy", np.append(np.arange(7.0), np.nan)[:, None])
+  scoring.score_input(detector, str(tmp_path / "x.npy"), output, stride=2, on_bad_row="nan")
+  got = pd.read_csv(output)
+  np.testing.assert_array_equal(got[["first", "last"]], [[0, 3], [2, 5], [4, 7]])
+  assert got["score"].isna().tolist() == [False, False, True]
+
+
+def test_steps_have_the_mean_of_their_windows(tmp_path):
+  output = tmp_path / "steps.csv"
+  with StepWriter(output, 2.5) as writer:
+    score = np.ma.masked_array([1.0, 4.0], [False, False])
+    writer.write({"first": np.array([0, 2]), "last": np.array([3, 5]), "score": score})
+    writer.write({"first": np.array([6]), "last": np.array([9]), "score": np.ma.masked_all(1)})
+    writer.write({"first": np.array([8]), "last": np.array([11]), "score": np.array([7.0])})
+    writer.finish()
+  got = pd.read_csv(output)
+  assert got["step"].tolist() == list(range(12))
+  want = [1, 1, 2.5, 2.5, 4, 4, np.nan, np.nan, 7, 7, 7, 7]
+  np.testing.assert_array_equal(got["score"], want)
+  np.testing.assert_array_equal(got["decision"], [0, 0, 0, 0, 1, 1, np.nan, np.nan, 1, 1, 1, 1])
 
 
 def test_a_stride_is_for_series_alone(tmp_path):

@@ -13,9 +13,12 @@ from IPython.core.inputtransformer2 import TransformerManager
 import numpy as np
 import pytest
 
+from tests.notebooks.stories import ASKED, FIGURES
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
-NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge", "own_table")
+LAUNCHED = ("folder_of_parts", "sensor")  # these give the commands of a clone
+NAMES = ("drocc_quickstart", "limited_negatives", "neuralfp_on_the_edge", "own_table", *LAUNCHED)
 COLAB = "https://colab.research.google.com/"
 LIBRARIES = ("detector_jax", "drocc_jax", "fingerprint_jax")
 ENVIRONMENT = {
@@ -24,49 +27,6 @@ ENVIRONMENT = {
   "JUPYTER_PLATFORM_DIRS": "1",  # or jupyter_core warns of its old folders
 }
 MACHINE_PATH = re.compile(r"(^|[ \"'=(`])/(work|farm|root|home|tmp|content)/[A-Za-z]", re.MULTILINE)
-FIGURES = {
-  "drocc_quickstart": {"sine-figure", "table-figure", "promise-figure", "images-figure"},
-  "limited_negatives": {"bars", "heatmap"},
-  "neuralfp_on_the_edge": {"shifts-figure", "layers-figure", "watch"},
-  "own_table": {"numbers-figure", "alarms-figure", "drift-figure"},
-}
-# Evaluated in the kernel after the last cell.
-ASKED = {
-  "drocc_quickstart": """{
-    "sine": sine_auroc, "table": table_auroc, "winner": winner,
-    "stated": stated.tolist(), "realised": realised.mean(axis=0).tolist(),
-    "once": float(detector.predict(x_fresh).mean()), "fpr": detector.fpr,
-    "digits": digits_auroc, "others": float(flagged_others), "difference": float(difference),
-    "thresholds": [loaded.threshold, image_detector.threshold],
-  }""",
-  "limited_negatives": """{
-    "means": {name: {kind: float(v) for kind, v in each.items()} for name, each in means.items()},
-    "worst": {name: float(min(values_of(name, "unseen"))) for name in METHODS},
-    "given": [given_kind[digit] for digit in TYPICAL_DIGITS], "typical": list(TYPICAL_DIGITS),
-    "shared": sum(
-      int((development[d][:, None] == test[d][None]).all(axis=2).sum()) for d in range(10)
-    ),
-  }""",
-  "neuralfp_on_the_edge": """{
-    "imported": told["imported"], "alarm": alarm, "quiet": QUIET, "difference": float(difference),
-    "accuracy": float(accuracy), "stated": stated, "jointly": float(jointly),
-    "separately": float(separately), "layers": list(fingerprint.layers_),
-    "flagged": {name: float(sum(each)) for name, each in objections.items()},
-    "before": float(flagged[:QUIET].mean()), "folder_left": folder.exists(),
-    "device": float(abs(device["scores"] - own_scores).max() / abs(own_scores).max()),
-  }""",
-  "own_table": """{
-    "guessed": {column.name: column.kind for column in guessed.columns},
-    "kinds": {column.name: column.kind for column in model.schema_.columns},
-    "realised": {name: float(value) for name, value in realised.items()},
-    "interval": (promised.ppf([0.001, 0.999]) / honest.sum()).tolist(), "auroc": auroc,
-    "ranks": ranks.tolist(), "flagged": int(flagged["DROCC"][~honest].sum()),
-    "frauds": int((~honest).sum()), "found": found,
-    "same": same, "records": len(later), "difference": float(difference), "card": card,
-    "alarm": alarm, "quiet": QUIET, "folder_left": folder.exists(),
-  }""",
-}
-
 # Runs in a process of its own, which keeps sockets and event loops out of this one.
 EXECUTE = """
 import json, pathlib, sys
@@ -109,7 +69,7 @@ def code_cells(notebook: Notebook) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
-  """Executes a notebook once, where the wheel is installed and no clone is near.
+  """Executes a notebook once, where the wheel is installed and no clone is near but its own.
 
   Returns its code cells by id, and ``ASKED``.
   """
@@ -125,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Executed]:
       done = subprocess.run(
         [sys.executable, "-c", EXECUTE, str(FOLDER / f"{name}.ipynb"), str(workdir), last],
         cwd=workdir,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(site)},
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT if name in LAUNCHED else site)},
         capture_output=True,
         text=True,
       )
@@ -178,8 +138,35 @@ def test_it_starts_with_a_badge_that_names_the_repository_as_the_install_cell_do
   assert sum(source.count("github.com/") for source in sources) == 1
 
 
+@pytest.mark.parametrize("where", ["installed", "in a clone", "elsewhere"])
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_first_code_cell_finds_or_clones_the_commands(name, where, monkeypatch, tmp_path):
+  cell = code_cells(read(FOLDER / f"{name}.ipynb"))[0]
+  calls = []
+
+  class Shell:
+    def run_line_magic(self, magic: str, line: str, **_: Any) -> None:
+      calls.append(f"%{magic} {line}")
+
+    def system(self, line: str) -> None:
+      calls.append(f"!{line}")
+
+  found = object() if where == "installed" else None
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
+  monkeypatch.setattr(sys, "path", ["first"])
+  monkeypatch.chdir(FOLDER if where == "in a clone" else tmp_path)
+  exec(TransformerManager().transform_cell(cell["source"]), {"get_ipython": Shell})
+  cloned = [
+    "!git clone --quiet --depth=1 {REPOSITORY} project",
+    "%pip install --quiet './project[launch]'",
+  ]
+  assert calls == (cloned if where == "elsewhere" else [])
+  first = {"installed": [], "in a clone": [str(ROOT)], "elsewhere": [str(tmp_path / "project")]}
+  assert sys.path == [*first[where], "first"]
+
+
 @pytest.mark.parametrize("where", ["installed", "without matplotlib", "in a clone", "elsewhere"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(LAUNCHED)))
 def test_the_first_code_cell_finds_or_fetches_the_project(name, where, monkeypatch, tmp_path):
   cell = code_cells(read(FOLDER / f"{name}.ipynb"))[0]
   assert cell["id"] == "install"
@@ -342,3 +329,40 @@ def test_holidays_raise_the_alarm_and_the_days_before_do_not(run):
   _, told = run("own_table")
   assert told["alarm"] is not None
   assert told["alarm"] >= told["quiet"]
+
+
+def test_bad_parts_are_flagged_where_they_are_bad(run):
+  _, told = run("folder_of_parts")
+  low, high = told["realised"]
+  assert low <= told["stated"] <= high
+  assert told["recall"] > 0.8
+  assert all(ours > 0.9 for ours, _ in told["auroc"].values())
+  ours, theirs = told["auroc"]["dent"]
+  assert ours > theirs + 0.1
+  assert (told["files"], told["empty"]) == (65, ["notes.png"])
+  assert told["near"] > 0.8
+  assert told["spoke"] >= 9
+  assert not told["folder_left"]
+
+
+def test_what_breaks_the_strokes_is_found_and_what_does_not_is_not(run):
+  _, told = run("sensor")
+  assert told["stated"] == 0.01
+  assert told["realised"] < 0.03
+  assert told["events"]["events"] == 5
+  assert told["events"]["events_found"] >= 4
+  seen = {name: share for name, share in told["shares"].items() if name != "too cold"}
+  assert min(seen.values()) > 0.95
+  assert told["shares"]["too cold"] < min(seen.values())
+  assert all(told["inside"][name] for name in seen)
+  assert told["samples"] - 4 < told["steps"] <= told["samples"]
+
+
+def test_a_leak_raises_the_alarm_and_the_samples_before_do_not(run):
+  _, told = run("sensor")
+  lines = told["lines"]
+  assert lines == list(range(told["window"], 2 * told["quiet"] + 1, told["stride"]))
+  assert told["before"] < 0.04
+  assert told["alarm"] is not None
+  assert told["alarm"] > told["quiet"]
+  assert not told["folder_left"]

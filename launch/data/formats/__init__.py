@@ -7,6 +7,8 @@ import os
 import pathlib
 import sys
 
+import pyarrow as pa
+
 from detector_jax.table import reason_of
 from launch.data.formats.arrays import Mat, Npy, Npz
 from launch.data.formats.columns import Columns, DataError
@@ -21,6 +23,7 @@ from launch.data.formats.sql_query import Sql
 __all__ = ("READERS", "STANDARD_INPUT", "Columns", "DataError", "damage_named", "opened")
 
 STANDARD_INPUT = "-"
+COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")  # of a .csv
 # One entry for each format.
 READERS: dict[str, type[Reader]] = {
   each.ending: each for each in (Csv, Parquet, Feather, Sql, Npy, Npz, Mat)
@@ -42,6 +45,9 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
   path = pathlib.Path(source).expanduser()
   known = [ending for ending, reader in READERS.items() if reader.tabular or not columns.raw]
   ending = path.suffix.lower()
+  squeezed = ending in COMPRESSED and path.with_suffix("").suffix.lower() == Csv.ending
+  if squeezed:
+    ending = Csv.ending
   if path.is_dir() and ParquetFolder.is_one(path):
     with damage_named(path, ParquetFolder.ending):
       yield ParquetFolder(Input(path, path, io.BytesIO(), 0), columns)
@@ -53,12 +59,17 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
     return
   if ending not in known:
     raise DataError(
-      f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(known)}."
+      f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(known)}, "
+      f"and .csv with {', '.join(COMPRESSED)}."
     )
   if not path.is_file():
     raise DataError(f"There is no file {path}; check the name.")
   if not path.stat().st_size:
     raise DataError(f"{path} is empty; write it again.")
+  if squeezed:
+    with damage_named(path, "".join(path.suffixes[-2:])), pa.input_stream(str(path)) as stream:
+      yield Csv(Input(path, path, stream, 0), columns)
+    return
   with damage_named(path, ending), open(path, "rb") as stream:
     yield READERS[ending](Input(path, path, stream, path.stat().st_size), columns)
 

@@ -31,6 +31,7 @@ class Columns:
     required: which of "label" and ``role`` must be there where they are given.
     labelled: whether the labels are read; else the column is left out and may hold anything.
     encoding: of a .csv, any that Python knows.
+    dialect: of a .csv, see ``dialect.of``.
     header: of a .csv, see ``detector_jax.table.header``.
     trained: names of the columns that are wanted where the file names its own, see
       ``detector_jax.table.match``; the others may hold anything. None: all.
@@ -48,6 +49,7 @@ class Columns:
   required: tuple[str, ...] = ("label", "group")
   labelled: bool = True
   encoding: str = "utf-8"
+  dialect: str = "auto"
   header: str = "auto"
   trained: Sequence[str] | None = None
   pattern: str = "**/*"

@@ -8,7 +8,7 @@ import functools
 import io
 import itertools
 import re
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pyarrow import csv as arrow_csv
 
 from detector_jax import table
 from detector_jax.table import unfit
+from launch.data.formats import dialect
 from launch.data.formats.columns import Columns, DataError, as_data_error
 from launch.data.formats.reader import Fault, Input, Piece, Reader, problem
 
@@ -24,18 +25,34 @@ LONGEST_LINE = 2**26
 LONGEST_RECORD = 2**16  # of a record that goes over several lines
 LINE_END = re.compile(r"\r\n|\n|\r")
 END = r"(?:\r\n|\n|\r|\Z)"
-PLAIN = r"(?!\")[^,\r\n]*+"
 QUOTED = r"\"[^\"]*+(?:\"\"[^\"]*+)*+\""
 LINE = re.compile(rf"[^\r\n]*+{END}")
-RECORD = re.compile(rf"(?:{QUOTED}|{PLAIN})(?:,(?:{QUOTED}|{PLAIN}))*+{END}")
-OPEN = re.compile(rf"(?:(?:{QUOTED}|{PLAIN}),)*+\"[^\"]*+(?:\"\"[^\"]*+)*+\Z")
-# Lines of which every reader of CSV makes the same.
-_FIELD = r"(?:\"[^\"\r\n]*+(?:\"\"[^\"\r\n]*+)*+\"|[^\",\r\n]*+)"
-SIMPLE = re.compile(rf"(?:{_FIELD}(?:,{_FIELD})*+(?:\r\n|\n|\r))*+{_FIELD}(?:,{_FIELD})*+".encode())
+
+
+class Patterns(NamedTuple):
+  """What records look like; ``simple``: lines of which every reader of CSV makes the same."""
+
+  record: re.Pattern[str]
+  open: re.Pattern[str]
+  simple: re.Pattern[bytes]
+
+
+@functools.cache
+def patterns(delimiter: str) -> Patterns:
+  """The patterns of a CSV with that delimiter."""
+  mark = re.escape(delimiter)
+  plain = rf"(?!\")[^{mark}\r\n]*+"
+  simple = rf"(?:\"[^\"\r\n]*+(?:\"\"[^\"\r\n]*+)*+\"|[^\"{mark}\r\n]*+)"
+  line = rf"{simple}(?:{mark}{simple})*+"
+  return Patterns(
+    re.compile(rf"(?:{QUOTED}|{plain})(?:{mark}(?:{QUOTED}|{plain}))*+{END}"),
+    re.compile(rf"(?:(?:{QUOTED}|{plain}){mark})*+\"[^\"]*+(?:\"\"[^\"]*+)*+\Z"),
+    re.compile(rf"(?:{line}(?:\r\n|\n|\r))*+{line}".encode()),
+  )
 
 
 class Csv(Reader):
-  """Comma-separated, about 8 MiB at a time whatever ``rows`` says.
+  """Separated by commas or what else is found, about 8 MiB at a time whatever ``rows`` says.
 
   A quoted field may hold line ends, up to 64 KiB of text; a quote that is not closed within that
   spoils its line alone. What the first line is taken for, see ``detector_jax.table.header``; of raw
@@ -47,17 +64,25 @@ class Csv(Reader):
 
   def __init__(self, source: Input, columns: Columns):
     super().__init__(source, columns)
-    self._blocks = _blocks(_as_utf8(source.stream, columns.encoding), source.name)
+    stream = _as_utf8(source.stream, columns.encoding)
+    head = _head(stream)
+    text = head.decode("utf-8-sig", errors="surrogateescape")
+    self._dialect = dialect.of(columns.dialect, text, source.name)
+    self._patterns = patterns(self._dialect.delimiter)
+    self._blocks = _blocks(stream, source.name, self._dialect.delimiter, head)
     first = next(self._blocks, b"").removeprefix(b"\xef\xbb\xbf")
     while not first.strip() and (more := next(self._blocks, b"")):
       first += more
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(first), "utf-8", newline=""))
+    reader = csv.reader(
+      io.TextIOWrapper(io.BytesIO(first), "utf-8", newline=""), delimiter=self._dialect.delimiter
+    )
     fields = next((fields for fields in reader if fields), [])
     self._every, self.named = fields, True
     with as_data_error():
       if fields and columns.raw:
         table.check_unique(source.name, fields)
       else:
+        fields = [self._dialect.plain(field) for field in fields]
         self._every, self.named = table.header(source.name, fields, columns.header, columns.trained)
     self._chosen = columns.choose(source.name, self._every, self.named)
     self.names = tuple(self._every[i] for i in self._chosen.features)
@@ -115,10 +140,12 @@ class Csv(Reader):
       found = arrow_csv.read_csv(
         pa.BufferReader(block),
         arrow_csv.ReadOptions(column_names=[str(i) for i in range(len(self._every))]),
+        arrow_csv.ParseOptions(delimiter=self._dialect.delimiter),
         convert_options=arrow_csv.ConvertOptions(
           column_types=types,
           include_columns=list(types),
           null_values=sorted(table.MISSING),
+          decimal_point=self._dialect.decimal,
           strings_can_be_null=self.columns.raw,
         ),
       )
@@ -127,13 +154,14 @@ class Csv(Reader):
     # A line with an odd number of quotes goes on in the next, which the fast reader does not know.
     if found is None or (
       b'"' in block
-      and not SIMPLE.fullmatch(block)
+      and not self._patterns.simple.fullmatch(block)
       and len(found) != sum(1 for _ in self._records(block))
     ):
       return self._parse_lines(block)
     numbers = [found[str(i)].to_numpy() for i in self._numbers]
     x = np.stack(numbers, axis=1) if numbers else np.zeros((len(found), 0))
-    return x, [found[str(i)].combine_chunks() for i in self._texts], None
+    texts = [found[str(i)].combine_chunks() for i in self._texts]
+    return x, [self._dialect.plain_cells(cells) for cells in texts], None
 
   def _parse_lines(self, block: bytes) -> tuple[np.ndarray, list[Any], np.ndarray]:
     """As ``_parse``, line by line."""
@@ -141,13 +169,21 @@ class Csv(Reader):
     records = [fields for _, fields in self._records(block)]
     refused = np.array([self._refused(fields) for fields in records], bool)
     kept = [f if f is not None and len(f) == len(empty) else empty for f in records]
-    numbers = [[table.number(fields[i]) for i in self._numbers] for fields in kept]
+    numbers = [[self._number(fields[i]) for i in self._numbers] for fields in kept]
     nothing = table.MISSING if self.columns.raw else ()
     texts = [
       pa.array([None if f[i] in nothing or not _is_utf8(f[i]) else f[i] for f in kept], pa.string())
       for i in self._texts
     ]
+    texts = [self._dialect.plain_cells(cells) for cells in texts]
     return np.array(numbers, np.float64).reshape(len(kept), len(self._numbers)), texts, refused
+
+  def _number(self, field: str) -> float:
+    return table.number(self._dialect.plain(field)) if self._is_number(field) else np.nan
+
+  def _is_number(self, field: str) -> bool:
+    thousands = self._dialect.decimal == "," and "." in field  # or a point among commas
+    return not thousands and table.is_number(self._dialect.plain(field))
 
   def _kept(self, block: bytes, fast: bool) -> dict[str, pa.Array]:
     """The cells of ``Columns.keep`` as text, for the records of ``_parse``.
@@ -163,6 +199,7 @@ class Csv(Reader):
       found = arrow_csv.read_csv(
         pa.BufferReader(block),
         arrow_csv.ReadOptions(column_names=[str(i) for i in range(len(self._every))]),
+        arrow_csv.ParseOptions(delimiter=self._dialect.delimiter),
         convert_options=arrow_csv.ConvertOptions(
           column_types={str(i): pa.binary() for i in keep.values()},
           include_columns=[str(i) for i in keep.values()],
@@ -186,7 +223,7 @@ class Csv(Reader):
       return True
     if not all(_is_utf8(fields[i]) for i in self._texts):
       return True
-    return not all(table.is_number(fields[i]) for i in self._numbers)
+    return not all(self._is_number(fields[i]) for i in self._numbers)
 
   def _fault(self, block: bytes, first_line: int, row: int) -> Fault:
     """What is wrong with a row of a block whose first line has that number in the file."""
@@ -200,17 +237,18 @@ class Csv(Reader):
       return Fault(place, "is not UTF-8: if the file has another encoding, such as cp1252, set it")
     for i in self._numbers:
       cell = f"column {self._every[i]!r}"
-      if not table.is_number(fields[i]):
+      if not self._is_number(fields[i]):
         return Fault(place, f"text, {fields[i][:40]!r}", cell)
     for i in self._chosen.features if self._numbers else ():
-      if unfit(value := table.number(fields[i])):
+      if unfit(value := self._number(fields[i])):
         return Fault(place, problem(value), f"column {self._every[i]!r}")
     return Fault(place, "")
 
   def _records(self, block: bytes) -> Iterator[tuple[int, list[str] | None]]:
     """First line, from 0, and fields of each record that is not blank; None where it is no CSV."""
     line, text = 0, block.decode("utf-8", errors="surrogateescape")
-    for start, end, fields in _records(text, len(self._every)):
+    delimiter = self._dialect.delimiter
+    for start, end, fields in _records(text, delimiter, len(self._every)):
       if fields is None or fields:
         yield line, fields
       line += len(LINE_END.findall(text[start:end]))
@@ -241,16 +279,26 @@ def _is_utf8(field: str) -> bool:
   return field.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in field)
 
 
-def _blocks(stream: BinaryIO, name: object) -> Iterator[bytes]:
-  """Whole lines of a stream, about ``BLOCK_BYTES`` at a time."""
-  rest = b""
-  while data := stream.read(BLOCK_BYTES):
+def _head(stream: BinaryIO) -> bytes:
+  """The first bytes of a stream, with a line or more that is not blank where there is one."""
+  head = b""
+  while not head.strip() and (more := stream.read(BLOCK_BYTES)):
+    head += more
+  return head
+
+
+def _blocks(stream: BinaryIO, name: object, delimiter: str, head: bytes) -> Iterator[bytes]:
+  """Whole lines of a stream of which ``head`` is read, about ``BLOCK_BYTES`` at a time."""
+  rest, simple = b"", patterns(delimiter).simple
+  while data := head or stream.read(BLOCK_BYTES):
+    head = b""
     if data.endswith(b"\r"):
       data += stream.read(1)
     data = rest + data
     cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-    if b'"' in data[:cut] and not SIMPLE.fullmatch(data, 0, cut):
-      cut = max((end for _, end, _ in _records(data[:cut].decode("latin-1"), more=True)), default=0)
+    if b'"' in data[:cut] and not simple.fullmatch(data, 0, cut):
+      text = data[:cut].decode("latin-1")
+      cut = max((end for _, end, _ in _records(text, delimiter, more=True)), default=0)
     if cut:
       yield data[:cut]
     rest = data[cut:]
@@ -261,28 +309,34 @@ def _blocks(stream: BinaryIO, name: object) -> Iterator[bytes]:
 
 
 def _records(
-  text: str, width: int = 0, more: bool = False
+  text: str, delimiter: str, width: int = 0, more: bool = False
 ) -> Iterator[tuple[int, int, list[str] | None]]:
   """Where each record begins and ends, and its fields: none of a blank line, None of no CSV.
 
   Args:
     text: of whole lines.
+    delimiter: between fields.
     width: fields of a record that goes over several lines; 0: any number.
     more: whether lines are to come: a record that they may complete is left out.
   """
-  start = 0
+  start, known = 0, patterns(delimiter)
   while start < len(text):
-    line, found = LINE.match(text, start), RECORD.match(text, start)
+    line, found = LINE.match(text, start), known.record.match(text, start)
     assert line is not None
     several = found is not None and found.end() > line.end()
     if found is not None and several and found.end() - start > LONGEST_RECORD:
       found = None
-    if found is None and more and len(text) - start <= LONGEST_RECORD and OPEN.match(text, start):
+    if (
+      found is None
+      and more
+      and len(text) - start <= LONGEST_RECORD
+      and known.open.match(text, start)
+    ):
       return
     fields = None
     if found is not None:
       with contextlib.suppress(csv.Error):
-        fields = next(csv.reader([found[0]], strict=True), [])
+        fields = next(csv.reader([found[0]], strict=True, delimiter=delimiter), [])
     if fields is not None and several and width not in (0, len(fields)):
       fields = None  # a stray quote
     end = line.end() if found is None or fields is None else found.end()

@@ -1,0 +1,87 @@
+"""A threshold where nothing is held out: each stretch of a series is scored without having trained.
+
+Windows of one stretch resemble one another, so that a threshold of a single held-out stretch is
+that of the stretch. Here a detector is trained without each stretch in turn and scores it; all
+these scores together set the threshold of the detector that has trained on everything. It has seen
+more than those, so that the threshold errs to the high side, if at all. This is the pooled form of
+cross-conformal prediction: exact where scores of the detectors are exchangeable, and else off by
+what leaving a stretch out changes.
+
+References:
+  Vovk, Cross-conformal predictors (2015); Barber et al., Predictive inference with the
+  jackknife+ (2021).
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from detector_jax import Detector
+from drocc_jax.contamination import Roles
+from launch.data import Splits
+
+
+def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> Detector:
+  """The detector of all records, with the threshold of those that left a stretch out.
+
+  Args:
+    config: of the run.
+    splits: records of stretches.
+    trained: ``(config, roles, name, claimed)``: trains a stage of that name on some records; the
+      workdir is claimed for ``claimed``.
+
+  Raises:
+    ValueError: a setting that is of held-out records, or too few stretches.
+  """
+  if config.contamination is not None or config.features.defects:
+    raise ValueError(
+      "contamination and features.defects are for held-out records: set data.folds=0 with them."
+    )
+  assert splits.stretches is not None
+  free = dataclasses.replace(config, fpr=None, confidence=None)
+
+  def of(rows: np.ndarray, name: str) -> Detector:
+    return trained(free, Roles(rows, np.arange(0), None), name, config)
+
+  x = splits.x_train
+  held_out = scores(x, splits.stretches, of)
+  found = of(np.arange(len(x)), "training")
+  found = found.calibrate_scores(held_out, config.fpr, config.confidence)
+  told = found.metadata["summary"].partition("; ")[0]
+  return found.with_metadata(
+    config=dataclasses.asdict(config),
+    calibration_records=len(held_out),
+    summary=f"{told}; the threshold is of {len(held_out):,} of them, scored by detectors that had "
+    "trained without their stretch of the series.",
+  )
+
+
+def scores(
+  x: np.ndarray, stretches: np.ndarray, trained: Callable[[np.ndarray, str], Detector]
+) -> np.ndarray:
+  """Scores ``[m]`` of the records that lie within one stretch.
+
+  Args:
+    x: ``[n, ...]`` typical records.
+    stretches: int ``[n, 2]``, see ``launch.data.Splits``.
+    trained: ``(rows, name)``: the detector of these records; the name says which stretch is out.
+
+  Raises:
+    ValueError: fewer than two stretches hold a record.
+  """
+  within = stretches[:, 0] == stretches[:, 1]
+  numbers = np.unique(stretches[within, 0]).tolist()
+  if len(numbers) < 2:
+    raise ValueError(
+      "Typical records lie within one stretch of the series alone, which leaves none to set the "
+      "threshold by: give a longer clean stretch, or set data.folds=0."
+    )
+  found = []
+  for number in numbers:
+    touching = (stretches == number).any(axis=1)
+    rows = np.flatnonzero(~touching)
+    detector = trained(rows, f"without_stretch_{number + 1}")
+    found.append(detector.score(x[within & touching], warn=False))
+  return np.concatenate(found)
