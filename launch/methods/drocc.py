@@ -16,7 +16,7 @@ from detector_jax.combination import WithStrangest
 from detector_jax.features import Patches, apply
 from detector_jax.program import Program, nested
 from detector_jax.typical import with_typical
-from drocc_jax import contamination, drocc, ensemble, fit, networks, on_features, recipe
+from drocc_jax import contamination, cross, drocc, ensemble, fit, networks, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
@@ -140,36 +140,40 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   """Trains, or resumes, and writes ``workdir/detector``; see ``launch.run.train``."""
   stages.check_checkpoints(config.checkpoints)
   splits = config.data.load()
-  rows, held_out, share = contamination.divide(
+  roles = cross.divide(
     splits.x_train,
     config,
     config.seed,
+    plain=config.features.name != "patches" and cross.starts_blank(config.network.make()),
     fpr=config.fpr,
     groups=splits.groups,
     parts=on_features.held_out_parts(config.features),
   )
+  rows, held_out = roles.rows, roles.held_out
   x, raw = splits.x_train[rows], splits.x_train[held_out]
   x_held_out, negatives = raw, negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
   if features is None:
-    prepared = prepare(config, x, negatives, splits.feature_names)
+    prepared = prepare(config, x, negatives, splits.feature_names, without=roles.without(rows))
   else:
     x, x_held_out = apply(features, x), apply(features, raw)
     negatives = None if negatives is None else apply(features, negatives)
     prepared = prepare(config, x, negatives, features=features)
   workdirs.claim(workdir, config, splits)
   init_key, train_key = recipe.keys(config.seed)
-  stage = _stage(prepared, x_held_out, train_key, rows)
+  unseen = x_held_out if roles.folds is None else x_held_out[:0]
+  stage = _stage(prepared, unseen, train_key, rows)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x_held_out), share),
+    "summary": _summary(config, prepared, len(x_held_out), roles),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
     "epochs": prepared.epochs,
     "training_records": len(prepared.rows),
     "calibration_records": len(x_held_out),
+    "folds": roles.number,
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names if features is None else None,
     "schema": None if splits.schema is None else splits.schema.to_json(),
@@ -184,7 +188,8 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
     metadata,
     prepared.program.examine,
     config.confidence,
-    share,
+    roles.share,
+    roles.without(held_out),
   )
   if features is not None:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
@@ -210,7 +215,7 @@ def rebuild(
     _, member = on_features.settled(config.drocc, member, len(center))
   member = member or recipe.network_of(config.drocc, shape)
   member = networks.for_records(member, loaded.metadata["training_records"])
-  network = ensemble.of_members(member, config.members)
+  network = ensemble.of_members(member, loaded.metadata.get("folds") or config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   clip = np.inf if config.scaling == "none" else config.clip
   contrast = config.scaling == "contrast"
@@ -253,6 +258,7 @@ def prepare(
   negatives: np.ndarray | None = None,
   names: tuple[str, ...] | None = None,
   features: Any = None,
+  without: np.ndarray | None = None,
 ) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``.
 
@@ -262,6 +268,7 @@ def prepare(
     negatives: likewise, or None.
     names: of the columns, or None.
     features: the map that made them, or None.
+    without: see ``recipe.build_training``.
   """
   chosen, trim, network = config.drocc, config.trim, config.network.make()
   if features is not None:
@@ -280,6 +287,7 @@ def prepare(
     negatives=negatives,
     network=network,
     names=names,
+    without=without,
   )
   if devices.selected():
     train_epochs = _spread(
@@ -347,14 +355,22 @@ def _stage(
   return stages.Stage("training", prepared.epochs, advance, steps, task)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:
+def _summary(
+  config: Config, prepared: recipe.Prepared, held_out: int, roles: contamination.Roles
+) -> str:
+  share = roles.share
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
     else "none was held out, so the threshold is the network's own boundary"
   )
+  if roles.folds is not None:
+    threshold = (
+      f"{roles.number} networks, each trained without one fold of them, whose scores of it set the "
+      "threshold"
+    )
   given = prepared.data.negatives
-  others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
+  others = "" if given is None else f" and {int(np.max(given.num_rows)):,} given negatives"
   doubted = (
     ""
     if not share
