@@ -69,8 +69,8 @@ def divided(parts: Sequence[training.Data]) -> training.Data:
   """The rows of each member as one, with an axis of members in front of every array."""
   length = max(len(part.inputs) for part in parts)
 
-  def padded(rows: jax.Array) -> np.ndarray:
-    return batching.pad_rows(np.asarray(rows), length)
+  def padded(rows: jax.Array) -> jax.Array:
+    return jnp.asarray(batching.pad_rows(np.asarray(rows), length))
 
   equal = [p._replace(inputs=padded(p.inputs), labels=padded(p.labels)) for p in parts]
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *equal)

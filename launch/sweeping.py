@@ -132,7 +132,7 @@ def _experiment(config: method.Config) -> Experiment:
   """Loads the records and settles what members share."""
   splits = config.data.load()
   labelled = sweep_ranking.labelled(splits)
-  rows, held_out, share = contamination.divide(
+  rows, held_out, share, _ = contamination.divide(
     splits.x_train,
     config,
     config.seed,
