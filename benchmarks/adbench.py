@@ -20,7 +20,7 @@ records: the mean, and in the column "worst" the least of all seeds.
 A method that stops, as DROCC does at scores that are upside down, counts as one that guesses: 50.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import functools
 import logging
 import time
@@ -303,7 +303,7 @@ def _table(
 
 
 def _rank(
-  found: dict[tuple[str, str, str], list[float]], methods: Sequence[str], sets: Sequence[str]
+  found: dict[tuple[str, str, str], list[float]], methods: Collection[str], sets: Sequence[str]
 ) -> None:
   """Adds the rank of each method by AUROC, of each set and seed."""
   for name in sets:

@@ -166,11 +166,12 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
   )
 
 
-def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
+def network_of(config: Any, shape: tuple[int, ...], records: int = cross.FEW) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
   DROCC on small grey images takes an MLP of two layers of 256, and on ``[features]``, see
-  ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``).
+  ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``), but
+  the latter not with fewer than ``cross.FEW`` records to train on, where they lost AUROC.
   DROCC on series, where ``resolve`` has a say, takes ``prototypes.Prototypes``: the LSTM is below
   the nearest neighbours on epilepsy and takes many times as long. Everything else takes
   ``default_network``. The settings are those given, not resolved.
@@ -181,7 +182,8 @@ def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
     return default_network(shape)
   dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
   if uses_table_defaults(config, shape):
-    return dense.clone(hidden=(128, 128), activation="silu")
+    squares = records >= cross.FEW
+    return dense.clone(hidden=(128, 128), activation="silu", squares=squares)
   return dense
 
 
@@ -369,7 +371,7 @@ def build_training(
     sizes = [len(part) for part in parts]
   batch_size = min(batch_size, max(sizes))
   per_epoch = training.steps_per_epoch(min(sizes), batch_size)
-  member = network_of(config, z.shape[1:]) if network is None else network
+  member = network_of(config, z.shape[1:], len(z)) if network is None else network
   member = networks.for_records(member, len(z))
   steps = getattr(member, "train_steps", TRAIN_STEPS)
   epochs = max(1, round(steps / per_epoch)) if epochs is None else epochs

@@ -213,8 +213,8 @@ def rebuild(
   if features is not None:
     config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))
-  member = member or recipe.network_of(config.drocc, shape)
-  member = networks.for_records(member, loaded.metadata["training_records"])
+  records = loaded.metadata["training_records"]
+  member = networks.for_records(member or recipe.network_of(config.drocc, shape, records), records)
   network = ensemble.of_members(member, loaded.metadata.get("folds") or config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   clip = np.inf if config.scaling == "none" else config.clip

@@ -164,3 +164,10 @@ def test_doubted_records_do_not_train_and_count_half():
 def test_a_fold_of_all_that_trains_is_refused():
   with pytest.raises(ValueError, match="One fold has all records that train"):
     cross.parts_of(np.array([[True, True], [False, False]]))
+
+
+def test_the_default_network_of_few_records_sees_no_squares():
+  config = drocc.Config.automatic()
+  few, many = (recipe.network_of(config, (5,), n) for n in (cross.FEW - 1, cross.FEW))
+  assert (few.squares, many.squares) == (False, True)
+  assert recipe.build_training(X, config, Training()).network == few
