@@ -265,7 +265,8 @@ def build_detector(
       z = preprocessing.transform(x_calibration[different])
       held_out = cross.held_out_scores(network, state.average, z, without[:, different])
     kept = contamination.clean_scores(held_out, share)
-    return detector.calibrate_scores(kept, fpr, confidence)
+    found = detector.calibrate_scores(kept, fpr, confidence)
+    return found if without is None else found.with_metadata(cross_conformal=True)
   if fpr is not None:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
   return detector

@@ -171,3 +171,10 @@ def test_the_default_network_of_few_records_sees_no_squares():
   few, many = (recipe.network_of(config, (5,), n) for n in (cross.FEW - 1, cross.FEW))
   assert (few.squares, many.squares) == (False, True)
   assert recipe.build_training(X, config, Training()).network == few
+
+
+def test_the_rate_says_where_it_is_from(fitted):
+  detector = fitted.detector_
+  assert detector.rate.endswith("in expectation over calibration draws, by cross-validation")
+  held_out = np.random.default_rng(1).normal(size=(30, 3))
+  assert detector.calibrate(held_out, 0.1).rate.endswith("over calibration draws")
