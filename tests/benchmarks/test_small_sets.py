@@ -12,11 +12,11 @@ from detector_jax import splits
 from drocc_jax import DROCC, networks
 from tests.helpers import quiet
 
-NETWORK = networks.MLP((4,))
+NETWORK = networks.MLP((8,), squares=True)
 
 
 def tiny(epochs=2, **settings):
-  return DROCC(network=NETWORK, epochs=epochs, **settings)
+  return DROCC(network=NETWORK, epochs=epochs, batch_size=8, **settings)
 
 
 def test_counted_p_values_compare_each_network_with_its_own_fold():
@@ -68,7 +68,7 @@ def test_the_forms_are_fitted_on_the_same_records(monkeypatch, tmp_path):
   np.savez(tmp_path / "adbench" / "tiny.npz", X=x, y=np.repeat([0, 1], [40, 5]))
   monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
   monkeypatch.setattr(small_sets, "SETS", ("tiny",))
-  monkeypatch.setattr(small_sets, "DROCC", functools.partial(tiny, epochs=100))
+  monkeypatch.setattr(small_sets, "DROCC", functools.partial(tiny, epochs=200))
   records, _ = small_sets.table(1, quiet, Ledger())
   found = {(r.row, r.method, r.metric): r.mean for r in records}
   assert found["tiny", adbench.NEIGHBOURS, "auroc"] == pytest.approx(100.0)

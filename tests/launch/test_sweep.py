@@ -33,7 +33,8 @@ class Killed(BaseException):
 
 def small(width: int = 8, **changes) -> drocc.Config:
   network = registry.NetworkConfig("mlp", (width,))
-  settings = {"data": BreastCancer(), "network": network, "epochs": 4, **changes}
+  settings = {"data": BreastCancer(), "network": network, "epochs": 4, "calibration": "split"}
+  settings |= changes
   return drocc.Config(**settings)
 
 
