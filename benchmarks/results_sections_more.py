@@ -124,8 +124,8 @@ SECTIONS = (
     "Small sets: false alarms at a stated 5 %",
     "Share of fresh typical records that a detector flags, over training sets of 50 and 100 "
     "records, 50 of each source. The score of the folds is the mean of their networks; counted: "
-    "Vovk's cross-conformal p-values of the same networks. A split holds out 10 of 50 records, which can "
-    "state no rate below one in eleven.",
+    "Vovk's cross-conformal p-values of the same networks. A split holds out 10 of 50 records, "
+    "which can state no rate below one in eleven.",
     ("small-sets-alarms-5.png",),
     metric="false alarms at a stated 5 %",
     measure="typical records flagged, %",
