@@ -42,9 +42,9 @@ SECTIONS = (
   Section(
     "adbench_peers",
     "ADBench: peers of today",
-    "KDE, GMM, CBLOF and INNE are PyOD's, with its defaults; DTE's non-parametric estimator is the "
-    "mean squared distance to five neighbours. LUNAR, ICL and SLAD, which need torch, are not "
-    "measured. The same splits and standardisation.",
+    "KDE, GMM, CBLOF, INNE and LUNAR are PyOD's, with its defaults; DTE's non-parametric estimator "
+    "is the mean squared distance to five neighbours. ICL and SLAD are not measured. The same "
+    "splits and standardisation.",
     ("adbench-peers.png",),
     command="python -m benchmarks.tables --table=adbench --methods=peers --seeds=1",
   ),
