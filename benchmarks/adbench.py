@@ -11,14 +11,16 @@ DROCC, released settings  one hidden layer of 128, 100 epochs in batches of 256 
                           negatives, radius sqrt(d) / 2, 50 ascent steps of 0.01
 DROCC, ...                in the table adbench-ablations: DROCC() with one thing changed
 
-The last two, and baselines that train a network, run with --methods=all. Beside AUROC there is its
-margin over five nearest neighbours on the same records: the mean, and in the column "worst" the
-least of all seeds.
+The last two, and baselines that train a network, run with --methods=all; with --methods=peers those
+of ``baselines.pyod_detectors`` that are installed and DTE's estimator stand beside ours, under the
+name adbench-peers, with the rank of each method by AUROC on each set (1 is best, ties share) and
+its mean over the sets. Beside AUROC there is its margin over five nearest neighbours on the same
+records: the mean, and in the column "worst" the least of all seeds.
 
 A method that stops, as DROCC does at scores that are upside down, counts as one that guesses: 50.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 import functools
 import logging
 import time
@@ -28,15 +30,18 @@ from absl import flags
 import jax
 from matplotlib.figure import Figure
 import numpy as np
+from scipy import stats
 
 from benchmarks import protocol
 from benchmarks.adbench_sets import DEVELOPMENT, MORE, REPORT
 from benchmarks.baselines import (
   deep_svdd,
+  diffusion_time,
   isolation_forest,
   local_outlier_factor,
   nearest_neighbour,
   one_class_svm,
+  pyod_detectors,
 )
 from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
@@ -177,8 +182,15 @@ def names() -> tuple[str, ...]:
   return tuple(asked) or real.adbench_names()
 
 
+@functools.cache
+def _peers() -> dict[str, Fit]:
+  found = {name: _simple(pyod_detectors.make, name=name) for name in pyod_detectors.installed()}
+  return {"DTE, non-parametric": _simple(diffusion_time.make), **found}
+
+
 def _methods() -> dict[str, Fit]:
-  return METHODS | (SLOW if protocol.all_methods() else {})
+  slow = SLOW if protocol.all_methods() else {}
+  return METHODS | (_peers() if protocol.peers() else {}) | slow
 
 
 def count(seeds: int) -> int:
@@ -195,7 +207,8 @@ def table(
   seeds: int, advance: Callable[..., None], ledger: Ledger
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """AUROC, training time and size of every method on every set, and their means over the sets."""
-  return _table("adbench", _methods(), seeds, advance, ledger, names())
+  title = "adbench-peers" if protocol.peers() else "adbench"
+  return _table(title, _methods(), seeds, advance, ledger, names())
 
 
 def count_more(seeds: int) -> int:
@@ -273,6 +286,8 @@ def _table(
         for metric, value in ledger.cell((name, seed, method), measure)[method].items():
           found.setdefault((name, method, metric), []).append(value)
         advance(1, f"{name}, seed {seed}, {method}")
+  if protocol.peers():
+    _rank(found, methods, sets)
   measured = list(found)
   halves = {MEAN: sets, f"{MEAN}, development": DEVELOPMENT, f"{MEAN}, report": REPORT}
   for row, members in halves.items():
@@ -285,6 +300,15 @@ def _table(
   return [*records, *_margins(title, found, [*dict.fromkeys(key[0] for key in found)])], {
     title: figure
   }
+
+
+def _rank(
+  found: dict[tuple[str, str, str], list[float]], methods: Collection[str], sets: Sequence[str]
+) -> None:
+  """Adds the rank of each method by AUROC, of each set and seed."""
+  for name in sets:
+    ranks = stats.rankdata([-np.array(found[name, each, "auroc"]) for each in methods], axis=0)
+    found |= {(name, m, "rank"): row.tolist() for m, row in zip(methods, ranks, strict=True)}
 
 
 def _margins(

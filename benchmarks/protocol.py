@@ -32,8 +32,9 @@ COLUMNS = ("last", "selected", "oracle")
 _METHODS = flags.DEFINE_enum(
   "methods",
   "simple",
-  ("simple", "all"),
-  "Baselines of tables 1, 2, 3, mnist and adbench: those that train no network, or all.",
+  ("simple", "peers", "all"),
+  "Baselines of tables 1, 2, 3, mnist and adbench: those that train no network; in adbench with "
+  "those of PyOD and DTE beside them; or all.",
 )
 
 Metric = Callable[[np.ndarray], float]
@@ -162,6 +163,11 @@ def deep_baseline_scores(
     model = make(config.seed, z_train.shape[1:])
     scores[name] = fitting.scores_or_guesses(name, model, z_train, z_tests)
   return scores
+
+
+def peers() -> bool:
+  """Whether the flag asks for the peers of the table adbench."""
+  return flags.FLAGS.is_parsed() and _METHODS.value != "simple"
 
 
 def all_methods() -> bool:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from detector_jax import atomic
 
-PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn", "torch")
+PACKAGES = ("jax", "flax", "optax", "numpy", "scikit-learn", "torch", "pyod")
 
 
 @dataclasses.dataclass(frozen=True)

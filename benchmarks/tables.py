@@ -8,19 +8,20 @@ front of DROCC on images, and defects has small scratches on made textures; figu
 ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
 are worth on real sets. mixed has tables with text and missing cells, series has DROCC() on one
 class of series, explain asks whether explanations name the columns that were planted. neuralfp,
-neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-
-peers has its default beside other scores of the same networks. adbench has real sets of ADBench and
-one setting for all of them, adbench-more those that nothing was chosen on; adbench-ablations says
-what each part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how
-AUROC goes along a training, and adbench-chaos how far it moves where nothing of substance does;
-contamination mixes anomalies into the training records. references holds every baseline against a
-published figure under that figure's protocol, costs has training seconds, scoring rate and size
-beside quality, precision says what bfloat16 in the search costs, and small-devices what it costs to
-score by a C header with rounded weights. The full protocol of images and series is for a GPU;
---scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With --output an
-interrupted table of these goes on where it was, given the same command again. Prints a readable
-table, or with --output writes JSON and, beside it, the figures as PNG files. Columns: ``last``
-epoch, ``selected`` without any test label, ``oracle`` best test epoch.
+neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule,
+neuralfp-peers has its default beside other scores of the same networks. adbench has real sets of
+ADBench and one setting for all of them, adbench-more those that nothing was chosen on;
+adbench-ablations says what each part of that setting is worth, adbench-sizes how much data it
+wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where
+nothing of substance does; contamination mixes anomalies into the training records; small-sets has
+few of them, and small-sets-alarms the rate of false alarms there. references holds every baseline
+against a published figure under that figure's protocol, costs has training seconds, scoring rate
+and size beside quality, precision says what bfloat16 in the search costs, and small-devices what it
+costs to score by a C header with rounded weights. The full protocol of images and series is for a
+GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With
+--output an interrupted table of these goes on where it was, given the same command again. Prints a
+readable table, or with --output writes JSON and, beside it, the figures as PNG files. Columns:
+``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
@@ -53,6 +54,7 @@ from benchmarks import (
   series,
   series_classes,
   small_devices,
+  small_sets,
   synthetic,
   tabular,
   transformations,
@@ -103,6 +105,8 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "adbench-ablations": (adbench.table_ablations, adbench.count_ablations),
   "adbench-sizes": (adbench.table_sizes, adbench.count_sizes),
   "contamination": (contamination.table, contamination.count),
+  "small-sets": (small_sets.table, small_sets.count),
+  "small-sets-alarms": (small_sets.table_alarms, small_sets.count_alarms),
 }
 
 _TABLE = flags.DEFINE_enum("table", "7", sorted((*TABLES, *RESUMED)), "What to measure.")

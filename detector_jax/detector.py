@@ -206,7 +206,8 @@ class Detector:
   @property
   def rate(self) -> str:
     """The stated false-alarm rate in words, and over what it holds."""
-    return stated(self.fpr, self.confidence)
+    crossed = _read_facts(self.metadata_json).get("cross_conformal")
+    return stated(self.fpr, self.confidence) + (", by cross-validation" if crossed else "")
 
   def score(self, x: Any, *, warn: bool = True) -> np.ndarray:
     """Scores records; higher = more anomalous.
@@ -361,7 +362,9 @@ class Detector:
     if "threshold" in arrays:  # not in a folder that an earlier release wrote
       arrays["threshold"] = jnp.asarray(calibration.threshold, jnp.float32)
     rate = {name: getattr(calibration, name) for name in ("fpr", "threshold", "confidence")}
-    return dataclasses.replace(self, arrays=arrays, **rate)
+    found = dataclasses.replace(self, arrays=arrays, **rate)
+    crossed = _read_facts(self.metadata_json).get("cross_conformal")
+    return found.with_metadata(cross_conformal=False) if crossed else found
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the detector as one folder, see ``artifact``; replaces a detector that is there."""

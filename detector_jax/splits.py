@@ -100,6 +100,40 @@ def distinct(x: np.ndarray) -> np.ndarray:
   return first
 
 
+def folds(x: np.ndarray, number: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+  """Divides records at random into folds of about one size, for cross-validation.
+
+  Equal records, and those of one group, are in one fold.
+
+  Args:
+    x: ``[n, ...]`` records.
+    number: of the folds, >= 2; fewer where there are fewer groups.
+    seed: of the draw.
+    groups: ``[n]`` labels of records that must not be divided, or None.
+
+  Returns:
+    int64 ``[n]``: numbers of the folds from 0, each of which has a record, and -1 for records that
+    stand there ten times as often as the median one, which are in no fold.
+
+  Raises:
+    ValueError: all records are equal, or of one group.
+  """
+  ids = group_rows(x, groups)
+  counts = np.bincount(ids)
+  free = np.flatnonzero(counts <= OFTEN * np.median(counts)) if groups is None else np.unique(ids)
+  number = min(number, len(free))
+  if number < 2:
+    raise ValueError(
+      f"{len(x)} records that are all equal, or all of one group, cannot be divided into folds."
+    )
+  drawn = np.random.default_rng(seed).permutation(free)
+  fold_of, sizes = np.full(len(counts), -1), np.zeros(number, int)
+  for group in drawn[np.argsort(-counts[drawn], kind="stable")]:
+    fold_of[group] = np.argmin(sizes)
+    sizes[fold_of[group]] += counts[group]
+  return fold_of[ids]
+
+
 def calibration_rows(
   x: np.ndarray,
   size: float,

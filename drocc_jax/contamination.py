@@ -90,11 +90,25 @@ class Roles(NamedTuple):
     rows: numbers of those that train, in ascending order.
     held_out: numbers of those that set the threshold.
     share: of both that may be anomalies, None where nothing is stated.
+    folds: ``[n]`` fold of each record, see ``splits.folds``, where a network is trained without
+      each of them and ``rows`` and ``held_out`` share records; else None.
   """
 
   rows: np.ndarray
   held_out: np.ndarray
   share: float | None
+  folds: np.ndarray | None = None
+
+  @property
+  def number(self) -> int:
+    """How many folds there are, 0 without any."""
+    return 0 if self.folds is None else int(self.folds.max()) + 1
+
+  def without(self, rows: np.ndarray) -> np.ndarray | None:
+    """Whether each of ``rows`` is in each fold, bool ``[folds, n]``; None where there are none."""
+    if self.folds is None:
+      return None
+    return np.arange(self.number)[:, None] == self.folds[rows][None]
 
 
 def divide(

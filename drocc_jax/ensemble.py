@@ -4,16 +4,18 @@ Their mean logit scores. Training against a moving adversary leaves each network
 its own; the mean scatters less from seed to seed. Not in the paper.
 
 The state of an ensemble is that of its algorithm with an axis of members in front of every array,
-hyper-parameters and step included. Initial weights, order of the data and noise are each member's.
+hyper-parameters and step included. Initial weights, order of the data and noise are each member's,
+and so are the records where each is trained without one fold of them, see ``cross``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from detector_jax import batching, training
 from drocc_jax import networks
@@ -52,10 +54,31 @@ def member_of(network: Network) -> nn.Module:
 
 def logits(network: Network, params: Any, stats: Any, x: jax.Array) -> jax.Array:
   """Logits ``[batch]`` of ``x`` ``[batch, ...]``, the mean over the members of an ensemble."""
-  evaluate = networks.as_forward(member_of(network)).evaluate
   if not isinstance(network, Ensemble):
-    return evaluate(params, stats, x)
-  return jnp.mean(jax.vmap(evaluate, in_axes=(0, 0, None))(params, stats, x), axis=0)
+    return networks.as_forward(network).evaluate(params, stats, x)
+  return jnp.mean(each_logit(network, params, stats, x), axis=0)
+
+
+def each_logit(network: Ensemble, params: Any, stats: Any, x: jax.Array) -> jax.Array:
+  """Logits ``[members, batch]`` of ``x`` ``[batch, ...]``."""
+  evaluate = networks.as_forward(network.network).evaluate
+  return jax.vmap(evaluate, in_axes=(0, 0, None))(params, stats, x)
+
+
+def divided(parts: Sequence[training.Data]) -> training.Data:
+  """The rows of each member as one, with an axis of members in front of every array."""
+  length = max(len(part.inputs) for part in parts)
+
+  def padded(rows: jax.Array) -> jax.Array:
+    return jnp.asarray(batching.pad_rows(np.asarray(rows), length))
+
+  equal = [p._replace(inputs=padded(p.inputs), labels=padded(p.labels)) for p in parts]
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *equal)
+
+
+def data_of(data: training.Data, number: int) -> training.Data:
+  """The rows of one member, which may be those of all."""
+  return jax.tree.map(lambda leaf: leaf[number], data) if jnp.ndim(data.num_rows) else data
 
 
 def make_init(init: Callable[..., Any], network: Network) -> Callable[..., Any]:
@@ -82,11 +105,14 @@ def make_train_epochs(train_epochs: training.TrainEpochs, network: Network) -> t
   def train_all(
     states: Any, data: training.Data, key: jax.Array, first: Any, last: Any
   ) -> tuple[Any, Any]:
-    def one(member: tuple[Any, jax.Array]) -> tuple[Any, Any]:
-      return train_epochs(member[0], data, member[1], first, last)
+    own = (data,) if jnp.ndim(data.num_rows) else ()  # rows of each member, or of all
+
+    def one(member: tuple[Any, ...]) -> tuple[Any, Any]:
+      state, member_key, *rows = member
+      return train_epochs(state, rows[0] if rows else data, member_key, first, last)
 
     each = jax.lax.map if jax.default_backend() == "cpu" else _vmapped
-    states, infos = each(one, (states, member_keys(key, network)))
+    states, infos = each(one, (states, member_keys(key, network), *own))
     return states, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), infos)
 
   return train_all

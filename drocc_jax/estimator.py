@@ -10,7 +10,7 @@ from detector_jax import health
 from detector_jax.features import apply
 from detector_jax.sklearn import DetectorEstimator, plain
 from detector_jax.typical import with_typical
-from drocc_jax import contamination, drocc, on_features, recipe
+from drocc_jax import cross, drocc, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.registry import as_network
 from drocc_jax.settings import Training
@@ -76,9 +76,12 @@ class DROCC(DetectorEstimator, Training):
       defended is refused before training.
     confidence: in (0, 1), the share of draws of held-out rows in which ``fpr`` is to hold; None
       states it in expectation.
+    calibration: "split" holds rows out for that; "cross" trains a network without each of a few
+      folds, so that all rows train and all set the threshold; "auto" does so with fewer than 200
+      different rows ``[n, features]``. See ``drocc_jax.cross``.
     calibration_size: share of the different rows held out for that, at most 1,000 rows, and more
-      (up to half) where ``fpr`` needs them. 0 trains on all rows; the threshold is then the
-      network's own boundary, and there are no p-values.
+      (up to half) where ``fpr`` needs them; of a fold with "cross". 0 trains on all rows; the
+      threshold is then the network's own boundary, and there are no p-values.
     random_state: seed, RandomState or None. The same seed gives the same bits.
 
   Attributes:
@@ -144,10 +147,12 @@ class DROCC(DetectorEstimator, Training):
     fpr, names = self._or_none("fpr"), self._names()
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
     settings, parts = self._settings(), on_features.held_out_parts(self.features)
-    rows, held_out, share = contamination.divide(
-      x, settings, seed, fpr=fpr, groups=groups, parts=parts
-    )
     network = None if self.network == "auto" else as_network(self.network)
+    plain_records = self._or_none("features") is None and cross.starts_blank(network)
+    roles = cross.divide(
+      x, settings, seed, plain=plain_records, fpr=fpr, groups=groups, parts=parts
+    )
+    rows, held_out = roles.rows, roles.held_out
     raw = x[held_out]
     features = self._features(x[rows], negatives, seed)
     records = x[rows]
@@ -163,6 +168,7 @@ class DROCC(DetectorEstimator, Training):
       negatives=negatives,
       network=network,
       names=names if features is None else None,
+      without=roles.without(rows),
     )
     init_key, train_key = recipe.keys(seed)
     state, info = prepared.program.train_epochs(
@@ -181,6 +187,7 @@ class DROCC(DetectorEstimator, Training):
       "trimmed_records": len(self.trimmed_),
       "negatives": 0 if negatives is None else len(negatives),
       "calibration_records": len(held_out),
+      "folds": roles.number,
       "feature_names": names if features is None else None,
       "schema": None if self.schema_ is None else self.schema_.to_json(),
     }
@@ -194,7 +201,8 @@ class DROCC(DetectorEstimator, Training):
       metadata,
       prepared.program.examine,
       settings.confidence,
-      share,
+      roles.share,
+      roles.without(held_out),
     )
     if features is not None:
       detector = on_features.behind(detector, features, raw, fpr, plain(self.confidence))

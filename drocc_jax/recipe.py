@@ -18,6 +18,7 @@ from detector_jax.preprocessing import Standardizer, extreme_values
 from detector_jax.typical import with_typical
 from drocc_jax import (
   contamination,
+  cross,
   drocc,
   drocc_lf,
   drocc_oe,
@@ -165,11 +166,12 @@ def default_network(shape: tuple[int, ...]) -> nn.Module:
   )
 
 
-def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
+def network_of(config: Any, shape: tuple[int, ...], records: int = cross.FEW) -> nn.Module:
   """The network for records of one shape under one algorithm, where none is given.
 
   DROCC on small grey images takes an MLP of two layers of 256, and on ``[features]``, see
-  ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``).
+  ``uses_table_defaults``, of 128 without kinks; both see squares, too (see ``networks.MLP``), but
+  the latter not with fewer than ``cross.FEW`` records to train on, where they lost AUROC.
   DROCC on series, where ``resolve`` has a say, takes ``prototypes.Prototypes``: the LSTM is below
   the nearest neighbours on epilepsy and takes many times as long. Everything else takes
   ``default_network``. The settings are those given, not resolved.
@@ -180,7 +182,8 @@ def network_of(config: Any, shape: tuple[int, ...]) -> nn.Module:
     return default_network(shape)
   dense = networks.MLP((256, 256), input_gain=2.0, bias_range=2.0, squares=True)
   if uses_table_defaults(config, shape):
-    return dense.clone(hidden=(128, 128), activation="silu")
+    squares = records >= cross.FEW
+    return dense.clone(hidden=(128, 128), activation="silu", squares=squares)
   return dense
 
 
@@ -212,6 +215,7 @@ def build_detector(
   examine: Callable[..., Any] | None = None,
   confidence: float | None = None,
   share: float | None = None,
+  without: np.ndarray | None = None,
 ) -> Detector:
   """Makes the Detector of a trained state, checks its health and calibrates it.
 
@@ -230,6 +234,8 @@ def build_detector(
     confidence: see ``calibration.conformal_threshold``.
     share: of the held-out records that may be anomalies, see ``contamination.clean_scores``; None
       where nothing is stated.
+    without: bool ``[members, m]``, the held-out records that each member was trained without,
+      where these differ; see ``cross``.
 
   Raises:
     HealthError: scores are not finite, all the same, or upside down.
@@ -252,9 +258,15 @@ def build_detector(
   if share is not None:
     detector = detector.with_metadata(contamination=share)
   if len(x_calibration):
-    held_out = detector.score(x_calibration[splits.distinct(x_calibration)])
+    different = splits.distinct(x_calibration)
+    if without is None:
+      held_out = detector.score(x_calibration[different])
+    else:
+      z = preprocessing.transform(x_calibration[different])
+      held_out = cross.held_out_scores(network, state.average, z, without[:, different])
     kept = contamination.clean_scores(held_out, share)
-    return detector.calibrate_scores(kept, fpr, confidence)
+    found = detector.calibrate_scores(kept, fpr, confidence)
+    return found if without is None else found.with_metadata(cross_conformal=True)
   if fpr is not None:
     raise ValueError(f"fpr={fpr:g} needs held-out records: set calibration_size above 0.")
   return detector
@@ -279,6 +291,7 @@ class Prepared:
     preprocessing: statistics of the training rows.
     data: training rows on the device.
     rows: ``[n]`` numbers of these among the records that were given.
+    parts: the numbers among ``rows`` that each member trains on, where these differ, or None.
     batch_size: examples per step, at most the number of rows.
     epochs: number of epochs.
     program: compiled functions.
@@ -289,6 +302,7 @@ class Prepared:
   preprocessing: Standardizer
   data: training.Data
   rows: np.ndarray
+  parts: Sequence[np.ndarray] | None
   batch_size: int
   epochs: int
   program: fit.Program
@@ -300,7 +314,8 @@ class Prepared:
   @property
   def sample(self) -> jax.Array:
     """What the network is initialised with, see ``networks.sample_for``."""
-    return networks.sample_for(ensemble.member_of(self.network), self.data.inputs)
+    inputs = ensemble.data_of(self.data, 0).inputs
+    return networks.sample_for(ensemble.member_of(self.network), inputs)
 
 
 def build_training(
@@ -311,6 +326,7 @@ def build_training(
   negatives: np.ndarray | None = None,
   network: nn.Module | None = None,
   names: Sequence[str] | None = None,
+  without: np.ndarray | None = None,
 ) -> Prepared:
   """Standardises the training rows and settles what is not set.
 
@@ -322,6 +338,8 @@ def build_training(
       statistics: what is constant over the typical records may be what tells negatives apart.
     network: None takes ``network_of``.
     names: of the features, for messages.
+    without: bool ``[members, n]``, the records that each member is trained without, or None; see
+      ``cross``.
 
   Raises:
     ValueError: a setting is out of its range, the data cannot be standardised, or negatives are
@@ -346,17 +364,22 @@ def build_training(
   kept = isolation.connected_rows(z, trim)
   z = z[kept]
   given = None if negatives is None else preprocessing.transform(negatives)
-  rows = training.to_device(z, negatives=given)
-  batch_size = min(batch_size, len(z))
-  per_epoch = training.steps_per_epoch(len(z), batch_size)
-  member = network_of(config, z.shape[1:]) if network is None else network
+  parts = None if without is None else cross.parts_of(without[:, kept])
+  if parts is None:
+    rows, sizes = training.to_device(z, negatives=given), [len(z)]
+  else:
+    rows = ensemble.divided([training.to_device(z[part], negatives=given) for part in parts])
+    sizes = [len(part) for part in parts]
+  batch_size = min(batch_size, max(sizes))
+  per_epoch = training.steps_per_epoch(min(sizes), batch_size)
+  member = network_of(config, z.shape[1:], len(z)) if network is None else network
   member = networks.for_records(member, len(z))
   steps = getattr(member, "train_steps", TRAIN_STEPS)
   epochs = max(1, round(steps / per_epoch)) if epochs is None else epochs
   config = resolve(config, z, epochs * per_epoch, per_epoch)
-  trained = ensemble.of_members(member, settings.members)
+  trained = ensemble.of_members(member, settings.members if parts is None else len(parts))
   program = fit.compile_program(trained, config.static(), batch_size, algorithm)
-  return Prepared(trained, config, preprocessing, rows, kept, batch_size, epochs, program)
+  return Prepared(trained, config, preprocessing, rows, kept, parts, batch_size, epochs, program)
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:

@@ -33,6 +33,9 @@ class Training(Calibration):
   """How a network is trained on records that fit into memory, and what they are scaled by.
 
   Attributes:
+    calibration: "split" holds ``calibration_size`` of the records out; "cross" trains a network
+      without each fold of that share, so that all records train and all set the threshold; "auto"
+      does so with fewer than 200, where it can. See ``cross``.
     members: networks to train from different seeds, whose mean logit scores; see ``ensemble``.
     epochs: None takes as many as make about 1,500 steps, or as many as the network asks for.
     batch_size: examples per step; smaller data sets are one batch.
@@ -46,6 +49,7 @@ class Training(Calibration):
       ``recipe.uses_table_defaults``, else 0.
   """
 
+  calibration: str = "auto"
   members: int = 1
   epochs: int | None = None
   batch_size: int = 64

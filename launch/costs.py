@@ -60,10 +60,10 @@ def of_data(
     key: of the run.
     batch_size: examples per step.
   """
-  records = int(data.num_rows)
+  records = int(np.max(data.num_rows))  # members may have rows of their own
 
   def attempt(state: Any, steps: int) -> Any:
-    rows = jnp.asarray(min(steps * batch_size, records), jnp.int32)
+    rows = jnp.minimum(steps * batch_size, data.num_rows)
     return train_epochs(state, data._replace(num_rows=rows), key, 0, 1)[0]
 
   return Task(network, records, batch_size, data, attempt)

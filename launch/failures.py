@@ -86,17 +86,19 @@ def drocc_steps(prepared: Any, key: jax.Array, rows: np.ndarray) -> Steps:
   step = algorithm.make_train_step(ensemble.member_of(network), prepared.config.static())
   step = networks.in_training_form(step)
 
-  def steps_with(key: jax.Array) -> Steps:
-    return steps_of(step, prepared.data, key, prepared.batch_size, rows[prepared.rows])
+  def steps_with(key: jax.Array, number: int) -> Steps:
+    data, trained = ensemble.data_of(prepared.data, number), rows[prepared.rows]
+    trained = trained if prepared.parts is None else trained[prepared.parts[number]]
+    return steps_of(step, data, key, prepared.batch_size, trained)
 
   if not isinstance(network, ensemble.Ensemble):
-    return steps_with(key)
+    return steps_with(key, 0)
   member_keys = ensemble.member_keys(key, network)
 
   def steps(states: Any, epoch: int) -> Iterator[Step]:
     for number, member_key in enumerate(member_keys):
       state = jax.tree.map(lambda leaf, at=number: leaf[at], states)
-      taken = list(steps_with(member_key)(state, epoch))
+      taken = list(steps_with(member_key, number)(state, epoch))
       if not all(all(_finite((step.state, step.info))) for step in taken):
         yield from taken
         return

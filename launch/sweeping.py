@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from detector_jax import atomic, calibration, health, metrics, training
-from drocc_jax import contamination, drocc, recipe
+from drocc_jax import contamination, cross, drocc, recipe
 from launch import data, run, sweep_ranking, sweep_training, workdirs
 from launch.methods import drocc as method
 from launch.reporting import progress, sweeps
@@ -122,6 +122,10 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
       )
   if "warmup_steps" in axes and config.warmup_epochs:
     raise ValueError("warmup_epochs sets warmup_steps: leave it 0 to sweep warmup_steps.")
+  if config.calibration == cross.CROSS:
+    raise ValueError(
+      f"A sweep ranks its members by records held out from all: leave calibration at {cross.AUTO}."
+    )
   workdirs.check(workdir, config)
   if (workdir / "config.json").exists() and not (workdir / "members" / "config.json").exists():
     raise ValueError(f"{workdir} holds a run of launch.train: choose another --workdir.")
@@ -134,7 +138,7 @@ def _experiment(config: method.Config) -> Experiment:
   if splits.stretches is not None:
     raise ValueError("A sweep ranks by records that are held out: set data.folds=0.")
   labelled = sweep_ranking.labelled(splits)
-  rows, held_out, share = contamination.divide(
+  rows, held_out, share, _ = contamination.divide(
     splits.x_train,
     config,
     config.seed,

@@ -13,10 +13,10 @@ import numpy as np
 
 from detector_jax import Detector, Standardizer, training
 from detector_jax.combination import WithStrangest
-from detector_jax.features import Patches, apply
+from detector_jax.features import apply
 from detector_jax.program import Program, nested
 from detector_jax.typical import with_typical
-from drocc_jax import contamination, drocc, ensemble, fit, networks, on_features, recipe
+from drocc_jax import contamination, cross, drocc, ensemble, fit, networks, on_features, recipe
 from drocc_jax.algorithm import Algorithm
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
@@ -24,54 +24,9 @@ from drocc_jax.settings import Training
 from launch import costs, data, devices, failures, stages, workdirs
 from launch.data import Digits, Source
 from launch.methods import in_turn
+from launch.methods.feature_settings import FeaturesConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class FeaturesConfig:
-  """The feature map in front of the network.
-
-  Attributes:
-    name: "auto" (patches for images where neither a network nor negatives are given, see
-      ``on_features.automatic``), "none" or "patches".
-    centroids: of the patches' k-means, >= 2.
-    window: side of a patch, or its length in a series, >= 2.
-    stride: step between patches, >= 1.
-    pool: parts of each axis over which the code is averaged, >= 1.
-    components: features that are left after whitening, >= 1.
-    defects: whether the patch that is least like those of training joins the score, so that a small
-      defect shows in it; takes half of the held-out records.
-  """
-
-  name: str = "auto"
-  centroids: int = Patches.centroids
-  window: int = Patches.window
-  stride: int = Patches.stride
-  pool: int = Patches.pool
-  components: int = Patches.components
-  defects: bool = Patches.defects
-
-  def patches(self) -> Patches:
-    """The settings of the patches."""
-    settings = dataclasses.asdict(self)
-    del settings["name"]
-    return Patches(**settings)
-
-  def fit(self, config: "Config", x: np.ndarray, negatives: np.ndarray | None) -> Any:
-    """The feature map for training records ``[n, ...]`` of a run, or None.
-
-    Raises:
-      ValueError: an unknown name, or records that have no patches.
-    """
-    if self.name not in ("auto", "none", "patches"):
-      raise ValueError(f"features.name must be auto, none or patches; got {self.name!r}.")
-    free = config.network.name == "auto" and negatives is None
-    free = free and recipe.is_automatic(config.drocc) and on_features.automatic(x) is not None
-    wanted = self.name == "patches" or (self.name == "auto" and free)
-    if self.defects and not wanted:
-      raise ValueError("features.defects is of patches: set features.name to patches.")
-    return self.patches().fit(x, config.seed) if wanted else None
 
 
 @dataclasses.dataclass
@@ -144,10 +99,11 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   if splits.stretches is not None:
     detector = in_turn.detector(config, splits, functools.partial(_trained, splits, workdir))
   else:
-    roles = contamination.divide(
+    roles = cross.divide(
       splits.x_train,
       config,
       config.seed,
+      plain=config.features.name != "patches" and cross.starts_blank(config.network.make()),
       fpr=config.fpr,
       groups=splits.groups,
       parts=on_features.held_out_parts(config.features),
@@ -176,12 +132,12 @@ def _trained(
     name: of the stage.
     claimed: the configuration of the run, where it is not that of the training.
   """
-  rows, held_out, share = roles
+  rows, held_out = roles.rows, roles.held_out
   x, raw = splits.x_train[rows], splits.x_train[held_out]
   x_held_out, negatives = raw, negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
   if features is None:
-    prepared = prepare(config, x, negatives, splits.feature_names)
+    prepared = prepare(config, x, negatives, splits.feature_names, without=roles.without(rows))
   else:
     x = apply(features, x)
     x_held_out = apply(features, raw) if len(raw) else x[:0]
@@ -189,17 +145,19 @@ def _trained(
     prepared = prepare(config, x, negatives, features=features)
   workdirs.claim(workdir, claimed or config, splits)
   init_key, train_key = recipe.keys(config.seed)
-  stage = _stage(prepared, x_held_out, train_key, rows, name)
+  unseen = x_held_out if roles.folds is None else x_held_out[:0]
+  stage = _stage(prepared, unseen, train_key, rows, name)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,
-    "summary": _summary(config, prepared, len(x_held_out), share),
+    "summary": _summary(config, prepared, len(x_held_out), roles),
     "config": dataclasses.asdict(config),
     "data": splits.description,
     "radius": prepared.config.radius,
     "epochs": prepared.epochs,
     "training_records": len(prepared.rows),
     "calibration_records": len(x_held_out),
+    "folds": roles.number,
     "negatives": 0 if negatives is None else len(negatives),
     "feature_names": splits.feature_names if features is None else None,
     "schema": None if splits.schema is None else splits.schema.to_json(),
@@ -214,7 +172,8 @@ def _trained(
     metadata,
     prepared.program.examine,
     config.confidence,
-    share,
+    roles.share,
+    roles.without(held_out),
   )
   if features is not None:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
@@ -236,9 +195,9 @@ def rebuild(
   if features is not None:
     config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))
-  member = member or recipe.network_of(config.drocc, shape)
-  member = networks.for_records(member, loaded.metadata["training_records"])
-  network = ensemble.of_members(member, config.members)
+  records = loaded.metadata["training_records"]
+  member = networks.for_records(member or recipe.network_of(config.drocc, shape, records), records)
+  network = ensemble.of_members(member, loaded.metadata.get("folds") or config.members)
   variables = {"stats": {}, **nested(loaded.arrays, "variables")}
   clip = np.inf if config.scaling == "none" else config.clip
   contrast = config.scaling == "contrast"
@@ -281,6 +240,7 @@ def prepare(
   negatives: np.ndarray | None = None,
   names: tuple[str, ...] | None = None,
   features: Any = None,
+  without: np.ndarray | None = None,
 ) -> recipe.Prepared:
   """Settles everything that follows from the settings and the training records ``[n, ...]``.
 
@@ -290,6 +250,7 @@ def prepare(
     negatives: likewise, or None.
     names: of the columns, or None.
     features: the map that made them, or None.
+    without: see ``recipe.build_training``.
   """
   chosen, trim, network = config.drocc, config.trim, config.network.make()
   if features is not None:
@@ -308,6 +269,7 @@ def prepare(
     negatives=negatives,
     network=network,
     names=names,
+    without=without,
   )
   if devices.selected():
     train_epochs = _spread(
@@ -375,14 +337,22 @@ def _stage(
   return stages.Stage(name, prepared.epochs, advance, steps, task)
 
 
-def _summary(config: Config, prepared: recipe.Prepared, held_out: int, share: float | None) -> str:
+def _summary(
+  config: Config, prepared: recipe.Prepared, held_out: int, roles: contamination.Roles
+) -> str:
+  share = roles.share
   threshold = (
     f"{held_out:,} more were held out for the threshold"
     if held_out
     else "none was held out, so the threshold is the network's own boundary"
   )
+  if roles.folds is not None:
+    threshold = (
+      f"{roles.number} networks, each trained without one fold of them, whose scores of it set the "
+      "threshold"
+    )
   given = prepared.data.negatives
-  others = "" if given is None else f" and {int(given.num_rows):,} given negatives"
+  others = "" if given is None else f" and {int(np.max(given.num_rows)):,} given negatives"
   doubted = (
     ""
     if not share

@@ -146,3 +146,15 @@ def test_sizes_are_cut_from_the_same_training_records(folder, monkeypatch):
   ]
   assert adbench.count_sizes(3) == 12
   assert list(drawn) == ["adbench-sizes"]
+
+
+def test_methods_are_ranked_on_each_set_and_share_ranks(folder, monkeypatch):
+  monkeypatch.setattr(adbench, "METHODS", {"stops": stops, "distance": distance, "guesses": stops})
+  monkeypatch.setattr(adbench, "_peers", lambda: {"peer": distance})
+  with flagsaver.flagsaver(methods="peers"):
+    assert adbench.count(1) == 8
+    records, drawn = adbench.table(1, quiet, Ledger())
+  ranks = {(r.row, r.method): r.mean for r in records if r.metric == "rank"}
+  assert ranks["big", "distance"] == ranks["mean", "peer"] == 1.5
+  assert ranks["mean", "stops"] == ranks["small", "guesses"] == 3.5
+  assert list(drawn) == ["adbench-peers"]

@@ -149,3 +149,28 @@ def test_each_part_of_the_held_out_records_can_defend_the_rate():
     splits.calibration_rows(x[:60], 0.1, 0, fpr=0.05, parts=2)
   with pytest.raises(ValueError, match="joined needs held-out records: set calibration_size above"):
     splits.calibration_rows(x, 0.0, 0, parts=2)
+
+
+def test_folds_keep_together_what_belongs_together():
+  x = np.r_[np.arange(20.0), np.arange(5.0)][:, None]  # five records stand there twice
+  groups = np.r_[np.arange(18), [0, 0], 20 + np.arange(5)]  # and three are of one group
+  folds = splits.folds(x, 4, 0, groups)
+  np.testing.assert_array_equal(folds[:5], folds[20:])
+  assert len({folds[0], folds[18], folds[19]}) == 1
+  sizes = np.bincount(folds)
+  assert len(sizes) == 4
+  assert sizes.max() - sizes.min() <= 1
+  assert (folds != splits.folds(x, 4, 1, groups)).any()
+
+
+def test_what_stands_for_much_of_the_data_is_in_no_fold():
+  x = np.r_[np.zeros(30), np.arange(1.0, 11.0)][:, None]
+  folds = splits.folds(x, 5, 0)
+  assert set(folds[:30]) == {-1}
+  assert np.bincount(folds[30:]).tolist() == [2] * 5
+
+
+def test_there_are_no_more_folds_than_different_records():
+  assert sorted(splits.folds(np.arange(3), 5, 0)) == [0, 1, 2]
+  with pytest.raises(ValueError, match="2 records that are all equal"):
+    splits.folds(np.zeros((2, 1)), 5, 0)

@@ -57,11 +57,11 @@ def test_fitting_leaves_its_facts(fitted):
   assert fitted.n_iter_ == 20
   assert fitted.n_features_in_ == 3
   assert np.isfinite(list(fitted.info_.values())).all()
-  assert fitted.detector_.calibration.scores.size == 20
+  assert fitted.detector_.calibration.scores.size == 100
   assert fitted.detector_.fpr == 0.05
   facts = fitted.detector_.metadata
   assert (facts["method"], facts["training_records"], facts["calibration_records"]) == (
-    *("DROCC", 80, 20),
+    *("DROCC", 100, 100),
   )
 
 
@@ -79,7 +79,7 @@ def test_the_same_random_state_gives_the_same_bits(fitted, x):
 
 
 def test_a_clone_is_unfitted_and_fits_alike(fitted, x):
-  network = networks.MLP((128, 128), 2.0, 2.0, squares=True, activation="silu")
+  network = networks.MLP((128, 128), 2.0, 2.0, activation="silu")
   copy = clone(fitted).set_params(network=network)
   assert not hasattr(copy, "detector_")
   assert clone(copy).network == network
@@ -125,7 +125,7 @@ def test_without_calibration_rows_the_boundary_is_logit_0(x, tmp_path):
 
 def test_a_rate_too_small_for_the_held_out_rows_is_refused_with_the_number_needed(x):
   with pytest.raises(ValueError, match=r"needs 99 held-out records, .* a rate of 0\.0196"):
-    make(fpr=0.01).fit(x)
+    make(fpr=0.01, calibration="split").fit(x)
 
 
 def test_a_bad_value_is_named_by_row_and_column(fitted, x):

@@ -58,7 +58,7 @@ def test_it_finds_given_negatives_and_unseen_ones_closer_and_on_the_other_side(f
 
 @EACH
 def test_without_searched_negatives_it_is_a_classifier_that_misses_the_other_side(cls):
-  model = make(cls, mu=0.0).fit(X, Y)
+  model = make(cls, mu=0.0, calibration="split").fit(X, Y)
   assert auroc(model, 4.0) > 0.99
   assert auroc(model, -2.0) < 0.1
 
@@ -67,7 +67,7 @@ def test_fitting_leaves_its_facts(fitted):
   facts = fitted.detector_.metadata
   assert facts["method"] == {DROCCOE: "DROCC-OE", DROCCLF: "DROCC-LF"}[type(fitted)]
   assert (facts["training_records"], facts["negatives"], facts["calibration_records"]) == (
-    *(96, 30, 24),
+    *(120, 30, 120),
   )
   algorithm = {DROCCOE: drocc_oe, DROCCLF: drocc_lf}[type(fitted)]
   assert fitted.info_.keys() == {field.name for field in dataclasses.fields(algorithm.Info)}
@@ -75,7 +75,9 @@ def test_fitting_leaves_its_facts(fitted):
   assert (fitted.radius_, fitted.n_iter_, fitted.n_features_in_) == (1.0, 20, 3)
 
 
-def test_only_typical_records_are_held_out_for_the_threshold(fitted):
+@EACH
+def test_only_typical_records_are_held_out_for_the_threshold(cls):
+  fitted = make(cls, calibration="split").fit(X, Y)
   scores = fitted.detector_.calibration.scores
   assert scores.size == 24
   typical = -fitted.score_samples(X[:120])

@@ -138,7 +138,7 @@ def test_a_mask_is_heard(frame):
 def test_a_rate_that_cannot_be_defended_is_refused_before_training(frame, monkeypatch):
   monkeypatch.setattr("drocc_jax.recipe.build_training", lambda *_, **__: pytest.fail("it trained"))
   with pytest.raises(ValueError, match=r"fpr=0\.0005 needs 1,999 held-out records"):
-    make(fpr=0.0005).fit(frame)
+    make(fpr=0.0005, calibration="split").fit(frame)
   with pytest.raises(ValueError, match=r"fpr=0\.1 needs held-out records: set calibration_size"):
     make(fpr=0.1, calibration_size=0).fit(frame)
   with pytest.raises(ValueError, match="with 95 % confidence needs 299 held-out records"):
@@ -162,10 +162,11 @@ def test_groups_stay_on_one_side(frame, monkeypatch):
   seen, real = [], splits.divide
   monkeypatch.setattr(splits, "divide", lambda *args: seen.append(args[0]) or real(*args))
   groups = np.repeat(np.arange(16), 10)
-  make(epochs=1).fit(frame, groups=groups)
+  make(epochs=1, calibration="split").fit(frame, groups=groups)
   np.testing.assert_array_equal(seen[0], groups)
   labels = np.r_[np.ones(120), -np.ones(40)]
-  DROCCOE(epochs=1, batch_size=32, num_steps=1, random_state=0).fit(frame, labels, groups=groups)
+  settings = {"batch_size": 32, "num_steps": 1, "random_state": 0, "calibration": "split"}
+  DROCCOE(epochs=1, **settings).fit(frame, labels, groups=groups)
   np.testing.assert_array_equal(seen[1], groups[:120])
   with pytest.raises(ValueError, match="groups has shape"):
     make(epochs=1).fit(frame, groups=groups[1:])

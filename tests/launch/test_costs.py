@@ -112,7 +112,7 @@ def test_a_dry_run_tells_what_is_trained_and_leaves_nothing(kind, tmp_path, monk
     heads = [line.split()[0] for line in told.lines]
     assert heads == [f"{told.stage}:", "network", "records", "steps", "memory", "time"]
   if kind == "table":
-    assert (found[0].epochs, found[0].task.records, found[0].task.network) == (9, 48, "MLP")
+    assert (found[0].epochs, found[0].task.records, found[0].task.network) == (9, 48, "5 x MLP")
 
 
 def test_a_stage_says_once_what_is_left(tmp_path, capsys):

@@ -21,6 +21,7 @@ CONFIG = drocc.Config(
   epochs=4,
   checkpoints=2,
   drocc=DroccConfig(num_steps=1),
+  calibration="split",
 )
 
 

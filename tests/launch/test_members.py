@@ -107,3 +107,34 @@ def test_steps_are_those_of_the_member_that_diverges():
   order = batching.epoch_order(order_key, 0, 40, batching.padded_length(40))
   assert [row for step in steps for row in step.rows] == order[:40].tolist()
   assert steps[0].state.params["Dense_1"]["kernel"].shape == (4, 1)
+
+
+FEW = dataclasses.replace(CONFIG, members=1, epochs=2, checkpoints=1)
+
+
+def test_a_run_of_few_records_is_made_live_again(tmp_path):
+  np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 3)))
+  config = dataclasses.replace(FEW, data=Files(train=str(tmp_path / "x.npy")))
+  run.train(config, tmp_path / "run")
+  live = exporting.live(tmp_path / "run")  # compares its scores with the folder's
+  assert live.calibration.scores.size == 30
+  assert "5 networks, each trained without one fold of them" in live.metadata["summary"]
+  assert isinstance(live.program.score_fn.network, ensemble.Ensemble)
+
+
+def test_steps_are_of_records_outside_the_members_fold():
+  x = np.random.default_rng(0).normal(size=(40, 3))
+  without = np.arange(2)[:, None] == (np.arange(40) % 2)[None]
+  prepared = recipe.build_training(
+    x,
+    algorithm.Config(radius=1.0, num_steps=1),
+    Training(batch_size=16),
+    network=networks.MLP((4,)),
+    without=without,
+  )
+  init_key, key = recipe.keys(0)
+  states = prepared.init(init_key)
+  last = states.params["Dense_1"]["kernel"]
+  states.params["Dense_1"]["kernel"] = last.at[1].set(3e38)
+  steps = failures.drocc_steps(prepared, key, np.arange(100, 140))(states, 0)
+  assert sorted(row for step in steps for row in step.rows) == list(range(100, 140, 2))

@@ -17,7 +17,8 @@ from tests.helpers import arrays, assert_same_bits, interrupted_at
 
 
 def small(**changes) -> drocc.Config:
-  return drocc.Config(data=BreastCancer(), epochs=6, checkpoints=3, **changes)
+  settings = {"epochs": 6, "checkpoints": 3, "calibration": "split", **changes}
+  return drocc.Config(data=BreastCancer(), **settings)
 
 
 @pytest.fixture(scope="module")

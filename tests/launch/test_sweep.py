@@ -33,7 +33,8 @@ class Killed(BaseException):
 
 def small(width: int = 8, **changes) -> drocc.Config:
   network = registry.NetworkConfig("mlp", (width,))
-  settings = {"data": BreastCancer(), "network": network, "epochs": 4, **changes}
+  settings = {"data": BreastCancer(), "network": network, "epochs": 4, "calibration": "split"}
+  settings |= changes
   return drocc.Config(**settings)
 
 
@@ -293,6 +294,7 @@ def test_a_member_that_cannot_be_read_is_named(tmp_path):
     (small(), {"seed": (-1,)}, r"seed must be in \[0, 2\^31\), got -1"),
     (small(), {"radius": (1.0,) * 101, "mu": (1.0,) * 100}, "10,100 combinations are more"),
     (small(warmup_epochs=1), {"warmup_steps": (1,)}, "warmup_epochs sets warmup_steps"),
+    (small(calibration="cross"), FEW, "by records held out from all: leave calibration at auto"),
     (small(calibration_size=0.0), FEW, "held-out typical records rank .* 0, too few"),
     (small(fpr=0.001), FEW, "needs at least 999 different calibration records, got"),
   ],
