@@ -4,24 +4,25 @@
 
 1, 2, 3, 4, 6, 7, 8, figure7 and figure8 are those of the DROCC paper, mnist is one digit against
 the others, fidelity has the released recipe in JAX and in PyTorch, features puts feature maps in
-front of DROCC on images, and defects has small scratches on made textures; figure1, ocln-mnist and
-ocln-speech are its experiments with limited negatives, and kinds asks what a few labelled negatives
-are worth on real sets. mixed has tables with text and missing cells, series has DROCC() on one
-class of series, explain asks whether explanations name the columns that were planted. neuralfp,
-neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule,
-neuralfp-peers has its default beside other scores of the same networks. adbench has real sets of
-ADBench and one setting for all of them, adbench-more those that nothing was chosen on;
-adbench-ablations says what each part of that setting is worth, adbench-sizes how much data it
-wants, adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where
-nothing of substance does; contamination mixes anomalies into the training records; small-sets has
-few of them, and small-sets-alarms the rate of false alarms there. references holds every baseline
-against a published figure under that figure's protocol, costs has training seconds, scoring rate
-and size beside quality, precision says what bfloat16 in the search costs, and small-devices what it
-costs to score by a C header with rounded weights. The full protocol of images and series is for a
-GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With
---output an interrupted table of these goes on where it was, given the same command again. Prints a
-readable table, or with --output writes JSON and, beside it, the figures as PNG files. Columns:
-``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
+front of DROCC on images, pretrained activations of a network trained on ImageNet, and defects has
+small scratches on made textures; figure1, ocln-mnist and ocln-speech are its experiments with
+limited negatives, and kinds asks what a few labelled negatives are worth on real sets. mixed has
+tables with text and missing cells, series has DROCC() on one class of series, explain asks whether
+explanations name the columns that were planted. neuralfp, neuralfp-layers, neuralfp-steps and
+neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its default beside other
+scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
+adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
+is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
+adbench-chaos how far it moves where nothing of substance does; contamination mixes anomalies into
+the training records; small-sets has few of them, and small-sets-alarms the rate of false alarms
+there. references holds every baseline against a published figure under that figure's protocol,
+costs has training seconds, scoring rate and size beside quality, precision says what bfloat16 in
+the search costs, and small-devices what it costs to score by a C header with rounded weights. The
+full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
+``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
+where it was, given the same command again. Prints a readable table, or with --output writes JSON
+and, beside it, the figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test
+label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
@@ -49,6 +50,7 @@ from benchmarks import (
   neuralfp,
   neuralfp_peers,
   precision,
+  pretrained,
   records,
   references,
   series,
@@ -87,6 +89,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "8": (images.table8, images.count1),
   "features": (features.table, features.count),
   "fidelity": (fidelity.table, fidelity.count),
+  "pretrained": (pretrained.table, pretrained.count),
   "defects": (defects.table, defects.count),
   "explain": (explain.table, explain.count),
   "contrast": (images.table_contrast, images.count1),

@@ -1,6 +1,6 @@
 """Features from the activations of a trained network, which stays as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
 from detector_jax import taps
 from detector_jax.features.base import in_turn, rows_for
@@ -17,7 +19,7 @@ from detector_jax.features.whitening import Whitening
 @functools.partial(
   jax.tree_util.register_dataclass,
   data_fields=["variables", "whitening"],
-  meta_fields=["tapped", "rows"],
+  meta_fields=["tapped", "rows", "unit"],
 )
 @dataclasses.dataclass(frozen=True)
 class ActivationMap:
@@ -28,12 +30,14 @@ class ActivationMap:
     whitening: of the layers' means over places, put end to end.
     tapped: see ``taps.Taps``.
     rows: see ``FeatureMap``.
+    unit: see ``Activations``.
   """
 
   variables: Any
   whitening: Whitening | None
   tapped: taps.Taps
   rows: int
+  unit: bool = True
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Features ``[batch, features]`` of raw records ``[batch, ...]``."""
@@ -43,7 +47,10 @@ class ActivationMap:
   def code(self, x: jax.Array) -> jax.Array:
     """Activations averaged over places, ``[batch, sum of channels]``, before they are whitened."""
     found = self.tapped(self.variables, x)
-    return jnp.concatenate([_averaged(found[name]) for name in self.tapped.layers], axis=1)
+    means = [_averaged(found[name]) for name in self.tapped.layers]
+    if self.unit:
+      means = [mean / optax.safe_norm(mean, 1e-12, axis=1, keepdims=True) for mean in means]
+    return jnp.concatenate(means, axis=1)
 
 
 def _averaged(activation: jax.Array) -> jax.Array:
@@ -62,8 +69,12 @@ class Activations:
     network: a Linen module, or a function ``(variables, x) -> {name: array}``, see ``taps.find``.
     variables: the trained variables, None for a function of x alone.
     layers: names of the layers to tap; None takes the last.
-    components: features that are left after whitening, >= 1.
+    components: features that are left after whitening, >= 1; the length of what they leave out is
+      one more. A network that was trained on other data has activations for what no typical record
+      shows, and an anomaly may lie there alone.
     noise: see ``Whitening.fit``.
+    unit: whether each layer's means are divided by their length, so that Euclidean distances are
+      of angles: how strong activations are says more of contrast than of contents.
     apply_kwargs: arguments of the module beside x, hashable.
   """
 
@@ -71,7 +82,8 @@ class Activations:
   variables: Any = None
   layers: Sequence[str] | None = None
   components: int = 512
-  noise: float = 0.1
+  noise: float = 1.0
+  unit: bool = True
   apply_kwargs: Mapping[str, Any] | None = None
 
   def fit(self, x: Any, seed: int = 0) -> ActivationMap:
@@ -94,7 +106,11 @@ class Activations:
       tapped = dataclasses.replace(tapped, layers=tapped.layers[-1:], shapes=tapped.shapes[-1:])
     largest = max(math.prod(shape), *map(math.prod, tapped.shapes))
     raw = ActivationMap(
-      jax.tree.map(jnp.asarray, variables), None, tapped, max(8, rows_for(largest))
+      jax.tree.map(jnp.asarray, variables), None, tapped, max(8, rows_for(largest)), self.unit
     )
     codes = in_turn(lambda batch: _code(raw, batch), x, raw.rows)
-    return dataclasses.replace(raw, whitening=Whitening.fit(codes, self.components, self.noise))
+    return dataclasses.replace(raw, whitening=self.whitened(codes))
+
+  def whitened(self, codes: Iterable[np.ndarray]) -> Whitening:
+    """The whitening of batches of codes, see ``ActivationMap.code``, that are there already."""
+    return Whitening.fit(codes, self.components, self.noise, residual=True)

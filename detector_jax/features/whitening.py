@@ -11,23 +11,36 @@ import numpy as np
 
 
 @functools.partial(
-  jax.tree_util.register_dataclass, data_fields=["mean", "projection"], meta_fields=[]
+  jax.tree_util.register_dataclass,
+  data_fields=["mean", "projection", "residual"],
+  meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class Whitening:
   """``(x - mean) projection``: uncorrelated features whose variances have mean 1.
 
+  One more says how far a row is from all that these can say of it, see ``residual``.
+
   Attributes:
     mean: ``[features]``.
     projection: ``[features, components]``, eigenvectors over the root of their eigenvalue and
       noise, with a common factor.
+    residual: factor of one more feature, the length of what the components leave out; None where
+      there is none.
   """
 
   mean: jax.Array
   projection: jax.Array
+  residual: jax.Array | None = None
 
   @classmethod
-  def fit(cls, batches: Iterable[np.ndarray], components: int, noise: float = 1e-3) -> Self:
+  def fit(
+    cls,
+    batches: Iterable[np.ndarray],
+    components: int,
+    noise: float = 1e-3,
+    residual: bool = False,
+  ) -> Self:
     """Statistics of all rows, in float64.
 
     Args:
@@ -35,6 +48,9 @@ class Whitening:
       components: at most so many, and fewer than rows; those of the largest variance.
       noise: added to every eigenvalue, as a share of the mean one; >= 0. With 0 every feature has
         variance 1; the more, the more of the differences between eigenvalues is left.
+      residual: whether the length of what the components leave out is a feature, too: an anomaly
+        may be where no training row is. Components are then at most half of the rows, since more
+        would leave nothing out of a training row.
 
     Raises:
       ValueError: fewer than two rows, or none that differ.
@@ -54,12 +70,25 @@ class Whitening:
     values, vectors = values[::-1], vectors[:, ::-1]
     if not values[0] > 0:
       raise ValueError("Every feature is constant over the training rows.")
-    kept = min(components, count - 1, int(np.sum(values > 1e-7 * values[0])))
+    most = count // 2 if residual else count - 1
+    kept = min(components, most, int(np.sum(values > 1e-7 * values[0])))
     scale = 1.0 / np.sqrt(values[:kept] + noise * values.mean())
-    scale /= np.sqrt(np.mean(values[:kept] * np.square(scale)))
+    common = np.sqrt(np.mean(values[:kept] * np.square(scale)))
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
-    return cls(as_float32(origin + mean), as_float32(vectors[:, :kept] * scale))
+    left = values[kept:].mean() if residual and kept < len(values) else None
+    return cls(
+      as_float32(origin + mean),
+      as_float32(vectors[:, :kept] * scale / common),
+      None if left is None else as_float32(1.0 / np.sqrt(left + noise * values.mean()) / common),
+    )
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Whitens rows ``[batch, features]`` to ``[batch, components]``."""
-    return (x - self.mean[None]) @ self.projection
+    """Whitens rows ``[batch, features]`` to ``[batch, components]``, and the residual."""
+    centred = x - self.mean[None]
+    z = centred @ self.projection
+    if self.residual is None:
+      return z
+    within = z * jax.lax.rsqrt(jnp.sum(jnp.square(self.projection), axis=0))[None]
+    square = jnp.sum(jnp.square(centred), axis=1) - jnp.sum(jnp.square(within), axis=1)
+    length = jnp.sqrt(jnp.maximum(square, 1e-12)) * self.residual
+    return jnp.concatenate([z, length[:, None]], axis=1)

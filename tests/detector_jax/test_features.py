@@ -130,6 +130,33 @@ def test_noise_shrinks_weak_directions_more():
   np.testing.assert_allclose(variance.mean(), 1.0, rtol=1e-4)
 
 
+def test_the_residual_is_the_length_of_what_components_leave_out(rng):
+  x = np.zeros((400, 3))
+  x[:, :2] = rng.normal(size=(400, 2)) * [3.0, 1.0]
+  whitening = features.Whitening.fit([x], 1, noise=0.0, residual=True)
+  left = np.sqrt(x[:, 1].var() / 2.0)  # of the two directions that are left out
+  found = np.asarray(whitening(jnp.asarray([[30.0, 0.0, 0.0], [0.0, 4.0, 3.0]], jnp.float32)))
+  np.testing.assert_allclose(np.abs(found[:, 0]), [30.0 / x[:, 0].std(), 0.0], atol=0.4)
+  np.testing.assert_allclose(found[1, 1], 5.0 / left, rtol=0.05)
+  assert found[0, 1] < 1.0
+
+
+def test_what_no_training_row_shows_is_in_the_residual(rng):
+  x = np.concatenate([rng.normal(size=(40, 5)), np.zeros((40, 30))], axis=1)
+  plain, whole = (features.Whitening.fit([x], 64, 0.1, residual=on) for on in (False, True))
+  other = jnp.asarray(np.eye(35)[[20]] * 50.0, jnp.float32)
+  near, far = (np.abs(each(other) - each(jnp.zeros_like(other))).max() for each in (plain, whole))
+  assert near < 0.1 < 20.0 < far
+  assert whole(other).shape == (1, plain(other).shape[1] + 1)
+
+
+def test_components_leave_something_out_of_a_training_row(rng):
+  x = rng.normal(size=(20, 40))
+  whitening = features.Whitening.fit([x], 64, 0.1, residual=True)
+  assert whitening.projection.shape == (40, 10)
+  assert np.asarray(whitening(jnp.asarray(x, jnp.float32)))[:, -1].min() > 0.1
+
+
 def test_codes_are_hardly_whitened_but_for_defects(rng):
   x = rng.normal(size=(300, 10, 10, 1)).astype(np.float32)
   spread = {}
