@@ -260,9 +260,14 @@ def test_activations_are_means_over_places(rng):
   fitted = features.Activations(module, variables, layers=("first", "last")).fit(x)
   _, state = module.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
   sown = state["intermediates"]
-  want = np.concatenate([sown["first"]["__call__"][0].mean((1, 2)), sown["last"]["__call__"][0]], 1)
-  np.testing.assert_allclose(fitted.code(x), want, rtol=1e-4, atol=1e-4)
+  means = [sown["first"]["__call__"][0].mean((1, 2)), sown["last"]["__call__"][0]]
+  directions = [mean / np.linalg.norm(mean, axis=1, keepdims=True) for mean in means]
+  np.testing.assert_allclose(fitted.code(x), np.concatenate(directions, 1), rtol=1e-4, atol=1e-4)
   assert fitted(x).shape[1] <= 7
+  with_length = features.Activations(module, variables, layers=("first", "last"), unit=False)
+  np.testing.assert_allclose(
+    with_length.fit(x).code(x), np.concatenate(means, 1), rtol=1e-4, atol=1e-4
+  )
 
 
 def test_activations_take_the_last_layer_where_none_is_named(rng):
@@ -274,7 +279,7 @@ def test_activations_take_the_last_layer_where_none_is_named(rng):
 
 def test_a_function_can_be_tapped(rng):
   x = rng.normal(size=(50, 3)).astype(np.float32)
-  fitted = features.Activations(lambda x: {"twice": 2.0 * x}).fit(x)
+  fitted = features.Activations(lambda x: {"twice": 2.0 * x}, unit=False).fit(x)
   np.testing.assert_allclose(fitted.code(x), 2.0 * x, rtol=1e-6)
 
 
