@@ -59,7 +59,8 @@ def _measured(section: Section, content: dict[str, Any], results: pathlib.Path) 
   told = (
     f"`{content['command']}`, {seeds} seed{'s' * (seeds > 1)}, {content['date']}, commit "
     f"{content['commit']}, {content['hardware']}{took} "
-    f"([JSON](../benchmarks/results/{section.name}.json)). {_capital(section.measure)}, `last`:\n"
+    f"([JSON](../benchmarks/results/{section.name}.json)). {_capital(section.measure)}, "
+    f"`{_final(records)}`:\n"
   )
   parts = [told, _by_method(records)]
   epochs = _by_column(records)
@@ -74,9 +75,16 @@ def _capital(text: str) -> str:
   return text[0].upper() + text[1:]
 
 
+def _final(records: Sequence[dict[str, Any]]) -> str:
+  """The column ``last``, or the last one of a table along the epochs."""
+  columns = list(dict.fromkeys(record["column"] for record in records))
+  return "last" if "last" in columns else columns[-1]
+
+
 def _by_method(records: Sequence[dict[str, Any]]) -> str:
-  """Rows and methods, the ``last`` column."""
-  last = {(r["row"], r["method"]): r for r in records if r["column"] == "last"}
+  """Rows and methods, the final column."""
+  final = _final(records)
+  last = {(r["row"], r["method"]): r for r in records if r["column"] == final}
   methods = list(dict.fromkeys(method for _, method in last))
   rows = list(dict.fromkeys(row for row, _ in last))
   lines = [line("", *methods), line("---", *["---"] * len(methods))]

@@ -253,7 +253,8 @@ def build_detector(
   if examine is not None and x.ndim == 2 and share is None:
     findings.append(contamination.tail_finding(x))
   if examine is not None:
-    findings += health.examined(examine, state, preprocessing.transform(typical))
+    blank = cross.starts_blank(ensemble.member_of(network))
+    findings += health.examined(examine, state, preprocessing.transform(typical), blank)
   detector = with_typical(detector.with_health(findings), x)
   if share is not None:
     detector = detector.with_metadata(contamination=share)

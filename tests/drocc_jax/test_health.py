@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from detector_jax.health import HealthError
-from drocc_jax import health
+from drocc_jax import DROCC, health, networks
 
 
 def test_inverted_scores_are_refused(rng):
@@ -44,6 +44,22 @@ def test_a_network_that_cannot_tell_its_negatives_is_told(rng):
   assert "cannot tell its own negatives" in same.message
   apart = health.separated(np.zeros(3), np.ones(3))
   assert (apart.passed, apart.value, apart.message) == (True, 1.0, "")
+
+
+@pytest.mark.parametrize(
+  ("network", "passed"),
+  [("auto", True), (networks.MLP((16,), input_gain=2.0, bias_range=2.0, squares=True), False)],
+  ids=["prototypes", "blank"],
+)
+def test_one_that_starts_from_the_records_need_not_tell_them(rng, network, passed):
+  """The radius is far below the spread of the data, so that negatives lie among them."""
+  x = rng.normal(size=(200, 6, 1)).astype(np.float32)
+  settings = {"radius": 0.3, "gamma": 1.0, "epochs": 60, "num_steps": 10}
+  model = DROCC(network=network, features=None, random_state=0, **settings).fit(x)
+  findings = {finding["check"]: finding for finding in model.detector_.metadata["health"]}
+  finding = findings["AUROC of typical records against their own negatives"]
+  assert finding["value"] < health.LEAST_SEPARATION
+  assert finding["passed"] is passed
 
 
 def test_few_steps_are_told():
