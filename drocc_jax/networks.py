@@ -9,6 +9,7 @@ from collections.abc import Callable
 import contextvars
 import functools
 import inspect
+import math
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -19,6 +20,7 @@ import numpy as np
 from detector_jax import training
 from drocc_jax import convolution
 
+SAMPLED = 2**25  # numbers that a network which starts from the data is given at most
 _DEVICE_AXIS: contextvars.ContextVar[str | None] = contextvars.ContextVar("axis", default=None)
 
 
@@ -232,9 +234,10 @@ def sample_for(network: nn.Module, inputs: jax.Array | np.ndarray) -> jax.Array:
     inputs: ``[n, ...]`` typical training records, standardised.
 
   Returns:
-    ``init_rows`` rows, spread evenly, or one of zeros.
+    ``init_rows`` rows, spread evenly, or fewer that hold ``SAMPLED`` numbers; or one of zeros.
   """
   rows = min(getattr(network, "init_rows", 0), len(inputs))
+  rows = min(rows, max(1, SAMPLED // math.prod(inputs.shape[1:])))
   if not rows:
     return jnp.zeros((1, *inputs.shape[1:]), jnp.float32)
   return jnp.asarray(inputs)[np.linspace(0, len(inputs) - 1, rows).astype(int)]

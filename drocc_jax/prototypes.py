@@ -6,6 +6,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+MOST_NUMBERS = 2**23  # that the points of one network hold, 32 MiB
+
 
 class Prototypes(nn.Module):
   """Soft distance to the nearest of learned points, a network of radial basis functions.
@@ -21,7 +23,8 @@ class Prototypes(nn.Module):
   data. It is for features whose Euclidean distances mean something.
 
   Attributes:
-    count: how many points, at most as many as training records, see ``for_records``.
+    count: how many points, at most as many as training records, see ``for_records``, and fewer where
+      they would hold more than ``MOST_NUMBERS`` coordinates.
     tau: initial temperature > 0 of the minimum, in units of ``D``.
     init_rows: how many examples ``init`` is best given.
     train_steps: after how many steps training ends where no epochs are stated; more change nothing
@@ -41,13 +44,14 @@ class Prototypes(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, ...]`` to logits ``[batch]``."""
     x = x.reshape(x.shape[0], -1)
-    shape = (self.count, x.shape[1])  # all that Flax asks for once there are parameters
+    count = max(1, min(self.count, MOST_NUMBERS // x.shape[1]))
+    shape = (count, x.shape[1])  # all that Flax asks for once there are parameters
 
     def start(key: jax.Array) -> jax.Array:
-      return k_means(key, x, self.count) if self.is_initializing() else jnp.zeros(shape)
+      return k_means(key, x, count) if self.is_initializing() else jnp.zeros(shape)
 
     centres = self.param("centres", start)
-    weights = self.param("weights", nn.initializers.zeros_init(), (self.count,))
+    weights = self.param("weights", nn.initializers.zeros_init(), (count,))
     scale = self.variable("constants", "scale", lambda: _least_squared(x, centres))
     scalar = {"gain": 5.0, "offset": 0.0, "log_tau": math.log(self.tau)}
     gain, offset, log_tau = (

@@ -48,3 +48,13 @@ def test_there_are_no_more_points_than_records():
   assert networks.for_records(prototypes.Prototypes(), 30).count == 30
   assert networks.for_records(prototypes.Prototypes(count=8), 30).count == 8
   assert networks.for_records(networks.MLP(), 30) == networks.MLP()
+
+
+def test_long_records_have_fewer_points_and_are_begun_from_fewer(monkeypatch, rng):
+  wide = jax.ShapeDtypeStruct((1, 5000, 12), jnp.float32)
+  variables = jax.eval_shape(prototypes.Prototypes().init, jax.random.key(0), wide)
+  assert variables["params"]["centres"].shape == (2**23 // 60_000, 60_000)
+  assert variables["params"]["weights"].shape == (2**23 // 60_000,)
+  monkeypatch.setattr(networks, "SAMPLED", 50)
+  x = jnp.asarray(rng.normal(size=(30, 4, 3)), jnp.float32)
+  assert networks.sample_for(prototypes.Prototypes(), x).shape == (4, 4, 3)
