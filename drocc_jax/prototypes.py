@@ -23,8 +23,8 @@ class Prototypes(nn.Module):
   data. It is for features whose Euclidean distances mean something.
 
   Attributes:
-    count: how many points, at most as many as training records, see ``for_records``, and fewer where
-      they would hold more than ``MOST_NUMBERS`` coordinates.
+    count: how many points, at most as many as training records, see ``for_records``, and as hold
+      ``MOST_NUMBERS`` coordinates.
     tau: initial temperature > 0 of the minimum, in units of ``D``.
     init_rows: how many examples ``init`` is best given.
     train_steps: after how many steps training ends where no epochs are stated; more change nothing
