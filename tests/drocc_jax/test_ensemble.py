@@ -109,7 +109,7 @@ def test_an_ensemble_is_saved_and_loaded_as_one_detector(tmp_path):
   x = np.random.default_rng(1).normal(size=(100, 3))
   settings = {"members": 3, "epochs": 40, "learning_rate": 0.01, "random_state": 0}
   model = DROCC(**settings).fit(x)
-  assert model.detector_.arrays["variables"]["params"]["Dense_0"]["kernel"].shape == (3, 6, 128)
+  assert model.detector_.arrays["variables"]["params"]["Dense_0"]["kernel"].shape == (3, 3, 128)
   scores = model.score_samples(x)
   np.testing.assert_array_equal(DROCC(**settings).fit(x).score_samples(x), scores)
   model.save(tmp_path / "detector")

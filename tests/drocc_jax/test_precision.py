@@ -101,7 +101,8 @@ def found_by(network, shape, precision, rng):
 
 @pytest.mark.parametrize("name", ["mlp", "lenet"])
 def test_negatives_are_close_and_on_the_shell(name):
-  """Within 5 % of their length of those of float32; the shell holds to float32's precision."""
+  """Mostly within 1 % of their length of those of float32, all within 10 %: a kink of the network
+  may turn one aside. The shell holds to float32's precision."""
   full, half = (
     found_by(*NETWORKS[name], precision, np.random.default_rng(0))
     for precision in networks.PRECISIONS
@@ -109,7 +110,8 @@ def test_negatives_are_close_and_on_the_shell(name):
   lengths = np.linalg.norm(half[0], axis=1)
   assert np.all((lengths > 1.0 - 1e-5) & (lengths < 2.0 + 1e-5))
   apart = np.linalg.norm(half[0] - full[0], axis=1) / np.linalg.norm(full[0], axis=1)
-  assert 1e-6 < apart.max() < 0.05
+  assert 1e-6 < apart.max() < 0.1
+  assert np.median(apart) < 0.01
   np.testing.assert_allclose(half[1].gain, full[1].gain, atol=0.05)
 
 
