@@ -153,6 +153,25 @@ def test_a_bad_step_is_named(rng):
     list(window_pieces([Piece(x, 0, None, "x", str)], 31, 5, "x.csv"))
 
 
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"fpr": 0.001}, "0.001 needs at least 999 different calibration records, got"),
+    ({"fpr": 0.05, "confidence": 2.0}, "confidence must be in"),
+    ({"calibration": "cross"}, "data.folds"),
+    ({"calibration": "none"}, "data.folds"),
+  ],
+)
+def test_what_stretches_cannot_defend_is_refused_before_training(source, settings, message):
+  config = Config(data=source, **settings)
+
+  def never(*_):
+    raise AssertionError("It was trained.")
+
+  with pytest.raises(ValueError, match=message):
+    in_turn.detector(config, source.load(), never)
+
+
 def test_from_a_series_to_events_and_scores(source, tmp_path):
   config = Config(
     data=source,
