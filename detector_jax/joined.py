@@ -65,8 +65,10 @@ def shapes_of(activations: Mapping[str, Any], layers: Sequence[str] | None = Non
   """Shape of one record's activation by layer, of those named, or of all.
 
   Raises:
-    ValueError: none, or a layer that there is not.
+    ValueError: none, or a layer that there is not, or no mapping.
   """
+  if not isinstance(activations, Mapping):
+    raise ValueError(f"activations must return {{layer: array}}, got {type(activations).__name__}.")
   names = tuple(activations) if layers is None else tuple(layers)
   missing = [name for name in names if name not in activations]
   if missing or not names:
@@ -78,8 +80,19 @@ def shapes_of(activations: Mapping[str, Any], layers: Sequence[str] | None = Non
 
 
 def in_batches(function: Function, records: Any, shapes: Shapes, batch_size: int) -> np.ndarray:
-  """``joined`` of a function's activations of ``records``, ``batch_size`` at a time."""
-  starts = range(0, len(records), batch_size)
-  return np.concatenate(
-    [joined(function(records[start : start + batch_size]), shapes) for start in starts]
-  )
+  """``joined`` of a function's activations of ``records``, ``batch_size`` at a time.
+
+  Raises:
+    ValueError: as ``joined``, or the activations are not those of each record.
+  """
+  rows = []
+  for start in range(0, len(records), batch_size):
+    batch = records[start : start + batch_size]
+    found = joined(function(batch), shapes)
+    if len(found) != len(batch):
+      raise ValueError(
+        f"activations gives {len(found)} rows for {len(batch)} records; it must give one for each, "
+        "in their order."
+      )
+    rows.append(found)
+  return np.concatenate(rows)

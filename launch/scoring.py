@@ -37,6 +37,7 @@ class Tally:
 
   Attributes:
     rows: number of rows.
+    steps: number of steps of a series, whose windows are the rows.
     anomalous: rows whose score is above the threshold.
     bad: rows that cannot be scored.
     first_bad: what is wrong with the first of them, and where.
@@ -47,6 +48,7 @@ class Tally:
   """
 
   rows: int = 0
+  steps: int = 0
   anomalous: int = 0
   bad: int = 0
   first_bad: str = ""
@@ -113,7 +115,7 @@ def score_input(
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
-    read = _good(pieces(), on_bad_row, Tally())
+    read = _good(pieces(Tally()), on_bad_row, Tally())
     detector = for_batch(detector, (x for _, x in _chunks(read, size)), fdr)
   files = _names(source)
   tally, written, columns = Tally(), 0, {}
@@ -127,7 +129,7 @@ def score_input(
   drawing = _drawing(detector) if explain else None
   with writing as writer, progress.bar("score", 100) as advance:
     shown = 0
-    read = _good(kept.passing(pieces()), on_bad_row, tally)
+    read = _good(kept.passing(pieces(tally)), on_bad_row, tally)
     for rows, x in _chunks(read, size):
       columns = _columns(detector, rows, x, explain)
       tally.unseen += detector.unseen(x)
@@ -160,7 +162,7 @@ def score_input(
         rest = _ends(detector, stride, np.arange(written, tally.rows))
       writer.write({**kept.take(tally.rows - written), **rest, **empty})
     if isinstance(writer, StepWriter):
-      writer.finish()
+      writer.finish(tally.steps)
     advance(100 - shown, f"{tally.rows:,} rows")
   if drawing is not None:
     path = pathlib.Path(output).expanduser()
@@ -194,8 +196,9 @@ def _pieces(
   stride: int,
   keep: Sequence[str],
   written: tuple[str, str],
+  tally: Tally,
 ) -> Iterator[Piece]:
-  """The input in pieces, as the detector was trained on."""
+  """The input in pieces, as the detector was trained on; counts the steps of a series."""
   schema, clock = detector.schema, _time_column(detector) if stride else None
   if schema is None:
     names, shape = detector.feature_names, detector.input_shape
@@ -208,7 +211,15 @@ def _pieces(
     return pieces
   if len(detector.input_shape) != 2:
     raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
-  return window_pieces(pieces, detector.input_shape[0], stride, source, clock or "")
+  counted = _counted(pieces, tally)
+  return window_pieces(counted, detector.input_shape[0], stride, source, clock or "")
+
+
+def _counted(pieces: Iterable[Piece], tally: Tally) -> Iterator[Piece]:
+  """The same pieces."""
+  for piece in pieces:
+    tally.steps += len(piece.x)
+    yield piece
 
 
 def for_batch(

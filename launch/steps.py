@@ -38,8 +38,9 @@ class StepWriter(ScoreWriter):
         self._counts[a : b + 1] += 1
     self._write(int(first[-1]))
 
-  def finish(self) -> None:
-    """Writes the steps that are left; no window comes any more."""
+  def finish(self, steps: int) -> None:
+    """Writes the steps that are left, of ``steps`` in all; no window comes any more."""
+    self._hold(steps)
     self._write(self._start + len(self._sums))
 
   def _hold(self, end: int) -> None:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SMALLEST = 1e-7  # variance, as a share of the largest, that is more than rounding
+
 
 @functools.partial(
   jax.tree_util.register_dataclass,
@@ -71,15 +73,17 @@ class Whitening:
     if not values[0] > 0:
       raise ValueError("Every feature is constant over the training rows.")
     most = count // 2 if residual else count - 1
-    kept = min(components, most, int(np.sum(values > 1e-7 * values[0])))
+    kept = min(components, most, int(np.sum(values > SMALLEST * values[0])))
     scale = 1.0 / np.sqrt(values[:kept] + noise * values.mean())
     common = np.sqrt(np.mean(values[:kept] * np.square(scale)))
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
-    left = values[kept:].mean() if residual and kept < len(values) else None
+    left = None
+    if residual and kept < len(values):  # rows may leave nothing out but what rounding does
+      left = max(values[kept:].mean() + noise * values.mean(), SMALLEST * values[0])
     return cls(
       as_float32(origin + mean),
       as_float32(vectors[:, :kept] * scale / common),
-      None if left is None else as_float32(1.0 / np.sqrt(left + noise * values.mean()) / common),
+      None if left is None else as_float32(1.0 / np.sqrt(left) / common),
     )
 
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from detector_jax import Detector
+from detector_jax import Detector, calibration
+from detector_jax.splits import AUTO_FPR
+from drocc_jax import cross
 from drocc_jax.contamination import Roles
 from launch.data import Splits
 
@@ -33,13 +35,23 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
       workdir is claimed for ``claimed``.
 
   Raises:
-    ValueError: a setting that is of held-out records, or too few stretches.
+    ValueError: a setting that is of held-out records, a rate that the windows cannot defend, or too
+      few stretches.
   """
   if config.contamination is not None or config.features.defects:
     raise ValueError(
       "contamination and features.defects are for held-out records: set data.folds=0 with them."
     )
+  if config.calibration not in (cross.AUTO, cross.SPLIT):
+    raise ValueError(
+      "calibration is of single records, and the folds of a series are set by data.folds: leave it "
+      f"at {cross.AUTO}, got {config.calibration!r}."
+    )
   assert splits.stretches is not None
+  calibration.check_rate(AUTO_FPR if config.fpr is None else config.fpr, config.confidence)
+  if config.fpr is not None:
+    number = int(np.sum(splits.stretches[:, 0] == splits.stretches[:, 1]))
+    calibration.check_records(number, config.fpr, config.confidence)
   free = dataclasses.replace(config, fpr=None, confidence=None)
 
   def of(rows: np.ndarray, name: str) -> Detector:

@@ -150,6 +150,15 @@ def test_what_no_training_row_shows_is_in_the_residual(rng):
   assert whole(other).shape == (1, plain(other).shape[1] + 1)
 
 
+def test_the_residual_of_rows_that_components_say_in_full_is_finite(rng):
+  x = rng.normal(size=(60, 4))
+  for rows in (np.tile(x, 2), np.concatenate([x, np.ones((60, 5))], axis=1)):
+    whitening = features.Whitening.fit([rows], 64, noise=0.0, residual=True)
+    found = np.asarray(whitening(jnp.asarray(rows, jnp.float32)))
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, -1]).max() < 10.0
+
+
 def test_components_leave_something_out_of_a_training_row(rng):
   x = rng.normal(size=(20, 40))
   whitening = features.Whitening.fit([x], 64, 0.1, residual=True)

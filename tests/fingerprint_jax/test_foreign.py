@@ -123,3 +123,15 @@ def test_hooks_of_pytorch_give_activations(records):
   model = NeuralFP(activations=activations, layers=("1", "2"), **CHEAP).fit(records)
   assert model.layers_ == ("1", "2")
   assert np.mean(model.predict(records[:40] * 30.0) < 0) > 0.5
+
+
+@pytest.mark.parametrize(
+  ("activations", "message"),
+  [
+    (lambda x: {"1": np.ones((len(x) - 1, 3))}, "gives 63 rows for 64 records"),
+    (lambda x: np.ones((len(x), 3)), r"must return \{layer: array\}, got ndarray"),
+  ],
+)
+def test_activations_that_are_not_those_of_the_records_are_refused(rng, activations, message):
+  with pytest.raises(ValueError, match=message):
+    NeuralFP(activations=activations, **CHEAP).fit(rng.normal(size=(400, 3)))

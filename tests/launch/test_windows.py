@@ -153,6 +153,25 @@ def test_a_bad_step_is_named(rng):
     list(window_pieces([Piece(x, 0, None, "x", str)], 31, 5, "x.csv"))
 
 
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"fpr": 0.001}, "0.001 needs at least 999 different calibration records, got"),
+    ({"fpr": 0.05, "confidence": 2.0}, "confidence must be in"),
+    ({"calibration": "cross"}, "data.folds"),
+    ({"calibration": "none"}, "data.folds"),
+  ],
+)
+def test_what_stretches_cannot_defend_is_refused_before_training(source, settings, message):
+  config = Config(data=source, **settings)
+
+  def never(*_):
+    raise AssertionError("It was trained.")
+
+  with pytest.raises(ValueError, match=message):
+    in_turn.detector(config, source.load(), never)
+
+
 def test_from_a_series_to_events_and_scores(source, tmp_path):
   config = Config(
     data=source,
@@ -312,12 +331,26 @@ def test_steps_have_the_mean_of_their_windows(tmp_path):
     writer.write({"first": np.array([0, 2]), "last": np.array([3, 5]), "score": score})
     writer.write({"first": np.array([6]), "last": np.array([9]), "score": np.ma.masked_all(1)})
     writer.write({"first": np.array([8]), "last": np.array([11]), "score": np.array([7.0])})
-    writer.finish()
+    writer.finish(14)
   got = pd.read_csv(output)
-  assert got["step"].tolist() == list(range(12))
-  want = [1, 1, 2.5, 2.5, 4, 4, np.nan, np.nan, 7, 7, 7, 7]
+  assert got["step"].tolist() == list(range(14))
+  want = [1, 1, 2.5, 2.5, 4, 4, np.nan, np.nan, 7, 7, 7, 7, np.nan, np.nan]
   np.testing.assert_array_equal(got["score"], want)
-  np.testing.assert_array_equal(got["decision"], [0, 0, 0, 0, 1, 1, np.nan, np.nan, 1, 1, 1, 1])
+  decision = [0, 0, 0, 0, 1, 1, np.nan, np.nan, 1, 1, 1, 1, np.nan, np.nan]
+  np.testing.assert_array_equal(got["decision"], decision)
+
+
+@pytest.mark.parametrize("on_bad_row", ["skip", "nan"])
+def test_steps_after_the_last_window_have_rows(tmp_path, on_bad_row):
+  detector = detector_jax.Detector.create(
+    lambda v, x: x[:, 0, 0] * v, np.float32(1), Identity(), (4, 1)
+  )
+  path, output = str(tmp_path / "x.npy"), tmp_path / "scores.csv"
+  np.save(path, np.append(np.arange(8.0), [np.nan] * 6)[:, None])
+  scoring.score_input(detector, path, output, stride=3, on_bad_row=on_bad_row, steps=True)
+  got = pd.read_csv(output)
+  np.testing.assert_array_equal(got["step"], range(14))
+  np.testing.assert_array_equal(got["score"].isna(), [False] * 7 + [True] * 7)
 
 
 def test_a_stride_is_for_series_alone(tmp_path):
