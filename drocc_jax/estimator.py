@@ -67,7 +67,7 @@ class DROCC(DetectorEstimator, Training):
     clip: standardised features are clipped there, in standard deviations.
     trim: in [0, 0.5), largest share of the training rows that may be left out because they are far
       from all others, see ``isolation.connected_rows``; "auto": 0.1 for ``[n, features]``, 0 for
-      others. They are neither shown as typical nor held out.
+      others. They are not shown as typical, nor held out where a share of the records is.
     contamination: share of the records that may be anomalies, in (0, 0.5): of the training rows the
       most extreme are left out, and of the held-out scores the highest; "auto": the records are to
       tell. None: all are typical. See ``drocc_jax.contamination``.

@@ -258,7 +258,8 @@ def prepare(
     chosen, network = on_features.settled(chosen, network, x.shape[1])
   if config.warmup_epochs:
     trim = 0.0 if trim is None else trim
-    per_epoch = training.steps_per_epoch(len(x), min(config.batch_size, len(x)))
+    sizes = [len(x)] if without is None else np.sum(~without, axis=1).tolist()
+    per_epoch = training.steps_per_epoch(min(sizes), min(config.batch_size, max(sizes)))
     chosen = dataclasses.replace(chosen, warmup_steps=config.warmup_epochs * per_epoch)
   if config.precision is not None:
     chosen = dataclasses.replace(chosen, precision=config.precision)

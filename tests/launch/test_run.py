@@ -9,6 +9,7 @@ import pytest
 
 import detector_jax
 from detector_jax import health
+from drocc_jax import cross
 from launch import evaluation, run
 from launch.data import BreastCancer, Digits
 from launch.methods import drocc
@@ -151,3 +152,13 @@ def test_evaluation_uses_the_detector_alone(finished):
   typical, anomalous = scores[labels == 0], scores[labels == 1]
   by_hand = np.mean(anomalous[:, None] > typical) + 0.5 * np.mean(anomalous[:, None] == typical)
   assert evaluation.evaluate(finished)["metrics"]["auroc"] == pytest.approx(by_hand, abs=1e-12)
+
+
+@pytest.mark.parametrize("records", [60, 150])
+def test_a_warm_up_is_of_the_epochs_of_one_fold(records, rng):
+  x = rng.normal(size=(records, 3)).astype(np.float32)
+  config = drocc.Config(warmup_epochs=3, batch_size=128)
+  roles = cross.divide(x, config, 0, plain=True)
+  prepared = drocc.prepare(config, x, without=roles.without(roles.rows))
+  # A fold leaves at most 120 records, one step; of 150 there would be two.
+  assert prepared.config.warmup_steps == 3
