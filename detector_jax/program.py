@@ -214,7 +214,11 @@ def nested(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def export(detector: Any) -> jax.export.Exported:
-  """Exports a detector's program, with batch size and calibration length symbolic."""
+  """Exports a detector's program, with batch size and calibration length symbolic.
+
+  Raises:
+    ValueError: the network asks for the batch size as an integer.
+  """
   treedef: Any = jax.tree.structure(detector.arrays)
   names = list(flatten(detector.arrays))
 
@@ -228,8 +232,16 @@ def export(detector: Any) -> jax.export.Exported:
     for name, array in flatten(detector.arrays).items()
   }
   x = jax.ShapeDtypeStruct((batch, *detector.input_shape), jnp.float32)
-  with _without_locations():
-    return jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, x)
+  try:
+    with _without_locations():
+      return jax.export.export(jax.jit(program), platforms=PLATFORMS)(shapes, x)
+  except TypeError as error:
+    if "_DimExpr" not in str(error):
+      raise
+    raise ValueError(
+      "The network asks for the size of a batch as an integer, so that no program for batches of "
+      "any size can be made of it: write x.shape[0] for len(x) in it."
+    ) from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import functools
 
+from flax import linen as nn
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -79,3 +80,21 @@ def test_members_begin_with_weights_of_their_own():
 def test_what_is_no_network_is_refused(network, error, message):
   with pytest.raises(error, match=message):
     registry.as_network(network)
+
+
+class Measured(nn.Module):
+  """A network that asks for the size of a batch as an integer."""
+
+  @nn.compact
+  def __call__(self, x):
+    """Maps ``[batch, ...]`` to logits ``[batch]``."""
+    return nn.Dense(1)(x.reshape(len(x), -1))[:, 0]
+
+
+def test_a_network_that_asks_for_the_batch_size_is_told_when_it_is_saved(tmp_path, rng):
+  x = rng.normal(size=(210, 3, 2)).astype(np.float32)
+  model = DROCC(network=Measured(), epochs=1, features=None, random_state=0)
+  detector = model.fit(x).detector_
+  with pytest.raises(ValueError, match=r"write x\.shape\[0\] for len\(x\)"):
+    detector.save(tmp_path / "detector")
+  assert not list(tmp_path.iterdir())
