@@ -101,15 +101,15 @@ def find(
   capture: Any = select or False
   wanted: Any = jnp.float32
   try:
-    shapes, modules = _shapes(network, capture, kwargs, variables, record_shape, wanted)
+    shapes, modules, first = _shapes(network, capture, kwargs, variables, record_shape, wanted)
   except ValueError:
     if not integers:
       raise
     wanted = jnp.int32
-    shapes, modules = _shapes(network, capture, kwargs, variables, record_shape, wanted)
+    shapes, modules, first = _shapes(network, capture, kwargs, variables, record_shape, wanted)
   if set(shapes) <= {RESIDUAL} and isinstance(network, nn.Module) and not capture:
     capture = True
-    shapes, modules = _shapes(network, capture, kwargs, variables, record_shape, wanted)
+    shapes, modules, first = _shapes(network, capture, kwargs, variables, record_shape, wanted)
   if set(shapes) <= {RESIDUAL}:
     raise ValueError(
       "There is no layer to tap: let the network sow its activations into 'intermediates', or "
@@ -118,6 +118,7 @@ def find(
   found = tuple(shapes)
   if modules and select is None:
     found = blocks.choose([name for name in shapes if name != RESIDUAL], modules)
+    found = tuple(dict.fromkeys(first[name] if first[name] in found else name for name in found))
     found += (RESIDUAL,) * (RESIDUAL in shapes)
   chosen = found if layers is None else tuple(layers)
   unknown = [name for name in chosen if name not in shapes]
@@ -174,20 +175,24 @@ def _shapes(
   variables: Any,
   record_shape: Sequence[int],
   dtype: Any,
-) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any], dict[str, str]]:
   """Shape of one record's activation by layer, in the order of computation; modules by path.
 
-  There are no modules where the network sows, or is a function.
+  There are no modules where the network sows, or is a function. The third is for each layer the
+  first one with the same activation, as a sequence has that of its last module.
   """
   batch = 2
   x = jax.ShapeDtypeStruct((batch, *record_shape), dtype)
   order: list[str] = []
   modules: dict[str, Any] = {}
+  first: dict[str, str] = {}
 
   def traced(variables: Any, x: jax.Array) -> Activations:
     found, captured = _activations(network, capture, kwargs, variables, x)
     order.extend(found)  # a pytree of dicts comes back in alphabetical order
     modules.update(captured)
+    names = {id(value): name for name, value in reversed(found.items())}
+    first.update({name: names[id(value)] for name, value in found.items()})
     return found
 
   try:
@@ -219,7 +224,7 @@ def _shapes(
         "the batch. Leave it out with select= or let the network sow something else."
       )
     shapes[name] = tuple(leaf.shape[1:]) or (1,)
-  return shapes, modules
+  return shapes, modules, first
 
 
 def _activations(

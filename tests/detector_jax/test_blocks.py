@@ -192,3 +192,20 @@ def test_which_outputs_are_those_of_blocks(names, chosen):
   got = blocks.choose(names, {})
   assert set(got) == set(chosen)
   assert list(got) == [name for name in names if name in got]
+
+
+class Sequence(nn.Module):
+  """Flax gives the layers of a sequence that is made within a network to the network itself."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(2, name="head")(nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)])(x))
+
+
+def test_the_activation_of_a_sequence_is_tapped_once():
+  network, x = Sequence(), jnp.ones((2, 4))
+  variables = network.init(jax.random.key(0), x)
+  assert taps.find(network, variables, (4,)).layers == ("Dense_0", "Dense_1", "head")
+  asked = ("Dense_1", "Sequential_0")
+  found = taps.find(network, variables, (4,), select=lambda *_: True, layers=asked)(variables, x)
+  np.testing.assert_array_equal(*found.values())
