@@ -74,10 +74,10 @@ PAPERS = (
     "fidelity",
     "The released recipe, in JAX and in PyTorch",
     "A reduced protocol: 1,000 images of the class, 30 epochs in batches of 128, 4,000 test "
-    "images. Automobile is the right way up here, with negatives' statistics of their own, the "
+    "images. Automobile is the right way up here, with statistics of each term of its own, the "
     "initial weights of PyTorch and SGD without momentum; Table 1 was measured before these were "
-    "as released. The two share images, standardisation and settings, and no random number. One step of "
-    "theirs from the same weights is the same to rounding, running statistics included "
+    "as released. The two share images, standardisation and settings, and no random number. One "
+    "step of theirs from the same weights is the same to rounding, running statistics included "
     "(`tests/benchmarks/test_fidelity.py`). Neither takes the released 50 ascent steps of 0.001, "
     "whose passes feed the running statistics all the same.",
     ("fidelity.png",),

@@ -90,8 +90,8 @@ def score_input(
     chunk_size: rows scored at a time, rounded up to whole batches of the detector; 0: about
       4 million values.
     header: whether a CSV input has one: "auto", "yes" or "no".
-    stride: > 0 takes the input for a series ``[time, channels]`` and scores its windows, so many
-      steps apart; the output then begins with ``first`` and ``last`` step of each.
+    stride: > 0 scores windows of a series ``[time, channels]``, so many steps apart, and the output
+      begins with ``first`` and ``last`` step of each.
     explain: whether the output ends with ``reason``, why a record is flagged, empty for others.
     keep: columns of a CSV or .parquet input that the output begins with, as they are.
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
@@ -109,17 +109,15 @@ def score_input(
     reasons.check(detector)
   if set(keep) & set(WRITTEN) or len(set(keep)) < len(keep):
     raise DataError(f"--keep={','.join(keep)} would write two columns of one name.")
-  size = rows_per_chunk(detector, chunk_size)
-  text = (encoding, dialect)
+  size, text = rows_per_chunk(detector, chunk_size), (encoding, dialect)
   pieces = functools.partial(_pieces, detector, source, label, size, header, stride, keep, text)
   if fdr is not None:
     if source == STANDARD_INPUT:
       raise DataError("A false discovery rate is of a whole file, which is read twice; name one.")
     read = _good(pieces(Tally()), on_bad_row, Tally())
     detector = for_batch(detector, (x for _, x in _chunks(read, size)), fdr)
-  files = _names(source)
+  files, start = _names(source), time.perf_counter()
   tally, written, columns = Tally(), 0, {}
-  start = time.perf_counter()
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
   if steps and not stride:
@@ -139,12 +137,8 @@ def score_input(
       tally.anomalous += int(columns["decision"].sum())
       end = int(rows[-1]) + 1
       arranged = _arranged(columns, rows, written, end, on_bad_row)
-      if files:
-        here = rows if on_bad_row == "skip" else range(written, end)
-        arranged = {"file": np.array([files[row] for row in here]), **arranged}
-      if stride:
-        here = rows if on_bad_row == "skip" else np.arange(written, end)
-        arranged = {**_ends(detector, stride, here), **arranged}
+      here = rows if on_bad_row == "skip" else np.arange(written, end)
+      arranged = {**_places(detector, files, stride, here), **arranged}
       cells = kept.take(end - written)
       if on_bad_row == "skip":
         cells = {name: values.take(rows - written) for name, values in cells.items()}
@@ -157,23 +151,24 @@ def score_input(
     if on_bad_row == "nan" and written < tally.rows:
       none = {name: values[:0] for name, values in columns.items()}
       empty = _arranged(none, np.zeros(0, np.int64), written, tally.rows, on_bad_row)
-      rest = {"file": np.array(files[written : tally.rows])} if files else {}
-      if stride:
-        rest = _ends(detector, stride, np.arange(written, tally.rows))
+      rest = _places(detector, files, stride, np.arange(written, tally.rows))
       writer.write({**kept.take(tally.rows - written), **rest, **empty})
     if isinstance(writer, StepWriter):
       writer.finish(tally.steps)
     advance(100 - shown, f"{tally.rows:,} rows")
   if drawing is not None:
-    path = pathlib.Path(output).expanduser()
-    path = path.with_name(f"{path.stem}_reasons.png")
+    path = pathlib.Path(output).expanduser().with_name(f"{pathlib.Path(output).stem}_reasons.png")
     tally.drawn = str(path) if drawing.write(path) else ""
   tally.seconds = time.perf_counter() - start
   return tally
 
 
-def _ends(detector: detector_jax.Detector, stride: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-  """First and last steps ``[n]`` of windows with these numbers."""
+def _places(
+  detector: detector_jax.Detector, files: list[str], stride: int, rows: np.ndarray
+) -> dict[str, np.ndarray]:
+  """File names of records with these numbers, or first and last steps ``[n]`` of windows."""
+  if not stride:
+    return {"file": np.array([files[row] for row in rows])} if files else {}
   first = stride * rows
   return {"first": first, "last": first + detector.input_shape[0] - 1}
 

@@ -98,7 +98,7 @@ def test_blocks_of_the_other_pages_run():
     if path.name in {"files.md", "limited_negatives.md", "neuralfp.md"}
     for block in snippets.blocks(path.read_text(), "python")
   ]
-  assert len(codes) == 6
+  assert len(codes) == 8
   printed = snippets.run([GIVEN, *codes])
   assert "record 0: " in "".join(printed)
 

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,8 @@ class Config(Training):
     seed: of weights, data order, noise and the held-out rows.
     checkpoints: how many checkpoints a run writes, evenly spread over its epochs.
   """
+
+  former: ClassVar[dict[str, str]] = {"calibration": "split"}
 
   data: Source = dataclasses.field(default_factory=Digits)
   network: NetworkConfig = dataclasses.field(default_factory=NetworkConfig)

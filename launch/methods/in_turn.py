@@ -58,8 +58,8 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
     return trained(free, Roles(rows, np.arange(0), None), name, config)
 
   x = splits.x_train
-  held_out = scores(x, splits.stretches, of)
   found = of(np.arange(len(x)), "training")
+  held_out = scores(x, splits.stretches, of)
   found = found.calibrate_scores(held_out, config.fpr, config.confidence)
   told = found.metadata["summary"].partition("; ")[0]
   return found.with_metadata(

@@ -108,6 +108,7 @@ def test_records_of_drocc_have_their_numbers_before_any_was_held_out(tmp_path, r
     checkpoints=3,
     batch_size=16,
     network=registry.NetworkConfig("mlp", (4,)),
+    calibration="split",
   )
   config.drocc.learning_rate = 1e30
   with pytest.raises(HealthError, match=r"diverged: .* at step 3\. .* It began in epoch 0 at step"):

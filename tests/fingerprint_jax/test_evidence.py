@@ -177,7 +177,7 @@ def test_records_that_the_network_does_not_know_calibrate(joined, make, network,
   assert (len(rows.train), len(rows.reference), len(rows.calibration)) == (400, 100, 100)
   assert min(rows.reference.min(), rows.calibration.min()) >= 450  # 50 of them are training records
   assert joined.detector_.calibration.scores.size == 100
-  assert [each["passed"] for each in joined.detector_.metadata["health"]] == [True]
+  assert all(each["passed"] for each in joined.detector_.metadata["health"])
   with pytest.raises(ValueError, match=r"needs 40 records in X_calibration .* got 10: give more"):
     make(network, variables).fit(images[:400], X_calibration=images[390:410])
   with pytest.raises(ValueError, match=r"X_calibration has records of shape \[4, 4, 1\]"):

@@ -125,6 +125,7 @@ def finished(tmp_path_factory):
     network=NetworkConfig("mlp", (8,)),
     epochs=10,
     checkpoints=1,
+    calibration="split",
   )
   run.train(config, folder / "run")
   return folder
