@@ -45,7 +45,8 @@ class EfficientNetLite0(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps images ``[batch, h, w, 3]`` in [0, 1] to ``[batch, side / 32, side / 32, 1280]``."""
     x = jax.image.resize(x, (x.shape[0], self.side, self.side, 3), "bilinear")
-    x = (x - jnp.asarray(MEAN)) / jnp.asarray(STD)
+    mean, std = (jnp.asarray(each).reshape(1, 1, 1, 3) for each in (MEAN, STD))
+    x = (x - mean) / std
     x = jax.nn.relu6(nn.Conv(STEM, (3, 3), 2, name="stem")(x))
     number = 0
     for expansion, size, stride, channels, blocks in STAGES:

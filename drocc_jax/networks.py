@@ -299,8 +299,8 @@ class MaskedBatchNorm(nn.Module):
     return (x - mean.reshape(1, 1, 1, -1)) * scale.reshape(1, 1, 1, -1)
 
 
-# As PyTorch draws the weights of its layers, and so the released code. Flax's own default, of three
-# times the variance, costs a LeNet several points of AUROC, see benchmarks/fidelity.py.
+# As PyTorch draws the weights of its layers, and so the released code; Flax's own default has three
+# times the variance. ``benchmarks.fidelity`` has both.
 AS_PYTORCH = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
