@@ -119,7 +119,7 @@ def facts(detector: Any, described: Mapping[str, Any]) -> dict[str, str]:
     **({f"column {c.name}": c.describe() for c in schema.columns} if schema else {}),
     "threshold": f"{detector.threshold:.6g}, anomalous above",
     "rate": detector.rate,
-    "calibrated on": f"{detector.calibration.scores.size} held-out records",
+    "calibrated on": f"{detector.calibration.scores.size} {_kind(detector)} records",
     "parameters": f"{sum(int(np.size(leaf)) for leaf in jax.tree.leaves(weights)):,}",
     "versions": ", ".join(f"{k} {v}" for k, v in sorted(described.get("versions", {}).items())),
   }
@@ -163,10 +163,15 @@ def told(found: Iterable[Reach]) -> list[tuple[str, str]]:
   return [(each.name, ", ".join(each.alarms) or "none by itself") for each in found]
 
 
+def _kind(detector: Any) -> str:
+  """What the records that set the threshold are."""
+  return "cross-validated" if detector.metadata.get("cross_conformal") else "held-out"
+
+
 def _until(detector: Any) -> str:
   held = detector.calibration.scores.size
   rate = (
-    f"The stated rate rests on {held} held-out records and holds for records like these"
+    f"The stated rate rests on {held} {_kind(detector)} records and holds for records like these"
     if held
     else "No records were held out, so that no rate is stated"
   )

@@ -5,6 +5,7 @@ and nothing else, allocates nothing and keeps no state; ``c_source`` has its tex
 weights and how they are rounded.
 """
 
+import os
 import pathlib
 from typing import Any
 
@@ -21,7 +22,7 @@ PARITY = 1e-4
 
 def write(
   detector: detector_jax.Detector,
-  path: pathlib.Path,
+  path: str | os.PathLike[str],
   precision: str = "float32",
   x_typical: Any = None,
 ) -> None:
@@ -41,7 +42,7 @@ def write(
       otherwise than its parts; or too few records for its rate.
     OSError: the file cannot be written.
   """
-  parts = parts_of(detector, precision)
+  path, parts = pathlib.Path(path), parts_of(detector, precision)
   whole = parts.into(detector)
   x = artifact.probe(detector)
   want, got = artifact.scores_of(whole, x), parts.score(x)

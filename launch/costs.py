@@ -28,6 +28,7 @@ class Task:
     batch_size: of them in a step.
     arrays: on the device beside the state.
     attempt: ``(state, n) -> state`` after the first n steps; what it is given may be donated.
+    members: networks that each have so many records of their own.
   """
 
   network: str
@@ -35,6 +36,7 @@ class Task:
   batch_size: int
   arrays: Any
   attempt: Callable[[Any, int], Any]
+  members: int = 1
 
   @property
   def steps(self) -> int:
@@ -66,7 +68,7 @@ def of_data(
     rows = jnp.minimum(steps * batch_size, data.num_rows)
     return train_epochs(state, data._replace(num_rows=rows), key, 0, 1)[0]
 
-  return Task(network, records, batch_size, data, attempt)
+  return Task(network, records, batch_size, data, attempt, int(np.size(data.num_rows)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Estimate:
     timed: steps that were timed.
     step_seconds: of one of them.
     before: seconds from the start of the command to here, where that was measured.
+    followed: by how many stages that cost about as much.
   """
 
   stage: str
@@ -94,15 +97,16 @@ class Estimate:
   timed: int
   step_seconds: float
   before: float = 0.0
+  followed: int = 0
 
   @property
   def seconds(self) -> float:
-    """That are left."""
+    """That are left of the stage."""
     return self.epochs * self.task.steps * self.step_seconds
 
   def __str__(self) -> str:
     """One line: what is left, and how long it takes."""
-    return f"{self.stage}: {self.spread}, about {words(self.seconds)} left"
+    return f"{self.stage}: {self.spread}, about {words(self.seconds)} left{self._then}"
 
   @property
   def spread(self) -> str:
@@ -111,22 +115,32 @@ class Estimate:
     return f"{epochs} of {self.task.steps:,} step{'s' * (self.task.steps != 1)}"
 
   @property
+  def _then(self) -> str:
+    """What comes after the stage, for the end of a sentence."""
+    whole = words((1 + self.followed) * self.seconds)
+    more = f"{self.followed} more training{'s' * (self.followed != 1)} like it"
+    return f", then {more}, {whole} in all" if self.followed else ""
+
+  @property
   def lines(self) -> list[str]:
     """Everything, a fact a line."""
     task = self.task
+    each = f" for each of {task.members} members" if task.members > 1 else ""
     return [
       f"{self.stage}:",
       f"  network  {task.network}, {self.parameters:,} parameters",
-      f"  records  {task.records:,}, {min(task.batch_size, task.records):,} in a step",
+      f"  records  {task.records:,}{each}, {min(task.batch_size, task.records):,} in a step",
       f"  steps    {self.spread}, {self.epochs * task.steps:,} in all",
       f"  memory   {self.device_bytes / 1e6:,.1f} MB of state and records, "
       f"{self.process_bytes / 1e6:,.0f} MB at most in this process so far",
-      f"  time     about {words(self.seconds)}, {1000 * self.step_seconds:.2g} ms a step in "
+      f"  time     about {words(self.seconds)}{self._then}; {1000 * self.step_seconds:.2g} ms a step in "
       f"{self.timed} timed ones; {words(self.before)} went before",
     ]
 
 
-def estimate(stage: str, task: Task, state: Any, epochs: int, before: float = 0.0) -> Estimate:
+def estimate(
+  stage: str, task: Task, state: Any, epochs: int, before: float = 0.0, followed: int = 0
+) -> Estimate:
   """Times a few steps on a copy of the state, once they are compiled; the run is as it was.
 
   Args:
@@ -135,6 +149,7 @@ def estimate(stage: str, task: Task, state: Any, epochs: int, before: float = 0.
     state: to start from.
     epochs: that are left.
     before: see ``Estimate``.
+    followed: likewise.
   """
 
   def spent(steps: int) -> float:
@@ -162,6 +177,7 @@ def estimate(stage: str, task: Task, state: Any, epochs: int, before: float = 0.
     timed,
     seconds / timed,
     before,
+    followed,
   )
 
 

@@ -7,6 +7,7 @@ primitives that it lacks, or converts to what onnxruntime cannot run, are replac
 
 from collections.abc import Callable
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -25,7 +26,7 @@ PARITY = 1e-4
 CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 
 
-def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
+def write(detector: detector_jax.Detector, path: str | os.PathLike[str]) -> None:
   """Writes ``x [batch, ...] -> score [batch], p_value [batch]`` as one file, or nothing.
 
   ``x`` is float32, or float64 where the detector has an ``input_offset``, which the model subtracts
@@ -67,7 +68,7 @@ def write(detector: detector_jax.Detector, path: pathlib.Path) -> None:
     model.metadata_props.add(key=name, value=value)
   serialized = model.SerializeToString()
   _check_parity(detector, runtime.InferenceSession(serialized, providers=["CPUExecutionProvider"]))
-  with atomic.written_beside(path) as temporary:
+  with atomic.written_beside(pathlib.Path(path)) as temporary:
     temporary.write_bytes(serialized)
 
 

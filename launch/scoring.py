@@ -120,8 +120,8 @@ def score_input(
   tally, written, columns = Tally(), 0, {}
   if stride and keep:
     raise DataError("Windows are of several rows each: leave --keep out where there is a stride.")
-  if steps and not stride:
-    raise DataError("Time steps are of a series that is cut into windows: give --stride, too.")
+  if steps and (explain or not stride):
+    raise DataError("Time steps are of windows: give --steps with --stride, and --explain without.")
   kept = _Kept()
   writing = StepWriter(output, detector.threshold) if steps else ScoreWriter(output)
   drawing = _drawing(detector) if explain else None

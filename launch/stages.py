@@ -33,6 +33,7 @@ class Stage:
     steps: the steps of an epoch one by one, see ``failures.Steps``; where training diverges they
       tell at which records. None: only the epoch is told.
     task: what is trained, so that its cost can be told before; None: it is not.
+    followed: by how many stages of the run that cost about as much.
   """
 
   name: str
@@ -40,6 +41,7 @@ class Stage:
   advance: Callable[[Any, int, int], tuple[Any, dict[str, float]]]
   steps: failures.Steps | None = None
   task: costs.Task | None = None
+  followed: int = 0
 
 
 class _Tried(BaseException):
@@ -79,7 +81,8 @@ def _tried(stage: Stage, state: Any) -> Any:
   assert _trial is not None
   assert stage.task is not None
   before = time.monotonic() - _trial.began
-  _trial.found.append(costs.estimate(stage.name, stage.task, state, stage.epochs, before))
+  told = costs.estimate(stage.name, stage.task, state, stage.epochs, before, stage.followed)
+  _trial.found.append(told)
   if stage.name == _trial.last:
     raise _Tried
   return state
@@ -125,7 +128,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
       stopping.deferred_signals() as signalled,
     ):
       if stage.task is not None:
-        told = costs.estimate(stage.name, stage.task, state, stage.epochs - epoch)
+        left = stage.epochs - epoch
+        told = costs.estimate(stage.name, stage.task, state, left, followed=stage.followed)
         if devices.primary():
           print(told, file=sys.stderr, flush=True)
       while epoch < stage.epochs:

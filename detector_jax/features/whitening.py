@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax import batching
+
 SMALLEST = 1e-7  # variance, as a share of the largest, that is more than rounding
 
 
@@ -55,8 +57,9 @@ class Whitening:
         would leave nothing out of a training row.
 
     Raises:
-      ValueError: fewer than two rows, or none that differ.
+      ValueError: fewer than one component, fewer than two rows, or none that differ.
     """
+    components = batching.whole("components", components)
     count, total, products = 0, np.zeros(()), np.zeros(())
     origin = np.zeros(())  # near the mean, so that no digits are lost in the products
     for batch in batches:

@@ -22,7 +22,11 @@ from detector_jax import Detector, calibration
 from detector_jax.splits import AUTO_FPR
 from drocc_jax import cross
 from drocc_jax.contamination import Roles
+from drocc_jax.settings import Training
 from launch.data import Splits
+
+SIZE = Training.calibration_size
+WHOLE = "training"  # stage of the detector of all records
 
 
 def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> Detector:
@@ -42,11 +46,13 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
     raise ValueError(
       "contamination and features.defects are for held-out records: set data.folds=0 with them."
     )
-  if config.calibration not in (cross.AUTO, cross.SPLIT):
-    raise ValueError(
-      "calibration is of single records, and the folds of a series are set by data.folds: leave it "
-      f"at {cross.AUTO}, got {config.calibration!r}."
-    )
+  usual = {"calibration": (cross.AUTO, cross.SPLIT), "calibration_size": (SIZE,)}
+  for name, fine in usual.items():
+    if (got := getattr(config, name)) not in fine:
+      raise ValueError(
+        f"{name} is of single records, and the stretches of a series are set by data.folds: leave "
+        f"it at {fine[0]}, or set data.folds=0; got {got!r}."
+      )
   assert splits.stretches is not None
   calibration.check_rate(AUTO_FPR if config.fpr is None else config.fpr, config.confidence)
   if config.fpr is not None:
@@ -58,13 +64,14 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
     return trained(free, Roles(rows, np.arange(0), None), name, config)
 
   x = splits.x_train
-  found = of(np.arange(len(x)), "training")
+  found = of(np.arange(len(x)), WHOLE)
   held_out = scores(x, splits.stretches, of)
   found = found.calibrate_scores(held_out, config.fpr, config.confidence)
   told = found.metadata["summary"].partition("; ")[0]
   return found.with_metadata(
     config=dataclasses.asdict(config),
     calibration_records=len(held_out),
+    cross_conformal=True,
     summary=f"{told}; the threshold is of {len(held_out):,} of them, scored by detectors that had "
     "trained without their stretch of the series.",
   )
@@ -84,16 +91,20 @@ def scores(
     ValueError: fewer than two stretches hold a record.
   """
   within = stretches[:, 0] == stretches[:, 1]
-  numbers = np.unique(stretches[within, 0]).tolist()
-  if len(numbers) < 2:
+  if len(numbers(stretches)) < 2:
     raise ValueError(
       "Typical records lie within one stretch of the series alone, which leaves none to set the "
       "threshold by: give a longer clean stretch, or set data.folds=0."
     )
   found = []
-  for number in numbers:
+  for number in numbers(stretches):
     touching = (stretches == number).any(axis=1)
     rows = np.flatnonzero(~touching)
     detector = trained(rows, f"without_stretch_{number + 1}")
     found.append(detector.score(x[within & touching], warn=False))
   return np.concatenate(found)
+
+
+def numbers(stretches: np.ndarray) -> list[int]:
+  """The stretches ``[n, 2]`` that hold a record whole, each of which is left out once."""
+  return np.unique(stretches[stretches[:, 0] == stretches[:, 1], 0]).tolist()

@@ -73,6 +73,11 @@ def test_the_card_has_every_part(kept, tmp_path, capsys):
   assert "| b&#124;c | below " in said
   assert "| blind | none by itself |" in said
   assert "rests on 50 held-out records" in said
+  kept.with_metadata(cross_conformal=True).save(tmp_path / "detector")
+  assert main.main(["card", str(tmp_path / "detector")]) == 0
+  said = capsys.readouterr().out
+  assert "calibrated on | 50 cross-validated records" in said
+  assert "rests on 50 cross-validated records" in said
 
 
 def test_a_detector_without_typical_values_has_a_card_that_says_so(detector, tmp_path, capsys):

@@ -130,6 +130,12 @@ def test_noise_shrinks_weak_directions_more():
   np.testing.assert_allclose(variance.mean(), 1.0, rtol=1e-4)
 
 
+@pytest.mark.parametrize("components", [0, -3, 2.5])
+def test_components_are_counted(components, rng):
+  with pytest.raises(ValueError, match="components must be"):
+    features.Whitening.fit([rng.normal(size=(9, 3))], components)
+
+
 def test_the_residual_is_the_length_of_what_components_leave_out(rng):
   x = np.zeros((400, 3))
   x[:, :2] = rng.normal(size=(400, 2)) * [3.0, 1.0]

@@ -104,7 +104,7 @@ def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   if kind == "combined":
     turns = features.Rotations(channels=(4, 4), layers=((5, 2), (3, 2)), hidden=8, epochs=1)
     detector = combine((detector, turns.fit(x).detector(x.shape[1:])), same)
-  onnx_model.write(detector, tmp_path / "detector.onnx")
+  onnx_model.write(detector, str(tmp_path / "detector.onnx"))
   session = sys.modules["onnxruntime"].InferenceSession(tmp_path / "detector.onnx")
   (got,) = session.run(["score"], {"x": other})
   want = detector.score(other)

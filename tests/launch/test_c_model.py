@@ -178,7 +178,7 @@ def test_the_program_of_the_docs_says_what_the_detector_says(tmp_path):
   (code,) = [block.body for block in snippets.blocks(text, "c")]
   (tmp_path / "main.c").write_text(code)
   detector = case("pump")
-  c_model.write(detector, tmp_path / "pump.h")
+  c_model.write(detector, str(tmp_path / "pump.h"))
   small_devices.call([*STRICT, "main.c", "-lm", "-o", "main"], tmp_path)
   said = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
   x = np.array([[0.1, 20.0, 3.5]], np.float32)

@@ -113,6 +113,9 @@ def test_a_dry_run_tells_what_is_trained_and_leaves_nothing(kind, tmp_path, monk
     assert heads == [f"{told.stage}:", "network", "records", "steps", "memory", "time"]
   if kind == "table":
     assert (found[0].epochs, found[0].task.records, found[0].task.network) == (9, 48, "5 x MLP")
+    assert "  records  48 for each of 5 members, 48 in a step" in found[0].lines
+  assert found[-1].followed == (5 if kind == "windows" else 0)
+  assert (", then 5 more trainings like it, " in str(found[-1])) == (kind == "windows")
 
 
 def test_a_stage_says_once_what_is_left(tmp_path, capsys):

@@ -160,6 +160,8 @@ def test_a_bad_step_is_named(rng):
     ({"fpr": 0.05, "confidence": 2.0}, "confidence must be in"),
     ({"calibration": "cross"}, "data.folds"),
     ({"calibration": "none"}, "data.folds"),
+    ({"calibration_size": 0.5}, "calibration_size is of single records .* data.folds=0; got 0.5"),
+    ({"calibration_size": 7.0}, "data.folds"),
   ],
 )
 def test_what_stretches_cannot_defend_is_refused_before_training(source, settings, message):
@@ -205,8 +207,9 @@ def test_from_a_series_to_events_and_scores(source, tmp_path):
   holding = (found["first"] <= 101) & (found["last"] >= 101)
   assert holding.sum() == 5
   assert steps["score"][101] == pytest.approx(found["score"][holding].mean(), rel=1e-5)
-  with pytest.raises(DataError, match=r"Time steps are of a series .* give --stride, too"):
-    scoring.score_input(detector, source.test, output, steps=True)
+  for wrong in ({}, {"stride": 4, "explain": True}):
+    with pytest.raises(DataError, match="give --steps with --stride, and --explain without"):
+      scoring.score_input(detector, source.test, output, steps=True, **wrong)
 
 
 def test_events_and_false_alarms_by_hand():
