@@ -8,7 +8,8 @@ front of DROCC on images, pretrained activations of a network trained on ImageNe
 small scratches on made textures; figure1, ocln-mnist and ocln-speech are its experiments with
 limited negatives, and kinds asks what a few labelled negatives are worth on real sets. mixed has
 tables with text and missing cells, series has DROCC() on one class of series, explain asks whether
-explanations name the columns that were planted. neuralfp, neuralfp-layers, neuralfp-steps and
+explanations name the columns that were planted, explain-maps whether maps point at squares that
+were. neuralfp, neuralfp-layers, neuralfp-steps and
 neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its default beside other
 scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
 adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
@@ -41,6 +42,7 @@ from benchmarks import (
   defects,
   epochs,
   explain,
+  explain_maps,
   features,
   fidelity,
   images,
@@ -92,6 +94,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "pretrained": (pretrained.table, pretrained.count),
   "defects": (defects.table, defects.count),
   "explain": (explain.table, explain.count),
+  "explain-maps": (explain_maps.table, explain_maps.count),
   "contrast": (images.table_contrast, images.count1),
   "mnist": (images.table_mnist, images.count_mnist),
   "neuralfp-peers": (neuralfp_peers.table, neuralfp_peers.count),

@@ -1,12 +1,13 @@
 """Cells of a table as they come: numbers, texts, times and gaps of one column."""
 
 import datetime
+import functools
 import re
 from typing import Any
 
 import numpy as np
 
-from detector_jax import table
+from detector_jax import notation, table
 
 TRUE, FALSE = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")
 BOOLEANS = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
@@ -78,8 +79,17 @@ def seconds_of(value: Any) -> float:
     return np.nan
 
 
-def numbers_in(name: str, kind: str, values: np.ndarray, strict: bool = True) -> np.ndarray:
+def numbers_in(
+  name: str, kind: str, values: np.ndarray, strict: bool = True, written: str = ""
+) -> np.ndarray:
   """Cells as float64, NaN where they are missing.
+
+  Args:
+    name: of the column.
+    kind: see ``column.KINDS``.
+    values: see ``read``.
+    strict: whether a cell that is not of that kind is an error; else it is NaN.
+    written: see ``notation``; "" is as Python reads numbers, and ISO 8601.
 
   Raises:
     ValueError: a cell is not of that kind.
@@ -92,18 +102,21 @@ def numbers_in(name: str, kind: str, values: np.ndarray, strict: bool = True) ->
   for row in np.flatnonzero(~missing).tolist():
     value = values[row]
     if kind in ("time", "elapsed"):
-      result[row] = seconds_of(value)
+      formatted = bool(written) and isinstance(value, str)
+      result[row] = notation.seconds(value, written) if formatted else seconds_of(value)
     elif kind == "boolean":
       flag = text_of(value).strip().lower() if not isinstance(value, (bool, np.bool_)) else ""
       known = {"": float(value) if not flag else np.nan, "1": 1.0, "0": 0.0} | BOOLEANS
       result[row] = known.get(flag, np.nan)
     else:
-      result[row] = table.number(text_of(value)) if isinstance(value, str) else float(value)
+      parse = functools.partial(notation.number, notation=written) if written else table.number
+      result[row] = parse(text_of(value)) if isinstance(value, str) else float(value)
   wrong = np.isnan(result) & ~missing
   if strict and wrong.any():
     row = int(wrong.argmax())
+    like = f" like {written!r}" if written else ""
     raise ValueError(
-      f"column {name!r} holds {text_of(values[row])[:40]!r} in record {row}, no {kind}"
+      f"column {name!r} holds {text_of(values[row])[:40]!r} in record {row}, no {kind}{like}"
     )
   return result
 

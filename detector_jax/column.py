@@ -5,7 +5,7 @@ import datetime
 
 import numpy as np
 
-from detector_jax import cells, table
+from detector_jax import cells, notation, table
 
 KINDS = ("number", "log", "category", "boolean", "time", "elapsed", "drop")
 NUMBERS = ("number", "log")
@@ -34,6 +34,7 @@ class Column:
     rare: names of these, at most ``MOST_RARE``; where there are more of them, none: nobody can
       tell them from a category that training did not have then.
     reason: of "drop": why.
+    notation: how its cells write numbers or times, see ``notation``; "" is as Python reads them.
   """
 
   name: str
@@ -49,6 +50,7 @@ class Column:
   others: int = 0
   rare: tuple[str, ...] = ()
   reason: str = ""
+  notation: str = ""
 
   @property
   def features(self) -> tuple[str, ...]:
@@ -104,15 +106,24 @@ class Column:
       words = f"{self.kind} from {ends[0]:%Y-%m-%d %H:%M} to {ends[1]:%Y-%m-%d %H:%M}"
     else:
       low, high = (cells.number(end or 0.0) for end in (self.low, self.high))
-      words = f"number from {low} to {high}" + (", on a log scale" if self.kind == "log" else "")
+      beside = f" {unit}" if (unit := notation.unit(self.notation)) else ""
+      scale = ", on a log scale" if self.kind == "log" else ""
+      words = f"number from {low} to {high}{beside}{scale}"
     return words + (f", {self.missing:.1%} missing" if self.missing else "")
 
 
 def learned(name: str, values: np.ndarray, kind: str) -> Column:
-  """One column's part of the schema."""
+  """One column's part of the schema; a kind may be followed by a space and its notation."""
+  kind, _, written = kind.partition(" ")
   if kind == "drop":
     return Column(name, "drop")
-  guessed, reason = (kind, "") if kind != "auto" else _guess(name, values)
+  guessed, reason = kind, ""
+  if written:
+    notation.check(kind, written)
+  elif kind == "auto":
+    guessed, reason, written = _guess(name, values)
+  elif kind not in ("category", "boolean"):
+    written = _notation(name, kind, values)
   missing = cells.missing_in(values)
   share = float(missing.mean())
   if guessed == "drop":
@@ -133,22 +144,22 @@ def learned(name: str, values: np.ndarray, kind: str) -> Column:
       others=int(counts.sum() - counts[kept].sum()),
       rare=tuple(rare) if len(rare) <= MOST_RARE else (),
     )
-  numbers = cells.numbers_in(name, guessed, values)
+  numbers = cells.numbers_in(name, guessed, values, written=written)
   known = numbers[~missing]
   fill = float(np.median(known))
   if guessed == "boolean":
     fill = float(np.round(known.mean()))
   low, high = float(known.min()), float(known.max())
   if guessed not in NUMBERS:
-    return Column(name, guessed, share, fill=fill, low=low, high=high)
+    return Column(name, guessed, share, fill=fill, low=low, high=high, notation=written)
   sizes = np.abs(known[known != 0.0])
   unit = float(np.median(sizes)) if guessed == "log" and len(sizes) else 1.0
   whole = bool((known == np.round(known)).all())
-  return Column(name, guessed, share, whole, unit, fill, low, high)
+  return Column(name, guessed, share, whole, unit, fill, low, high, notation=written)
 
 
-def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
-  """The kind of a column, and why it is left out where it is.
+def _guess(name: str, values: np.ndarray) -> tuple[str, str, str]:
+  """The kind of a column, why it is left out where it is, and its notation.
 
   Raises:
     ValueError: most cells, but not all, are of one kind.
@@ -156,31 +167,50 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str]:
   missing = cells.missing_in(values)
   known = values[~missing]
   if not len(known):
-    return "drop", "without any value"
+    return "drop", "without any value", ""
   if values.dtype != object:
     counts = len(known) >= 20 and bool((np.diff(known) == 1.0).all())
-    return ("drop", "counts the rows") if counts else ("number", "")
+    return ("drop", "counts the rows", "") if counts else ("number", "", "")
   if all(isinstance(each, (bool, np.bool_)) for each in known):
-    return "boolean", ""
+    return "boolean", "", ""
   texts = [cells.text_of(each) for each in known]
   if all(text.strip().lower() in cells.BOOLEANS for text in texts):
-    return "boolean", ""
+    return "boolean", "", ""
   for kind, parse in (("number", table.number), ("time", cells.seconds_of)):
     fine = [not np.isnan(parse(each if kind == "time" else cells.text_of(each))) for each in known]
     if all(fine):
       if kind == "number":
         return _guess(name, cells.numbers_in(name, kind, values))
-      return kind, ""
+      return kind, "", ""
     if sum(fine) >= 0.9 * len(known):
       row = int(np.flatnonzero(~missing)[fine.index(False)])
       raise ValueError(
         f"column {name!r} holds {cells.text_of(values[row])[:40]!r} in record {row} where nearly "
         f"all others are {kind}s: repair it, or set its kind"
       )
+  for kind in ("number", "time"):
+    if written := _notation(name, kind, values):
+      return kind, "", written
   different = len(set(texts))
   if different <= MOST_CATEGORIES and 2 * different <= len(texts):
-    return "category", ""
-  return "drop", f"text, {different:,} different values"
+    return "category", "", ""
+  return "drop", f"text, {different:,} different values", ""
+
+
+def _notation(name: str, kind: str, values: np.ndarray) -> str:
+  """How a column of text writes numbers or times, "" where it does not, or as Python reads them.
+
+  Raises:
+    ValueError: nobody can tell which of two ways.
+  """
+  known = values[~cells.missing_in(values)]
+  if values.dtype != object or not all(isinstance(each, str) for each in known):
+    return ""
+  guess = notation.of_numbers if kind in NUMBERS else notation.of_times
+  try:
+    return guess(list(known))
+  except ValueError as error:
+    raise ValueError(f"column {name!r} holds {known[0][:40]!r}, which {error}") from error
 
 
 def encoded(
@@ -199,7 +229,7 @@ def encoded(
     if not column.missing:
       result[missing] = np.nan
     return result[:, :-1], np.zeros((len(values), other + 1), bool)
-  numbers = cells.numbers_in(column.name, column.kind, values, strict)
+  numbers = cells.numbers_in(column.name, column.kind, values, strict, column.notation)
   if column.missing:
     numbers = np.where(missing, column.fill, numbers)
   parts = [column.coordinate(numbers)]

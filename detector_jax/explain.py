@@ -31,6 +31,7 @@ from detector_jax.program import scores_of
 from detector_jax.typical import Group, Typical
 
 MOST_COLUMNS = 8  # of one move
+LIKELY = 16  # cells of a picture or series that are tried again once one has been set
 CANDIDATES = 2048  # rows scored at a time while columns are tried
 SLIDES = (1.0, 0.5, 0.2), (1.0, 1.03, 1.1)  # shares of a step taken back, and stretches after it
 OUTWARD = (0, 1, 2, 5)  # whole numbers beyond the nearest that are tried
@@ -221,12 +222,19 @@ class Search:
     """Scores ``[n, k]`` of ``x`` ``[n, k, width]``."""
     return self.score(x.reshape(-1, x.shape[-1])).reshape(x.shape[:2])
 
-  def _best(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least score ``[n, columns]`` over the typical values of a column, and which gives it."""
+  def _best(self, x: np.ndarray, before: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Least score ``[n, columns]`` over the typical values of a column, and which gives it.
+
+    Of pictures and series only the ``LIKELY`` cells with the least score ``before`` a move are
+    tried again, and others are infinite: what a cell takes off a score seldom grows with a move.
+    """
     detector, at_once = self._detector, max(1, CANDIDATES // len(self._level))
     if len(detector.input_shape) > 1:  # no more of them at once than are scored
-      tried = (np.where(self._member, self._values, row) for row in x)
-      scores = np.array([self.score(rows) for rows in tried]).reshape(len(x), -1)
+      scores = np.full((len(x), len(self._level)), np.inf)
+      for i, row in enumerate(x):
+        likely = slice(None) if before is None else self._likely(before[i])
+        rows = np.where(self._member[likely], self._values[likely], row)
+        scores[i, likely] = self.score(rows)
     else:
       scores = batching.in_batches(
         lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
@@ -239,6 +247,11 @@ class Search:
     spread = np.repeat(least, ends - self._starts, axis=1) == scores
     first = np.where(spread, np.arange(scores.shape[1]), scores.shape[1])
     return least, np.minimum.reduceat(first, self._starts, axis=1)
+
+  def _likely(self, least: np.ndarray) -> np.ndarray:
+    """Numbers of the candidates of the ``LIKELY`` columns of the least scores ``[columns]``."""
+    columns = np.argsort(least, kind="stable")[:LIKELY]
+    return np.flatnonzero(np.isin(self._typical.candidates[0], columns))
 
   def grow(
     self, x: np.ndarray, score: np.ndarray
@@ -266,7 +279,7 @@ class Search:
       candidate = chosen[each, column]
       moved[rows] = np.where(self._member[candidate], self._values[candidate], moved[rows])
       rank[rows, column] = step
-      least, which = self._best(moved[rows])
+      least, which = self._best(moved[rows], least[lower])
       # At its own value: what the scan says of it is the score of the record as it stands.
       now[rows] = free[lower].min(axis=1)
       rest[rows] = now[rows, None] - least

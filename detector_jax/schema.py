@@ -8,6 +8,8 @@ process that scores encodes as training did. How kinds are guessed:
   logarithm of large numbers with their sign, and next to ``x / unit`` where they are small.
 - "boolean": true and false in one of the spellings of ``cells.BOOLEANS``.
 - "time": datetimes, or text that is ISO 8601 in every cell.
+- Text of which all cells write numbers or times in one other way, such as 1.234,50 € or 24.12.2026,
+  is numbers or times, too, see ``notation``.
 - "category": text of at most 100 different values, each twice in the mean or more.
 - "drop": what no boundary can be learned from: whole numbers that count the rows (an identifier),
   other text, and columns without any value. They are named in a warning.
@@ -166,7 +168,8 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
 
   Args:
     x: ``[n]`` records with named columns, see ``table.names_of``; or columns by name.
-    kinds: column -> one of ``KINDS``, where the guess is to be another.
+    kinds: column -> one of ``KINDS``, where the guess is to be another; of numbers and times it
+      may say how they are written, see ``notation``: "time %d/%m/%Y", "number 1.000,0 €".
 
   Raises:
     ValueError: columns that are not there or kinds that do not suit, all of them in one message; or
@@ -177,7 +180,7 @@ def learn(x: Any, kinds: Mapping[str, str] | None = None) -> Schema:
   problems += [
     f"column {name!r} cannot be {kind!r}, one of {', '.join(KINDS)}"
     for name, kind in chosen.items()
-    if kind not in KINDS
+    if kind.partition(" ")[0] not in KINDS
   ]
   found = []
   for name, values in columns.items():

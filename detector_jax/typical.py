@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from detector_jax import notation
 from detector_jax.cells import number
 from detector_jax.preprocessing import QUANTILE_ROWS, shifted
 from detector_jax.program import flatten
@@ -56,7 +57,10 @@ class Group:
   def number(self, coordinate: float) -> str:
     """A coordinate of a number as a reader of the table knows it."""
     value = np.array(coordinate, np.float64)
-    return number(float(value if self.column is None else self.column.value(value)))
+    if self.column is None:
+      return number(float(value))
+    beside = notation.unit(self.column.notation)
+    return number(float(self.column.value(value))) + (f" {beside}" if beside else "")
 
   def words(self, values: np.ndarray) -> str:
     """Its values ``[len(places)]`` as a reader of the table knows them."""

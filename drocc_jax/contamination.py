@@ -27,7 +27,7 @@ from drocc_jax.settings import Calibration
 AUTO = "auto"
 TIMES, MOST_LEFT_OUT = 4.0, 0.4  # of the share; of the records
 COUNTED = 0.5  # share of the anomalies that the threshold is taken to find
-TREES, FEWER_TREES, SAMPLE, LEAST = 100, 50, 2000, 200
+TREES, FEWER_TREES, SAMPLE, LEAST = 100, 50, 2000, 40
 CORE, TAIL, NEIGHBOURS, CLIP, LEVEL = 0.6, 0.15, 20, 20.0, 0.01
 DETACHED = "share of the training records in a detached tail"
 
@@ -199,7 +199,7 @@ def detached(x: np.ndarray) -> float:
   as dense as the data, are not seen.
 
   Args:
-    x: ``[n, ...]`` raw records; of more than 2,000 as many, evenly spread. Fewer than 200 have no
+    x: ``[n, ...]`` raw records; of more than 2,000 as many, evenly spread. Fewer than 40 have no
       tail.
 
   References:

@@ -133,8 +133,8 @@ class Estimate:
       f"  steps    {self.spread}, {self.epochs * task.steps:,} in all",
       f"  memory   {self.device_bytes / 1e6:,.1f} MB of state and records, "
       f"{self.process_bytes / 1e6:,.0f} MB at most in this process so far",
-      f"  time     about {words(self.seconds)}{self._then}; {1000 * self.step_seconds:.2g} ms a step in "
-      f"{self.timed} timed ones; {words(self.before)} went before",
+      f"  time     about {words(self.seconds)}{self._then}; {1000 * self.step_seconds:.2g} ms a "
+      f"step in {self.timed} timed ones; {words(self.before)} went before",
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from launch.data.splits import Splits
 
 Path = str | os.PathLike[str]
 ROWS = 2**16  # per piece
+_KINDS = "|".join(schema_lib.KINDS)
+PAIR = re.compile(f"(.+):((?:{_KINDS})(?: .+)?)")  # a notation may have colons and commas, too
+NEXT = re.compile(f",(?=[^,]+:(?:{_KINDS})(?:[ ,]|$))")
 
 
 def kinds_of(setting: str) -> dict[str, str]:
@@ -34,14 +38,13 @@ def kinds_of(setting: str) -> dict[str, str]:
   """
   if setting == "auto":
     return {}
-  pairs = [part.strip().rpartition(":") for part in setting.split(",")]
-  for name, _, kind in pairs:
-    if not name or kind not in schema_lib.KINDS:
-      raise DataError(
-        f"data.columns must be auto, or NAME:KIND,... with a kind of "
-        f"{', '.join(schema_lib.KINDS)}; got {setting!r}."
-      )
-  return {name: kind for name, _, kind in pairs}
+  parts = [PAIR.fullmatch(part.strip()) for part in re.split(NEXT, setting)]
+  if None in parts:
+    raise DataError(
+      f"data.columns must be auto, or NAME:KIND,... with a kind of "
+      f"{', '.join(schema_lib.KINDS)}; got {setting!r}."
+    )
+  return {part[1]: part[2] for part in parts if part is not None}
 
 
 def load_mixed(
@@ -127,7 +130,8 @@ def read_mixed_pieces(
 def _encoded_piece(piece: Piece, schema: Schema) -> Piece:
   """A piece of raw columns, which are those that ``schema`` wants, as numbers."""
   columns = dict(zip(schema.wanted, piece.raw, strict=True))
-  numbers = {column.name for column in schema.columns if column.kind in schema_lib.NUMBERS}
+  plain = (column for column in schema.columns if not column.notation)
+  numbers = {column.name for column in plain if column.kind in schema_lib.NUMBERS}
   typed = {n: _as_numbers(values) if n in numbers else values for n, values in columns.items()}
   x = schema.encode(typed, strict=False)
   refused = np.zeros(len(x), bool) if piece.refused is None else piece.refused

@@ -149,7 +149,7 @@ def _trained(
   init_key, train_key = recipe.keys(config.seed)
   unseen = x_held_out if roles.folds is None else x_held_out[:0]
   stage = _stage(prepared, unseen, train_key, rows, name)
-  if claimed is not None and name == in_turn.WHOLE:
+  if splits.stretches is not None and name == in_turn.WHOLE:
     stage = dataclasses.replace(stage, followed=len(in_turn.numbers(splits.stretches)))
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {

@@ -68,6 +68,7 @@ def test_the_rate_holds_where_half_of_the_anomalies_are_found(rng, found, rate, 
 def test_a_detached_tail_is_seen_and_measured(rng):
   x = mixed(rng, 485, 15, far=12.0)
   assert contamination.detached(x) == 0.03
+  assert contamination.detached(mixed(rng, 57, 3, far=60.0)) == 0.05
   assert contamination.share_of("auto", x) == 0.06
   assert contamination.share_of("auto", mixed(rng, 450, 50, far=12.0)) == 0.1
   finding = contamination.tail_finding(x)
@@ -92,6 +93,7 @@ def test_plain_and_heavy_tails_are_not_detached(rng):
   draws = [rng.normal(size=(300, 4)) for _ in range(5)]
   draws += [rng.standard_t(4.0, size=(300, 4)) for _ in range(5)]
   draws += [np.exp(rng.normal(size=(300, 2))), np.ones((300, 2)), rng.normal(size=(20, 3))]
+  draws += [rng.normal(size=(40, 3)), rng.uniform(size=(60, 3)), np.exp(rng.normal(size=(60, 2)))]
   assert [contamination.detached(x) for x in draws] == [0.0] * len(draws)
 
 

@@ -148,5 +148,5 @@ def test_the_command_needs_no_workdir(monkeypatch, capsys, tmp_path):
     "  records  10, 4 in a step",
     "  steps    7 epochs of 3 steps, 21 in all",
     "  memory   0.0 MB of state and records, 0 MB at most in this process so far",
-    "  time     about 10 s, 5e+02 ms a step in 3 timed ones; 2 s went before",
+    "  time     about 10 s; 5e+02 ms a step in 3 timed ones; 2 s went before",
   ]

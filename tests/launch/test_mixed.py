@@ -328,6 +328,22 @@ def test_codes_with_zeros_in_front_stay_what_they_are_where_they_are_categories(
   assert mixed.kinds_of("zip:category, id:drop") == {"zip": "category", "id": "drop"}
 
 
+def test_units_and_dates_as_the_user_writes_them(tmp_path):
+  rows = [f"{day}.03.2026 06:00;{day},5;1.{day}0 EUR;{day / 2} kg" for day in range(10, 30)]
+  path, name = tmp_path / "x.csv", str(tmp_path / "x.csv")
+  path.write_text("\n".join(["at;size;price;weight", *rows, "30.03.2026 06:00;1,5;12,50 EUR;7 kg"]))
+  got = Files(train=name, columns="auto").load()
+  numbers = got.x_train[:, [got.feature_names.index(each) for each in ("size", "price", "weight")]]
+  np.testing.assert_array_equal(numbers[[0, -1]], [[10.5, 1100.0, 5.0], [1.5, 12.5, 7.0]])
+  path.write_text("at;size;price;weight\n10.03.2026 06:00;1,5;1.100;5\n11.03.2026 06:00;2,5;x;5")
+  *_, last = pieces = list(mixed.read_mixed_pieces(name, got.schema, dialect=";,"))
+  x = np.concatenate([piece.x for piece in pieces])  # 1.100 is a number of another size to Python
+  np.testing.assert_array_equal(x[0, [got.feature_names.index("price")]], [1100.0])
+  assert "'x'" in last.explain(len(last.x) - 1)
+  kinds = mixed.kinds_of("a:b:time %d.%m.%Y %H:%M,price:number 1,000.0 €, log:log")
+  assert kinds == {"a:b": "time %d.%m.%Y %H:%M", "price": "number 1,000.0 €", "log": "log"}
+
+
 def test_the_test_file_is_read_by_the_schema_of_the_training_file(tmp_path):
   codes = ["007", "1.50", "A1", "B2"] * 10
   (tmp_path / "train.csv").write_text("code\n" + "\n".join(codes) + "\n")

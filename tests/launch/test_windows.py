@@ -160,7 +160,7 @@ def test_a_bad_step_is_named(rng):
     ({"fpr": 0.05, "confidence": 2.0}, "confidence must be in"),
     ({"calibration": "cross"}, "data.folds"),
     ({"calibration": "none"}, "data.folds"),
-    ({"calibration_size": 0.5}, "calibration_size is of single records .* data.folds=0; got 0.5"),
+    ({"calibration_size": 0.5}, "calibration_size is of single records, .* data.folds=0; got 0.5"),
     ({"calibration_size": 7.0}, "data.folds"),
   ],
 )

@@ -1,0 +1,96 @@
+"""Do maps of explanation point at what was planted? --table=explain-maps.
+
+Pictures of one made texture (see ``defects``) train ``DROCC()``; of a test picture a square of
+``PATCH x PATCH`` pixels at a random place is taken from a picture of another texture. "share found"
+is how often the largest value of a map lies inside the square, among pictures that are flagged;
+"share flagged" is the share of those. Nothing was set by the outcome.
+
+explanation      ``detector.explain(x).map``: by how much the score falls where a block is typical
+unlike patches   the map of the reports: distance of patches to the nearest centroid
+anywhere         the share of the picture that the square takes up
+"""
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+import numpy as np
+
+from benchmarks import defects, protocol
+from benchmarks.records import TableRecord
+from detector_jax.features import PatchMap
+from drocc_jax import DROCC
+from launch.reporting import patch_maps
+
+KINDS = ("stripes", "tiles", "weave")
+PATCH, TRAINED, TESTED = 12, 200, 8
+MAPS = ("explanation", "unlike patches", "anywhere")
+
+
+def count(seeds: int) -> int:
+  """Number of trainings."""
+  return seeds * len(KINDS)
+
+
+def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:
+  """Shares of planted squares that are found, and of pictures that are flagged."""
+  values: dict[tuple[str, str, str], list[float]] = {}
+  for seed in range(seeds):
+    for kind in KINDS:
+      for key, value in measured(kind, seed).items():
+        values.setdefault((kind, *key), []).append(value)
+      advance(1, f"{kind}, seed {seed}")
+  records = [
+    record
+    for (row, method, metric), found in values.items()
+    for record in protocol.summarise("explain-maps", row, method, metric, {"last": found})
+  ]
+  return records, {}
+
+
+def planted(
+  x: np.ndarray, others: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+  """Pictures with a square of the others, and bool masks ``[n, height, width]`` of the squares.
+
+  Args:
+    x: ``[n, height, width, 1]``.
+    others: likewise.
+    rng: of the places.
+  """
+  inside = np.zeros(x.shape[:3], bool)
+  for mask, (row, column) in zip(
+    inside, rng.integers(x.shape[1] - PATCH + 1, size=(len(x), 2)).tolist(), strict=True
+  ):
+    mask[row : row + PATCH, column : column + PATCH] = True
+  return np.where(inside[..., None], others, x), inside
+
+
+def pointed(maps: np.ndarray, inside: np.ndarray) -> float:
+  """Share of maps ``[n, height, width]`` whose largest value is inside ``[n, height, width]``."""
+  places = maps.reshape(len(maps), -1).argmax(axis=1)
+  return float(inside.reshape(len(inside), -1)[np.arange(len(maps)), places].mean())
+
+
+def measured(kind: str, seed: int) -> dict[tuple[str, str], float]:
+  """``(method, metric) -> value`` of one kind of texture."""
+  rng = np.random.default_rng([seed, defects.KINDS.index(kind)])
+  other = KINDS[(KINDS.index(kind) + 1) % len(KINDS)]
+  train = defects.textures(kind, TRAINED, rng)
+  x, inside = planted(
+    defects.textures(kind, TESTED, rng), defects.textures(other, TESTED, rng), rng
+  )
+  detector = DROCC(random_state=seed).fit(train).detector_
+  flagged = detector.predict(x) == 1
+  found = {(MAPS[0], "share flagged"): float(flagged.mean())}
+  if not flagged.any():
+    return found
+  x, inside = x[flagged], inside[flagged]
+  features = detector.arrays["features"]
+  assert isinstance(features, PatchMap)
+  unlike = patch_maps.strengths(features, x, train)
+  wide = np.zeros(inside.shape)
+  reach = (wide.shape[1] - unlike.shape[1]) // 2  # a patch stands at its middle
+  wide[:, reach : reach + unlike.shape[1], reach : reach + unlike.shape[2]] = unlike
+  maps = {MAPS[0]: detector.explain(x).map[..., 0], MAPS[1]: wide}
+  found |= {(name, "share found"): pointed(each, inside) for name, each in maps.items()}
+  return found | {(MAPS[2], "share found"): float(inside.mean())}

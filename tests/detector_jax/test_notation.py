@@ -1,0 +1,139 @@
+"""How columns write numbers and times: guesses, what is ambiguous, and cells by hand."""
+
+import numpy as np
+import pytest
+
+from detector_jax import notation, schema
+
+
+@pytest.mark.parametrize(
+  ("texts", "expected"),
+  [
+    (["1.234,50 €", "12,00 €"], "1.000,0 €"),
+    (["1,234.50 €", "12 €"], "1,000.0 €"),
+    (["$5.25", "-$1,250"], "$1,000.0"),
+    (["USD 5", "USD 1,000,000"], "USD 1,000.0"),
+    (["7 kg", "+7.5 kg"], "1000.0 kg"),
+    (["5%", ".5%"], "1000.0%"),
+    (["1 234,5", "7"], "1 000,0"),
+    (["1,234 €", "12,50 €"], "1.000,0 €"),
+    (["1'234.5", "2'000'000"], "1'000.0"),
+    (["1.234.567", "1.234"], "1.000,0"),
+    (["1,5", "2,25"], "1.000,0"),
+    (["3.5", "1000.0", "-7"], ""),  # as Python reads them
+    (["7 kg", "7 lb"], ""),
+    (["A-17", "A-18"], ""),
+    (["v1.2", "v1.3"], ""),
+    (["10:30", "11:20"], ""),
+    (["20-30", "30-40"], ""),
+    (["10.0.0.1", "10.0.0.2"], ""),
+    (["1.000,0", "1,000.0"], ""),
+    (["12 kg net weight", "13 kg net weight"], ""),
+    (["red"], ""),
+    ([], ""),
+  ],
+)
+def test_numbers_are_recognised_by_what_all_of_them_share(texts, expected):
+  assert notation.of_numbers(texts) == expected
+
+
+@pytest.mark.parametrize(
+  ("text", "written", "expected"),
+  [
+    ("1.234,50 €", "1.000,0 €", 1234.5),
+    ("-1.234,50", "1.000,0 €", -1234.5),
+    ("- 12 €", "1.000,0 €", -12.0),
+    ("12345", "1.000,0 €", 12345.0),
+    ("$ +1,000", "$1,000.0", 1000.0),
+    ("1\u202f234,5", "1 000,0", 1234.5),
+    ("12 $", "1.000,0 €", np.nan),
+    ("12.34 €", "1.000,0 €", np.nan),
+    ("1,2,3", "1,000.0", np.nan),
+    ("", "1000.0 kg", np.nan),
+    (".", "1000.0 kg", np.nan),
+    ("\u0663 kg", "1000.0 kg", np.nan),
+  ],
+)
+def test_numbers_by_hand(text, written, expected):
+  np.testing.assert_equal(notation.number(text, written), expected)
+
+
+@pytest.mark.parametrize(
+  ("texts", "expected"),
+  [
+    (["24.12.2026 18:30", "01.02.2027 00:00"], "%d.%m.%Y %H:%M"),
+    (["13/02/2026", "01/02/2026"], "%d/%m/%Y"),
+    (["01/02/2026", "02/13/2026"], "%m/%d/%Y"),
+    (["05-Jan-2026"], "%d-%b-%Y"),
+    (["2026/03/04 05:06:07.5"], "%Y/%m/%d %H:%M:%S.%f"),
+    (["Jan 05, 2026 3:04 PM"], "%b %d, %Y %I:%M %p"),
+    (["13/02/2026", "02/13/2026"], ""),
+    (["12.5"], ""),
+  ],
+)
+def test_formats_of_times_are_recognised(texts, expected):
+  assert notation.of_times(texts) == expected
+
+
+def test_a_day_that_may_be_a_month_is_asked_for():
+  message = "which may be written as %d/%m/%Y or %m/%d/%Y: set its kind to 'time %d/%m/%Y', say"
+  with pytest.raises(ValueError, match=message):
+    schema.learn({"at": ["01/02/2026", "02/03/2026"]})
+  (column,) = schema.learn({"at": ["01/02/2026", "02/03/2026"]}, {"at": "time %m/%d/%Y"}).columns
+  assert column.describe() == "time from 2026-01-02 00:00 to 2026-02-03 00:00"
+
+
+@pytest.mark.parametrize("cells", [["1,234", "5,678"], ["1.250 €", "2.500 €"]])
+def test_a_mark_that_may_be_of_thousands_is_asked_for(cells):
+  with pytest.raises(ValueError, match=f"holds {cells[0]!r}, which may be written as 1.*000.0"):
+    schema.learn({"a": cells})
+  (column,) = schema.learn({"a": cells}, {"a": "number 1.000,0 €"}).columns
+  assert (column.low, column.high) == ((1.234, 5.678) if "," in cells[0] else (1250.0, 2500.0))
+
+
+def test_seconds_are_of_utc_unless_a_zone_is_named():
+  assert notation.seconds(" 02.01.1970 00:00 ", "%d.%m.%Y %H:%M") == 86400.0
+  assert notation.seconds("02.01.1970 01:00 +0100", "%d.%m.%Y %H:%M %z") == 86400.0
+  assert np.isnan(notation.seconds("31.02.1970", "%d.%m.%Y"))
+
+
+@pytest.mark.parametrize(
+  ("kind", "message"),
+  [
+    ("time %Q", "'%Q' is no format of datetime.strptime"),
+    ("time soon", "'soon' is no format of datetime.strptime"),
+    ("number 5", "'5' does not write one thousand as a number, such as 1.000,0 €"),
+    ("category 1,000", "does not write one thousand as a category"),
+    ("numbers 1,000", "cannot be 'numbers 1,000', one of number, log"),
+  ],
+)
+def test_a_notation_that_is_none_is_refused(kind, message):
+  with pytest.raises(ValueError, match=message):
+    schema.learn({"a": ["1", "2"]}, {"a": kind})
+
+
+def test_a_table_with_units_and_dates_is_learned_saved_and_scored_alike():
+  table = {
+    "at": ["24.12.2026 10:00", "01.01.2027 11:00", "13.01.2027 12:00"],
+    "price": ["1.234,50 €", "7 €", None],
+    "weight": ["5 kg", "6.5 kg", "70 kg"],
+  }
+  learned = schema.learn(table)
+  assert str(learned).splitlines() == [
+    "at: time from 2026-12-24 10:00 to 2027-01-13 12:00",
+    "price: number from 7 to 1234 €, 33.3% missing",
+    "weight: number from 5 to 70 kg",
+  ]
+  again = schema.Schema.from_json(learned.to_json())
+  record = {"at": ["24.12.2026 06:00"], "price": ["12,5"], "weight": ["3 kg"]}
+  x = again.encode(record)
+  np.testing.assert_array_equal(x, learned.encode(record))
+  got = dict(zip(learned.features, x[0].tolist(), strict=True))
+  assert (got["at day sin"], got["price"], got["weight"]) == (pytest.approx(1.0), 12.5, 3.0)
+  for name, value, kind in (
+    ("at", "2026", "no time like '%d.%m.%Y %H:%M'"),
+    ("weight", "3 lb", "no number like '1000.0 kg'"),
+  ):
+    with pytest.raises(ValueError, match=f"column {name!r} holds {value!r} in record 0, {kind}"):
+      again.encode(record | {name: [value]})
+  assert np.isnan(again.encode(record | {"weight": ["3 lb"]}, strict=False)).sum() == 1
