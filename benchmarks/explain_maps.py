@@ -1,6 +1,6 @@
 """Do maps of explanation point at what was planted? --table=explain-maps.
 
-Pictures of one made texture (see ``defects``) train ``DROCC()``; of a test picture a square of
+Pictures of one made texture (see ``defects``) train ``DROCC(features=Patches())``; of a test picture a square of
 ``PATCH x PATCH`` pixels at a random place is taken from a picture of another texture. "share found"
 is how often the largest value of a map lies inside the square, among pictures that are flagged;
 "share flagged" is the share of those. Nothing was set by the outcome.
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import defects, protocol
 from benchmarks.records import TableRecord
-from detector_jax.features import PatchMap
+from detector_jax.features import Patches, PatchMap
 from drocc_jax import DROCC
 from launch.reporting import patch_maps
 
@@ -79,7 +79,7 @@ def measured(kind: str, seed: int) -> dict[tuple[str, str], float]:
   x, inside = planted(
     defects.textures(kind, TESTED, rng), defects.textures(other, TESTED, rng), rng
   )
-  detector = DROCC(random_state=seed).fit(train).detector_
+  detector = DROCC(features=Patches(), random_state=seed).fit(train).detector_
   flagged = detector.predict(x) == 1
   found = {(MAPS[0], "share flagged"): float(flagged.mean())}
   if not flagged.any():
