@@ -22,7 +22,7 @@ from drocc_jax import DROCC
 from launch.reporting import patch_maps
 
 KINDS = ("stripes", "tiles", "weave")
-PATCH, TRAINED, TESTED = 12, 200, 8
+PATCH, TRAINED, TESTED = 12, 200, 20
 MAPS = ("explanation", "unlike patches", "anywhere")
 
 

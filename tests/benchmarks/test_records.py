@@ -1,12 +1,13 @@
 """The form that benchmarks write."""
 
+import inspect
 import json
 import sys
 
 import numpy as np
 import pytest
 
-from benchmarks import records
+from benchmarks import records, tables
 
 CELL = records.TableRecord("7", "displacement 0.2", "DROCC", "last", "auroc", 99.5, 0.1, 5, 96.8)
 
@@ -65,3 +66,9 @@ def test_a_cell_of_the_values_of_seeds():
   )
   assert got == records.TableRecord("7", "row", "DROCC", "worst", "auroc", 90.0, 21.6, 3, None)
   assert records.by_method([CELL, got, CELL]) == {"DROCC": ([99.5, 90.0, 99.5], [0.1, 21.6, 0.1])}
+
+
+@pytest.mark.parametrize("name", [*tables.TABLES, *tables.RESUMED])
+def test_tables_that_go_on_where_they_were_take_a_ledger(name):
+  known = {**tables.TABLES, **tables.RESUMED}
+  assert ("ledger" in inspect.signature(known[name][0]).parameters) == (name in tables.RESUMED)
