@@ -1,9 +1,9 @@
 """Do maps of explanation point at what was planted? --table=explain-maps.
 
-Pictures of one made texture (see ``defects``) train ``DROCC(features=Patches())``; of a test picture a square of
-``PATCH x PATCH`` pixels at a random place is taken from a picture of another texture. "share found"
-is how often the largest value of a map lies inside the square, among pictures that are flagged;
-"share flagged" is the share of those. Nothing was set by the outcome.
+Pictures of one made texture (see ``defects``) train ``DROCC(features=Patches())``; of a test
+picture a square of ``PATCH x PATCH`` pixels at a random place is taken from a picture of another
+texture. "share found" is how often the largest value of a map lies inside the square, among
+pictures that are flagged; "share flagged" is the share of those. Nothing was set by the outcome.
 
 explanation      ``detector.explain(x).map``: by how much the score falls where a block is typical
 unlike patches   the map of the reports: distance of patches to the nearest centroid
