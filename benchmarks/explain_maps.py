@@ -1,9 +1,9 @@
 """Do maps of explanation point at what was planted? --table=explain-maps.
 
-Pictures of one made texture (see ``defects``) train ``DROCC(features=Patches())``; of a test
-picture a square of ``PATCH x PATCH`` pixels at a random place is taken from a picture of another
-texture. "share found" is how often the largest value of a map lies inside the square, among
-pictures that are flagged; "share flagged" is the share of those. Nothing was set by the outcome.
+Pictures of one made texture (see ``defects``) train DROCC behind ``Patches()``, and behind
+``Patches(defects=True)``; of a test picture a square of ``PATCH x PATCH`` pixels at a random place
+is taken from a picture of another texture. "share found" is how often the largest value of a map
+lies inside the square, among pictures that are flagged; "share flagged" is the share of those.
 
 explanation      ``detector.explain(x).map``: by how much the score falls where a block is typical
 unlike patches   the map of the reports: distance of patches to the nearest centroid
@@ -11,6 +11,7 @@ anywhere         the share of the picture that the square takes up
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -23,7 +24,8 @@ from launch.reporting import patch_maps
 
 KINDS = ("stripes", "tiles", "weave")
 PATCH, TRAINED, TESTED = 12, 200, 20
-MAPS = ("explanation", "unlike patches", "anywhere")
+FEATURES = {"": Patches(), ", defects": Patches(defects=True)}
+ANYWHERE, FOUND = "anywhere", "share found"
 
 
 def count(seeds: int) -> int:
@@ -79,18 +81,27 @@ def measured(kind: str, seed: int) -> dict[tuple[str, str], float]:
   x, inside = planted(
     defects.textures(kind, TESTED, rng), defects.textures(other, TESTED, rng), rng
   )
-  detector = DROCC(features=Patches(), random_state=seed).fit(train).detector_
-  flagged = detector.predict(x) == 1
-  found = {(MAPS[0], "share flagged"): float(flagged.mean())}
-  if not flagged.any():
-    return found
-  x, inside = x[flagged], inside[flagged]
-  features = detector.arrays["features"]
+  found = {(ANYWHERE, FOUND): float(inside.mean())}
+  for name, settings in FEATURES.items():
+    detector = DROCC(features=settings, random_state=seed).fit(train).detector_
+    flagged = detector.predict(x) == 1
+    found[f"explanation{name}", "share flagged"] = float(flagged.mean())
+    if flagged.any():
+      maps = {
+        "explanation": detector.explain(x[flagged]).map[..., 0],
+        "unlike patches": _unlike(detector.arrays["features"], x[flagged], train),
+      }
+      for method, each in maps.items():
+        found[f"{method}{name}", FOUND] = pointed(each, inside[flagged])
+  return found
+
+
+def _unlike(features: Any, x: np.ndarray, train: np.ndarray) -> np.ndarray:
+  """``[n, height, width]``, each patch at its middle."""
   assert isinstance(features, PatchMap)
   unlike = patch_maps.strengths(features, x, train)
-  wide = np.zeros(inside.shape)
-  reach = (wide.shape[1] - unlike.shape[1]) // 2  # a patch stands at its middle
-  wide[:, reach : reach + unlike.shape[1], reach : reach + unlike.shape[2]] = unlike
-  maps = {MAPS[0]: detector.explain(x).map[..., 0], MAPS[1]: wide}
-  found |= {(name, "share found"): pointed(each, inside) for name, each in maps.items()}
-  return found | {(MAPS[2], "share found"): float(inside.mean())}
+  wide = np.zeros(x.shape[:3])
+  places = unlike.shape[1]
+  reach = (defects.SIDE - places) // 2
+  wide[:, reach : reach + places, reach : reach + places] = unlike
+  return wide

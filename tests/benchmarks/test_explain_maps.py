@@ -29,6 +29,11 @@ def test_all_maps_are_measured(monkeypatch):
   monkeypatch.setattr(explain_maps, "TESTED", 2)
   monkeypatch.setattr(explain_maps, "TRAINED", 100)
   found = explain_maps.measured("weave", 0)
-  assert found[explain_maps.MAPS[0], "share flagged"] == 1.0
-  assert {name for name, metric in found if metric == "share found"} == {*explain_maps.MAPS}
+  assert found["explanation", "share flagged"] == 1.0
+  maps = {
+    f"{name}{features}"
+    for name in ("explanation", "unlike patches")
+    for features in explain_maps.FEATURES
+  }
+  assert {name for name, metric in found if metric == explain_maps.FOUND} == {"anywhere", *maps}
   assert found["anywhere", "share found"] == pytest.approx((12 / 64) ** 2)
