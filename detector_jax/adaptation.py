@@ -145,8 +145,8 @@ class Adaptation:
     target = self._quantile(self.fpr)
     low = self._quantile(min(max(0.2, 4.0 * self.fpr), 0.5))
     cut = self.calibration[self.calibration <= low]
-    place, spread = _moved(cut, self.reference, True)
-    reached = target + place + (spread - 1.0) * (target - self._middle)
+    place, spread = _moved(_quartiles(cut), self._quartiles, True)
+    reached = target + place + (spread - 1.0) * (target - self._quartiles[1])
     return bool(target - reached <= EDGE * (target - low))
 
   def init(self) -> State:
@@ -167,23 +167,22 @@ class Adaptation:
     Raises:
       ValueError: a score is not finite.
     """
-    scores = _checked(scores)
+    scores, middle = _checked(scores), self._quartiles[1]
     reading = Reading(np.empty(len(scores), bool), np.empty(len(scores)), np.empty(len(scores)))
     start = 0
     while start < len(scores):
       rows = slice(start, start + BLOCK - state.seen % BLOCK)
       part = scores[rows]
       above = part > state.threshold
-      back = self._middle + (part - self._middle - state.place) / state.spread
       reading.flagged[rows], reading.threshold[rows] = above, state.threshold
-      reading.p_value[rows] = p_values(self.calibration, back)
+      reading.p_value[rows] = middle + (part - middle - state.place) / state.spread
       learned = part if self.learn_from == "all" else part[~above]
       alarms = int(above.sum()) if self.learn_from == "all" else 0
       state = self._learned(state, learned, alarms)._replace(seen=state.seen + len(part))
       if state.seen % BLOCK == 0:
         state = self._set(state)
       start = rows.stop
-    return state, reading
+    return state, reading._replace(p_value=p_values(self.calibration, reading.p_value))
 
   def told(self, state: State, scores: np.ndarray) -> State:
     """Learns from records ``[m]`` that were flagged and that somebody found typical.
@@ -213,11 +212,10 @@ class Adaptation:
         raise ValueError(f"The adaptation has {name} {content.get(name)!r}, not {value!r}.")
     try:
       values = {name: content["state"][name] for name in State._fields}
-      values["window"] = _checked(values["window"])
-      return State(**{
-        name: kind(values[name]) if kind in (int, float) else values[name]
-        for name, kind in State.__annotations__.items()
-      })
+      state = State(**values)._replace(window=_checked(values["window"]))
+      if not len(state.window) or not all(map(float.__le__, [0.0] * 4, map(float, state[4:]))):
+        raise ValueError("its counts or its window are empty or negative")
+      return state
     except (KeyError, TypeError, ValueError) as error:
       raise ValueError(f"The state of the adaptation is damaged: {error}.") from error
 
@@ -225,8 +223,8 @@ class Adaptation:
     return {name: getattr(self, name) for name in ("fpr", "learn_from", "window", "step")}
 
   @functools.cached_property
-  def _middle(self) -> float:
-    return float(np.median(self.reference))
+  def _quartiles(self) -> list[float]:
+    return _quartiles(self.reference)
 
   def _quantile(self, level: float) -> float:
     """Conformal threshold of the calibration scores at any level."""
@@ -248,21 +246,53 @@ class Adaptation:
     level = state.level
     if self.learn_from != "unflagged":
       level += self.step * self.fpr * (self.fpr * state.judged - state.alarms)
-    place, spread = _moved(state.window, self.reference, self.follows_spread)
+    place, spread = _moved(_quartiles(state.window), self._quartiles, self.follows_spread)
     threshold = quantile = self._quantile(level)
     if math.isfinite(quantile):
-      threshold = quantile + place + (spread - 1.0) * (quantile - self._middle)
+      threshold = quantile + place + (spread - 1.0) * (quantile - self._quartiles[1])
     moved = {"level": level, "threshold": threshold, "place": place, "spread": spread}
     return state._replace(**moved, judged=0, alarms=0)
 
 
-def _moved(scores: np.ndarray, reference: np.ndarray, spread: bool) -> tuple[float, float]:
-  """By how far the median of scores lies above that of a reference; ratio of interquartile ranges.
+def slid(calibration: np.ndarray, scores: np.ndarray, window: int | None = None) -> np.ndarray:
+  """Calibration scores of a window that has gone on.
+
+  If calibration records, new ones and fresh ones are exchangeable, the rate of a threshold of the
+  result holds as that of any calibration, and after a change it does as soon as the window holds
+  new records alone; ``window=len(scores)`` makes it so at once.
+
+  Args:
+    calibration: ``[n]``, in any order: their age is not known.
+    scores: ``[m]`` of new records, that no call before had, in the order of the stream.
+    window: how many there are to be, or as many as there is; None: ``n``.
+
+  Returns:
+    The last ``window`` of the new ones, and as many of the old ones, at random, as there is room
+    for.
+
+  Raises:
+    ValueError: ``window`` is below 1.
+
+  Examples:
+    >>> slid([1.0, 2.0, 3.0], scores=[7.0, 8.0, 9.0, 6.0]).tolist()
+    [8.0, 9.0, 6.0]
+  """
+  size = len(calibration) if window is None else window
+  if size < 1:
+    raise ValueError(f"window must be >= 1, got {window!r}.")
+  new = np.asarray(scores)[-size:]
+  kept = min(size - len(new), len(calibration))
+  old = np.random.default_rng(len(new)).choice(np.asarray(calibration), kept, replace=False)
+  return np.concatenate([old, new])
+
+
+def _moved(quartiles: list[float], reference: list[float], spread: bool) -> tuple[float, float]:
+  """By how much the median lies above that of a reference, and the ratio of interquartile ranges.
 
   The ratio is 1 where it is not asked for, or where either range is 0.
   """
-  low, middle, high = _quartiles(scores)
-  low_before, before, high_before = _quartiles(reference)
+  low, middle, high = quartiles
+  low_before, before, high_before = reference
   known = spread and high > low and high_before > low_before
   return middle - before, (high - low) / (high_before - low_before) if known else 1.0
 
