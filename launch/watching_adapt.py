@@ -30,8 +30,8 @@ class Follower:
       fpr = detector.fpr
       if fpr is None or detector.confidence is not None:
         raise ValueError(
-          f"A threshold cannot follow a stream at {detector.rate}: give --fpr, a rate in the long "
-          "run."
+          f"A threshold that follows a stream cannot state {detector.rate}: give --fpr, a rate in "
+          "the long run."
         )
     self.rules = Adaptation(detector.calibration.scores, fpr, learn_from)
     self.state = self.rules.init()
