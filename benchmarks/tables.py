@@ -19,10 +19,10 @@ there. references holds every baseline against a published figure under that fig
 costs has training seconds, scoring rate and size beside quality, adaptation what thresholds that
 follow a stream realise, precision says what bfloat16 in the search costs, and small-devices what it
 costs to score by a C header with rounded weights. The full protocol of images and series is for a
-GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
-where it was, given the same command again. Prints a readable table, or with --output writes JSON
-and, beside it, the figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test
-label, ``oracle`` best test epoch.
+GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With
+--output an interrupted table of these goes on where it was, given the same command again. Prints a
+readable table, or with --output writes JSON and, beside it, the figures as PNG files. Columns:
+``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
