@@ -211,11 +211,12 @@ class Adaptation:
       if content.get(name) != value:
         raise ValueError(f"The adaptation has {name} {content.get(name)!r}, not {value!r}.")
     try:
-      values = {name: content["state"][name] for name in State._fields}
-      state = State(**values)._replace(window=_checked(values["window"]))
-      if not len(state.window) or not all(map(float.__le__, [0.0] * 4, map(float, state[4:]))):
-        raise ValueError("its counts or its window are empty or negative")
-      return state
+      window, *numbers = (content["state"][name] for name in State._fields)
+      level, threshold, place, spread, seen, judged, alarms = map(float, numbers)
+      if not len(window) or not spread > 0.0 or min(seen, judged, alarms) < 0.0:
+        raise ValueError("its window, spread or counts are out of their range")
+      counts = map(int, (seen, judged, alarms))
+      return State(_checked(window), level, threshold, place, spread, *counts)
     except (KeyError, TypeError, ValueError) as error:
       raise ValueError(f"The state of the adaptation is damaged: {error}.") from error
 
