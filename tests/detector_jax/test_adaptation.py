@@ -198,7 +198,12 @@ def test_bad_states_and_scores_are_refused():
   saved = rules.dumps(rules.init())
   with pytest.raises(ValueError, match="has learn_from 'unflagged', not 'all'"):
     calibrated("all").loads(saved)
-  for state in ({}, {**saved["state"], "window": []}, {**saved["state"], "seen": -1}):
+  for state in (
+    {},
+    {**saved["state"], "window": []},
+    {**saved["state"], "spread": 0},
+    {**saved["state"], "seen": -1},
+  ):
     with pytest.raises(ValueError, match="The state of the adaptation is damaged"):
       rules.loads({**saved, "state": state})
   with pytest.raises(ValueError, match="no state of an adaptation"):
