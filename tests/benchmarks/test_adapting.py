@@ -61,7 +61,7 @@ def test_streams_with_an_alarm_of_drift_are_counted(monkeypatch):
   monkeypatch.setattr(adapting, "STREAMS", 2)
   monkeypatch.setattr(adapting, "SHORT", 200)
   assert all(cell == {"drift alarms": 0.0} for cell in adapting._drift_alarms(0).values())
-  monkeypatch.setattr(adapting, "DRIFT_RATE", 1.0 - 1e-9)
+  monkeypatch.setattr(adapting, "_drawn", lambda kind, rng, size: np.linspace(0.0, 9.0, size))
   assert all(cell == {"drift alarms": 100.0} for cell in adapting._drift_alarms(0).values())
 
 
