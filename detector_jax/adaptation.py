@@ -251,8 +251,8 @@ class Adaptation:
     threshold = quantile = self._quantile(level)
     if math.isfinite(quantile):
       threshold = quantile + place + (spread - 1.0) * (quantile - self._quartiles[1])
-    moved = {"level": level, "threshold": threshold, "place": place, "spread": spread}
-    return state._replace(**moved, judged=0, alarms=0)
+    state = state._replace(level=level, threshold=threshold, place=place, spread=spread)
+    return state._replace(judged=0, alarms=0)
 
 
 def slid(calibration: np.ndarray, scores: np.ndarray, window: int | None = None) -> np.ndarray:
