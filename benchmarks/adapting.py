@@ -17,8 +17,8 @@ Slow drift moves scores by three of their interquartile ranges and doubles their
 after a quarter of the stream moves them by one range. Anomalies lie beyond the 95 % quantile, by
 1.5 ranges in the mean (exponential). "drift alarms" counts streams of 2,000 unchanged scores, 25 to
 a seed, on which the monitor raised an alarm at a stated 1 % while the threshold adapted: it goes on
-comparing with the calibration scores. "rate" is in thousands of records in a second of processor time, by a
-DROCC of 20 columns in batches of 4,096, with the adaptation and with the monitor.
+comparing with the calibration scores. "rate" is in thousands of records in a second of processor
+time, by a DROCC of 20 columns in batches of 4,096: scored, adapted to and seen by the monitor.
 """
 
 from collections.abc import Callable, Iterator
@@ -207,7 +207,7 @@ def _rates(seed: int) -> dict[str, float]:
 
 def _figure(seeds: int) -> Figure:
   """Share of typical records that are flagged, along the stream, in the mean of some streams."""
-  figure = Figure(figsize=(8.2, 5.6), layout="constrained")
+  figure = Figure(figsize=(8.8, 5.6), layout="constrained")
   panels, part = figure.subplots(2, 2, sharex=True, sharey=True), 500
   places = np.arange(LENGTH // part) * part + part // 2
   for axes, row in zip(panels.flat, DRAWN, strict=True):
