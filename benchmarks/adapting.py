@@ -42,7 +42,7 @@ from launch.reporting import figures
 LENGTH, CALIBRATION, FPR, DRIFT_RATE = 20_000, 300, 0.05, 0.01
 SHORT, STREAMS, BATCH, BATCHES = 2_000, 25, 4096, 12
 FIXED, NAIVE = "fixed threshold", "quantile of unflagged"
-ADAPTED = {learn_from: f"--adapt={learn_from}" for learn_from in LEARN_FROM}
+ADAPTED = {learn_from: f"adapt={learn_from}" for learn_from in LEARN_FROM}
 FALSE, FOUND = "false alarms", "anomalies found"
 UNCHANGED, SPEED = "unchanged streams", "one core"
 ROWS: dict[str, tuple[str, str, float]] = {

@@ -40,8 +40,8 @@ def test_judged_alarms_are_those_that_were_false(rng):
   anomalous = rng.uniform(size=len(scores)) < 0.5
   scores[anomalous] = 9.0
   flagged = adapting.decisions(calibration, scores, anomalous)
-  assert flagged["--adapt=judged"][anomalous].all()
-  assert not flagged["--adapt=all"][anomalous].all()
+  assert flagged["adapt=judged"][anomalous].all()
+  assert not flagged["adapt=all"][anomalous].all()
   assert flagged[adapting.FIXED][anomalous].all()
   first = {name: decided[:BLOCK].tolist() for name, decided in flagged.items()}
   assert len(set(map(tuple, first.values()))) == 1
