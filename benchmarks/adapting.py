@@ -226,6 +226,7 @@ def _figure(seeds: int) -> Figure:
     axes.set_title(row, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(yscale="log", ylim=(0.5, 110.0), yticks=(1, 10, 100), yticklabels=(1, 10, 100))
+    axes.set(xticks=range(0, LENGTH + 1, 5000))
     axes.set(xlabel="record of the stream" if axes in panels[1] else "")
   figure.supylabel("typical records flagged, %", fontsize=9)
   figure.legend(frameon=False, fontsize=9, ncols=5, loc="outside lower center")
