@@ -109,6 +109,15 @@ TABLES = {
     | _named("method", "5 nearest neighbours", "LOF", "isolation forest", "OC-SVM"),
     {"23 further sets": {"row": "mean", "metric": "auroc"}},
   ),
+  "adaptation": Summary(
+    "adaptation",
+    _named("row", "nothing changes", "slow drift", "jump", "5 % anomalies")
+    | _named("row", "slow drift, 5 % anomalies", "edge, slow drift", "digits, slowly turned"),
+    {
+      name.removeprefix("adapt="): {"method": name, "metric": "false alarms"}
+      for name in ("fixed threshold", "adapt=unflagged", "adapt=judged", "adapt=all")
+    },
+  ),
   "neuralfp": Summary(
     "neuralfp",
     {

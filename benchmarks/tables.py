@@ -17,13 +17,13 @@ is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes al
 adbench-chaos how far it moves where nothing of substance does; contamination mixes anomalies into
 the training records; small-sets has few of them, and small-sets-alarms the rate of false alarms
 there. references holds every baseline against a published figure under that figure's protocol,
-costs has training seconds, scoring rate and size beside quality, precision says what bfloat16 in
-the search costs, and small-devices what it costs to score by a C header with rounded weights. The
-full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
-``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
-where it was, given the same command again. Prints a readable table, or with --output writes JSON
-and, beside it, the figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test
-label, ``oracle`` best test epoch.
+costs has training seconds, scoring rate and size beside quality, adaptation what thresholds that
+follow a stream realise, precision says what bfloat16 in the search costs, and small-devices what it
+costs to score by a C header with rounded weights. The full protocol of images and series is for a
+GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With
+--output an interrupted table of these goes on where it was, given the same command again. Prints a
+readable table, or with --output writes JSON and, beside it, the figures as PNG files. Columns:
+``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import (
+  adapting,
   adbench,
   chaos,
   contamination,
@@ -104,6 +105,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "costs": (costs.table, costs.count),
   "precision": (precision.table, precision.count),
   "small-devices": (small_devices.table, small_devices.count),
+  "adaptation": (adapting.table, adapting.count),
   "adbench": (adbench.table, adbench.count),
   "adbench-more": (adbench.table_more, adbench.count_more),
   "adbench-chaos": (chaos.table, chaos.count),

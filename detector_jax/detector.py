@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import (
+  adaptation,
   artifact,
   batching,
   explain,
@@ -288,18 +289,11 @@ class Detector:
     return found
 
   def _check_scores(self, x: np.ndarray, scores: np.ndarray) -> None:
-    if np.isfinite(scores).all():
-      return
-    row = int(np.flatnonzero(~np.isfinite(scores))[0])
-    where, named = "", self.metadata.get("report_names", {})
-    report = self.report(x[row : row + 1]) if named else {}
-    for key in named.keys() & report.keys():
-      pairs = zip(named[key], report[key][0], strict=False)  # a folder may name fewer or more
-      bad = [name for name, value in pairs if not np.isfinite(value)]
-      where += f": its {key} of {bad[0]!r} is not finite" if bad else ""
-    raise health.HealthError(
-      f"The score of row {row} is {scores[row]}{where}; look at the network and at the record."
-    )
+    if not np.isfinite(scores).all():
+      row = int(np.argmin(np.isfinite(scores)))
+      named = self.metadata.get("report_names", {})
+      report = self.report(x[row : row + 1]) if named else {}
+      raise health.bad_score(row, float(scores[row]), named, report)
 
   def p_value(self, x: Any) -> np.ndarray:
     """Conformal p-values ``[n]`` of records ``[n, ...]``; small means anomalous.
@@ -365,6 +359,18 @@ class Detector:
     found = dataclasses.replace(self, arrays=arrays, **rate)
     crossed = _read_facts(self.metadata_json).get("cross_conformal")
     return found.with_metadata(cross_conformal=False) if crossed else found
+
+  def update(self, x_typical: Any, window: int | None = None) -> "Detector":
+    """A copy at its rate, recalibrated with records ``[n, ...]`` that are typical today.
+
+    Their scores take the place of as many of its own, see ``adaptation.slid``. Raises what
+    ``calibrate`` does, and a ValueError where there is no rate to keep.
+    """
+    if self.fpr is None:
+      raise ValueError("There is no rate to keep: call calibrate(X_typical, fpr) first.")
+    new = self.score((x := self.records(x_typical))[splits.distinct(x)])
+    scores = adaptation.slid(self.calibration.scores, new, window)
+    return self.calibrate_scores(scores, self.fpr, self.confidence)
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the detector as one folder, see ``artifact``; replaces a detector that is there."""

@@ -85,3 +85,24 @@ def check_scores(scores: np.ndarray) -> None:
       f"All {scores.size} scores are {float(scores.flat[0]):g}: the network is dead or collapsed "
       "and ranks nothing. Lower learning_rate, or train with another random_state."
     )
+
+
+def bad_score(
+  row: int, score: float, named: dict[str, list[str]], report: dict[str, np.ndarray]
+) -> HealthError:
+  """The error of a record whose score is not finite, with what of its report is not either.
+
+  Args:
+    row: number of the record.
+    score: of it.
+    named: names of the values of a report, by its key.
+    report: of that record alone, values ``[1, ...]`` by key.
+  """
+  where = ""
+  for key in named.keys() & report.keys():
+    pairs = zip(named[key], report[key][0], strict=False)  # a folder may name fewer or more
+    bad = [name for name, value in pairs if not np.isfinite(value)]
+    where += f": its {key} of {bad[0]!r} is not finite" if bad else ""
+  return HealthError(
+    f"The score of row {row} is {score}{where}; look at the network and at the record."
+  )

@@ -19,6 +19,8 @@ for the whole stream, however long. An alarm says that records are not exchangea
 also records that depend on their neighbours.
 """
 
+import array
+import bisect
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -135,23 +137,28 @@ class Monitor:
       ValueError: a score is not finite.
     """
     scores = _checked(scores)
-    p_value, log_martingale = np.empty(len(scores)), np.empty(len(scores))
-    size = len(state.scores)
-    kept = np.empty(min(size + len(scores), self.capacity))
-    kept[:size] = state.scores
-    shares, log_capital = state.shares, state.log_capital
-    draws = _uniform(self.seed, state.seen, len(scores))
-    for i, (score, (tie, drop)) in enumerate(zip(scores.tolist(), draws.tolist(), strict=True)):
-      low = int(kept[:size].searchsorted(score, "left"))
-      high = int(kept[:size].searchsorted(score, "right"))
-      p_value[i] = (size - high + tie * (high - low + 1)) / (size + 1)
-      size = _keep(kept, size, low, score, drop)
-      shares, log_capital = bet(shares, log_capital, p_value[i])
-      log_martingale[i] = np.logaddexp.reduce(log_capital) - math.log(len(RATES))
+    p_value, kept = self._ranked(state, scores)
+    shares, growth = bets(state.shares, p_value)
+    steps = np.concatenate([state.log_capital[None], np.log(growth)])
+    log_capital = np.cumsum(steps, axis=0)
+    log_martingale = np.logaddexp.reduce(log_capital[1:], axis=1) - math.log(len(RATES))
     highest = np.maximum.accumulate(np.concatenate([[state.highest], log_martingale]))
     alarm = highest[1:] >= -math.log(self.false_alarm_rate)
-    state = State(kept[:size], shares, log_capital, float(highest[-1]), state.seen + len(scores))
+    state = State(kept, shares, log_capital[-1], float(highest[-1]), state.seen + len(scores))
     return state, Reading(p_value, log_martingale / math.log(10.0), alarm)
+
+  def _ranked(self, state: State, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Online p-values ``[m]`` and the scores that are kept after them."""
+    p_value, kept = np.empty(len(scores)), array.array("d", state.scores.tobytes())
+    draws = _uniform(self.seed, state.seen, len(scores))
+    for i, (score, (tie, drop)) in enumerate(zip(scores.tolist(), draws.tolist(), strict=True)):
+      low, size = bisect.bisect_left(kept, score), len(kept)
+      high = bisect.bisect_right(kept, score, low)
+      p_value[i] = (size - high + tie * (high - low + 1)) / (size + 1)
+      kept.insert(low, score)
+      if size == self.capacity:
+        del kept[int(drop * (size + 1))]
+    return p_value, np.array(kept)
 
   def dumps(self, state: State) -> str:
     """The monitor and a state of it as JSON; ``loads`` gives back the same numbers."""
@@ -185,43 +192,37 @@ class Monitor:
       raise ValueError(f"The state of the monitor is damaged: {error}.") from error
 
 
-def bet(
-  shares: np.ndarray, log_capital: np.ndarray, p_value: float
-) -> tuple[np.ndarray, np.ndarray]:
-  r"""One step of the Simple Jumper, for every jumping rate by itself.
+def bets(shares: np.ndarray, p_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  r"""Steps of the Simple Jumper, for every jumping rate by itself.
 
-  First a share :math:`J` of the capital is spread evenly over the bets, then each bet
+  In each, first a share :math:`J` of the capital is spread evenly over the bets, then each bet
   :math:`\epsilon \in \{-1, 0, 1\}` is multiplied by :math:`1 + \epsilon (p - 1/2)`, whose mean
   over a uniform :math:`p` is 1.
 
   Args:
     shares: ``[5, 3]``, see ``State``; rows sum to 1.
-    log_capital: ``[5]``.
-    p_value: in [0, 1].
+    p_values: ``[m]`` in [0, 1].
 
   Returns:
-    The next shares and logarithms.
+    The last shares, and ``[m, 5]`` factors of the capital.
   """
-  jumped = (1.0 - RATES[:, None]) * shares + RATES[:, None] / len(BETS)
-  won = jumped * (1.0 + BETS * (p_value - 0.5))
-  growth = won.sum(axis=1)
-  return won / growth[:, None], log_capital + np.log(growth)
-
-
-def _keep(kept: np.ndarray, size: int, place: int, score: float, drop: float) -> int:
-  """Puts a score at its place among the first ``size`` in order, and drops one if all are full."""
-  if size < len(kept):
-    kept[place + 1 : size + 1] = kept[place:size]
-    kept[place] = score
-    return size + 1
-  leaves = int(drop * (size + 1))
-  if leaves > place:
-    kept[place + 1 : leaves] = kept[place : leaves - 1]
-    kept[place] = score
-  elif leaves < place:
-    kept[leaves : place - 1] = kept[leaves + 1 : place]
-    kept[place - 1] = score
-  return size
+  growth = np.empty((len(p_values), len(RATES)))
+  after = []
+  for column, (rate, (down, still, up)) in enumerate(
+    zip(RATES.tolist(), shares.tolist(), strict=True)
+  ):
+    stays, jumps, factors = 1.0 - rate, rate / len(BETS), []
+    for p in p_values.tolist():
+      bet = p - 0.5
+      down = (stays * down + jumps) * (1.0 - bet)
+      still = stays * still + jumps
+      up = (stays * up + jumps) * (1.0 + bet)
+      factor = down + still + up
+      down, still, up = down / factor, still / factor, up / factor
+      factors.append(factor)
+    growth[:, column] = factors
+    after.append([down, still, up])
+  return np.array(after), growth
 
 
 def _uniform(seed: int, start: int, count: int) -> np.ndarray:

@@ -7,6 +7,9 @@ the training table had them. Each output line is JSON, too: score (higher = more
 p_value, decision (1 = anomalous), log10_martingale, and alarm: whether the stream has drifted from
 the calibration records, see detector_jax.monitor.
 
+With --adapt the threshold follows the stream, see detector_jax.adaptation, and is written, too.
+--adapt=judged takes back a line that was flagged and is typical, as {"typical": record}.
+
 With --window each line is a time step of a series, and the last steps are the window that a
 detector of windows scores, every --stride lines once there are enough of them.
 """
@@ -18,6 +21,7 @@ import sys
 from absl import flags
 
 import detector_jax
+from detector_jax import adaptation
 from launch import evaluation, watching, watching_steps
 from launch import flags as common
 
@@ -26,6 +30,13 @@ _DETECTOR = flags.DEFINE_string("detector", "", "Or the folder of a saved detect
 _FPR = flags.DEFINE_float("fpr", None, "False-positive rate of the decisions; default: its own.")
 _FALSE_ALARM_RATE = flags.DEFINE_float(
   "false_alarm_rate", None, "Probability of ever raising a false alarm; default 0.01."
+)
+_ADAPT = flags.DEFINE_enum(
+  "adapt",
+  None,
+  adaptation.LEARN_FROM,
+  "The threshold follows the stream, by the records that are not flagged, by these and the alarms "
+  "that are given back as typical, or by all.",
 )
 _STATE = flags.DEFINE_string("state", "", "JSON file: a stream goes on where it was left.")
 _ON_BAD_ROW = flags.DEFINE_enum(
@@ -52,6 +63,8 @@ def main() -> None:
     detector = detector_jax.load(_DETECTOR.value)
   if _STRIDE.value != 1 and not _WINDOW.value:
     raise ValueError("A stride is between windows of a series: give --window, too.")
+  if _WINDOW.value and _ADAPT.value == "judged":
+    raise ValueError("Windows cannot be given back: --window has no --adapt=judged.")
   kind, more = watching.Watcher, {}
   if _WINDOW.value:
     kind, more = watching_steps.StepWatcher, {"stride": _STRIDE.value}
@@ -59,6 +72,7 @@ def main() -> None:
     detector,
     fpr=_FPR.value,
     false_alarm_rate=_FALSE_ALARM_RATE.value,
+    adapt=_ADAPT.value,
     state=pathlib.Path(_STATE.value).expanduser() if _STATE.value else None,
     **more,
   )

@@ -20,6 +20,7 @@ from detector_jax.schema import Schema
 from detector_jax.table import unfit
 from detector_jax.unseen import Unseen
 from launch import locking
+from launch.watching_adapt import Follower
 
 ON_BAD_ROW = scorer.ON_BAD_ROW
 FALSE_ALARM_RATE = 0.01
@@ -53,13 +54,15 @@ class Watcher:
     detector: calibrated.
     fpr: false-positive rate of the decision; None takes the detector's threshold.
     false_alarm_rate: of the monitor, in (0, 1); None takes that of the saved state, else 1 %.
-    state: file of the monitor's state, read where it exists; None keeps none. It is locked, by a
+    adapt: whom the threshold follows the stream by, see ``adaptation.LEARN_FROM``; None: nobody, it
+      stays. The monitor goes on comparing with the calibration records.
+    state: file of the state, read where it exists; None keeps none. It is locked, by a
       file beside it, as long as the process lives or until ``close``.
 
   Raises:
     ValueError: the detector is not calibrated, or not for that ``fpr``; or a state that is
-      damaged, of another detector, calibration or ``false_alarm_rate``, or that another process
-      keeps.
+      damaged, of another detector, calibration, ``false_alarm_rate`` or adaptation, or that
+      another process keeps.
     OSError: the state's folder cannot be written.
   """
 
@@ -69,6 +72,7 @@ class Watcher:
     *,
     fpr: float | None = None,
     false_alarm_rate: float | None = None,
+    adapt: str | None = None,
     state: pathlib.Path | None = None,
   ):
     calibration = detector.calibration.scores
@@ -83,6 +87,7 @@ class Watcher:
     self._threshold = np.float32(
       detector.threshold if fpr is None else conformal_threshold(calibration, fpr)
     )
+    self.follower = None if adapt is None else Follower(detector, adapt, fpr)
     state = None if state is None else state.resolve()  # a link has the state of what it names
     self._path = state
     self._checksum = hashlib.sha256(calibration.astype("<f4").tobytes()).hexdigest()
@@ -108,13 +113,9 @@ class Watcher:
 
   def told(self) -> dict[str, Any]:
     """What is said of a record that cannot be scored: nothing new."""
-    return {
-      "score": None,
-      "p_value": None,
-      "decision": None,
-      "log10_martingale": self._log10_martingale,
-      "alarm": self.alarm,
-    }
+    threshold = {} if self.follower is None else {"threshold": None}
+    unknown = {"score": None, "p_value": None, "decision": None, **threshold}
+    return {**unknown, "log10_martingale": self._log10_martingale, "alarm": self.alarm}
 
   @property
   def _log10_martingale(self) -> float:
@@ -131,35 +132,43 @@ class Watcher:
 
     Args:
       line: JSON, a list of numbers in the shape of a record, or an object: name -> number; of a
-        detector with a schema name -> cell, as the table has them.
+        detector with a schema name -> cell, as the table has them. With ``adapt="judged"``
+        ``{"typical": record}`` gives back a record that was flagged and is typical.
 
     Returns:
       score (higher = more anomalous), p_value against the calibration records, decision (1 =
-      anomalous), log10_martingale and alarm.
+      anomalous), with ``adapt`` the threshold, None where it is infinite, log10_martingale and
+      alarm.
 
     Raises:
       ValueError: the line is no such record, or one that the detector cannot score; the message
         goes on from the name of the line.
     """
-    return self._verdict(self._record(line))
+    values = parsed(line)
+    if self.follower is not None and (typical := self.follower.given_back(values)) is not None:
+      self.follower.told(self._score(self._record(typical)))
+      return None
+    return self._verdict(self._record(values))
+
+  def _score(self, x: np.ndarray) -> np.ndarray:
+    try:
+      return self._detector.score(x[None], warn=False)
+    except ValueError as error:
+      raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
 
   def _verdict(self, x: np.ndarray, seen: bool = True) -> dict[str, Any]:
     """What is said of a record; the monitor sees it where ``seen``."""
-    try:
-      score = self._detector.score(x[None], warn=False)
-    except ValueError as error:
-      raise ValueError(f"cannot be scored: {str(error).rstrip('.')}") from error
+    score = self._score(x)
     self._unseen += self._detector.unseen(x[None])
-    p_value = float(self._detector.calibration.p_value(score)[0])
     if seen:
       self.see(score)
-    return {
-      "score": float(score[0]),
-      "p_value": p_value,
-      "decision": int(score[0] > self._threshold),
-      "log10_martingale": self._log10_martingale,
-      "alarm": self.alarm,
-    }
+    if self.follower is not None:
+      told = self.follower.verdict(score)
+    else:
+      p_value = float(self._detector.calibration.p_value(score)[0])
+      told = {"p_value": p_value, "decision": int(score[0] > self._threshold)}
+    capital = {"log10_martingale": self._log10_martingale, "alarm": self.alarm}
+    return {"score": float(score[0]), **told, **capital}
 
   def see(self, scores: np.ndarray) -> monitor.Reading:
     """Lets the monitor see scores ``[m]`` in the order of the stream."""
@@ -176,6 +185,8 @@ class Watcher:
       return
     saved = json.loads(self.monitor.dumps(self.state))
     content = {"calibration": self._checksum, "monitor": saved}
+    if self.follower is not None:
+      content["adaptation"] = self.follower.dumps()
     try:
       with atomic.written_beside(self._path) as temporary:
         temporary.write_text(json.dumps(content) + "\n")
@@ -193,6 +204,8 @@ class Watcher:
       raise ValueError(f"{path} is no saved state of launch.watch, or damaged.") from error
     try:
       self.monitor, self.state = monitor.Monitor.loads(text)
+      if self.follower is not None and "adaptation" in content:
+        self.follower.loads(content["adaptation"])
     except ValueError as error:
       raise ValueError(f"{path}: {error}") from error
     if checksum != self._checksum:
@@ -200,6 +213,9 @@ class Watcher:
         f"{path} is of another detector or calibration; name another file, or remove this one to "
         "start anew."
       )
+    if ("adaptation" in content) != (self.follower is not None):
+      kept = "with" if "adaptation" in content else "without"
+      raise ValueError(f"{path} was kept {kept} --adapt; do the same, or name another file.")
     saved = self.monitor.false_alarm_rate
     if false_alarm_rate not in (None, saved):
       raise ValueError(
@@ -207,11 +223,7 @@ class Watcher:
         "out, or name another file."
       )
 
-  def _record(self, line: bytes | str) -> np.ndarray:
-    try:
-      values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-      raise ValueError("is not JSON") from error
+  def _record(self, values: Any) -> np.ndarray:
     if isinstance(values, dict):
       if self._schema is not None and not set(self._schema.features) <= values.keys():
         return self._encoded(values, self._schema)
@@ -259,6 +271,14 @@ class Watcher:
       never = ", which training had never" if gap else ""
       raise ValueError(f"holds {held} in column {name!r}{never}")
     return x
+
+
+def parsed(line: bytes | str) -> Any:
+  """What a line of JSON says; a ValueError where it is none."""
+  try:
+    return json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise ValueError("is not JSON") from error
 
 
 def _locked(state: pathlib.Path) -> int | None:

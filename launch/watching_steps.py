@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import detector_jax
-from launch.watching import Watcher
+from launch.watching import Watcher, parsed
 
 
 class StepWatcher(Watcher):
@@ -51,7 +51,7 @@ class StepWatcher(Watcher):
     """
     self._apart = max(0, self._apart - 1)
     try:
-      self._held.append(self._record(line))
+      self._held.append(self._record(parsed(line)))
     except ValueError:
       self._held.clear()
       self._wait = 0

@@ -16,6 +16,7 @@ from detector_jax.preprocessing import Identity
 from launch import watching, watching_steps
 from launch.reporting import drift
 from tests.helpers import linear_detector, started, weighted_sum
+from tests.launch.watched import lines_of, told
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -28,16 +29,6 @@ def detector():
 @pytest.fixture
 def records(rng):
   return rng.normal(size=(60, 2))
-
-
-def told(watcher, lines, on_bad_row="fail"):
-  written = []
-  tally = watching.watch(watcher, lines, written.append, on_bad_row)
-  return [json.loads(line) for line in written], tally
-
-
-def lines_of(records):
-  return [json.dumps(record) + "\n" for record in records.tolist()]
 
 
 def test_every_record_has_its_score_p_value_decision_and_alarm(detector, records):
