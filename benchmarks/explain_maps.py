@@ -13,6 +13,7 @@ anywhere         the share of the picture that the square takes up
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from matplotlib.figure import Figure
 import numpy as np
 
@@ -20,7 +21,6 @@ from benchmarks import defects, protocol
 from benchmarks.records import TableRecord
 from detector_jax.features import Patches, PatchMap
 from drocc_jax import DROCC
-from launch.reporting import patch_maps
 
 KINDS = ("stripes", "tiles", "weave")
 PATCH, TRAINED, TESTED = 12, 200, 20
@@ -89,17 +89,16 @@ def measured(kind: str, seed: int) -> dict[tuple[str, str], float]:
     if flagged.any():
       maps = {
         "explanation": detector.explain(x[flagged]).map[..., 0],
-        "unlike patches": _unlike(detector.arrays["features"], x[flagged], train),
+        "unlike patches": _unlike(detector.arrays["features"], x[flagged]),
       }
       for method, each in maps.items():
         found[f"{method}{name}", FOUND] = pointed(each, inside[flagged])
   return found
 
 
-def _unlike(features: Any, x: np.ndarray, train: np.ndarray) -> np.ndarray:
-  """``[n, height, width]``, each patch at its middle."""
-  assert isinstance(features, PatchMap)
-  unlike = patch_maps.strengths(features, x, train)
+def _unlike(features: Any, x: np.ndarray) -> np.ndarray:
+  """``[n, height, width]``, each patch at its middle; no place is cut off at a full red."""
+  unlike = jax.jit(PatchMap.unlikeness)(features, x)
   wide = np.zeros(x.shape[:3])
   places = unlike.shape[1]
   reach = (defects.SIDE - places) // 2

@@ -71,6 +71,23 @@ SECTIONS = (
     command="python -m benchmarks.tables --table=explain",
   ),
   Section(
+    "explain_maps",
+    "Where a picture is flagged: does the map point at the planted square?",
+    "A square of 12 x 12 pixels of another texture in made textures of 64 x 64: how often the "
+    "largest value of a map lies inside, among flagged pictures.",
+    metric="share found",
+    measure="flagged pictures, %",
+    command="python -m benchmarks.tables --table=explain-maps",
+  ),
+  Section(
+    "explain_maps",
+    "Where a picture is flagged: how many of these are flagged",
+    "At a stated 5 %.",
+    metric="share flagged",
+    measure="pictures, %",
+    command="python -m benchmarks.tables --table=explain-maps",
+  ),
+  Section(
     "adbench",
     "ADBench: margin over five nearest neighbours",
     "On the same records; worst: the least of all seeds.",
