@@ -95,7 +95,7 @@ def test_a_folder_gives_the_same_scores(trained, tmp_path):
   assert "features/centroids" in arrays.files
 
 
-@pytest.mark.parametrize("kind", ["patches", "joined", "combined"])
+@pytest.mark.parametrize("kind", ["patches", "joined", "combined", "kernels"])
 def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   for name in ("jax2onnx", "onnxruntime"):
     pytest.importorskip(name, reason="the extra onnx is not installed")
@@ -104,6 +104,10 @@ def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   if kind == "combined":
     turns = features.Rotations(channels=(4, 4), layers=((5, 2), (3, 2)), hidden=8, epochs=1)
     detector = combine((detector, turns.fit(x).detector(x.shape[1:])), same)
+  if kind == "kernels":
+    x, other = x[..., 0], other[..., 0]  # 16 steps of 16 channels
+    settings = features.RandomKernels(shares=84 * 3, components=8)
+    detector = DROCC(features=settings, epochs=1, random_state=0).fit(x).detector_
   onnx_model.write(detector, tmp_path / "detector.onnx")
   session = sys.modules["onnxruntime"].InferenceSession(tmp_path / "detector.onnx")
   (got,) = session.run(["score"], {"x": other})

@@ -91,5 +91,5 @@ def test_auto_leaves_negatives_few_images_and_tables_alone():
 
 
 def test_an_unknown_map_is_refused():
-  with pytest.raises(ValueError, match=r"features\.name must be auto, none or patches; got 'sift'"):
+  with pytest.raises(ValueError, match=r"must be auto, none, patches, kernels; got 'sift'"):
     FeaturesConfig("sift").fit(AUTO, stripes(2, 0), None)
