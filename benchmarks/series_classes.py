@@ -5,7 +5,7 @@ over the training series; and the five nearest neighbours on MiniRocket's 9,996 
 ``features.RandomKernels`` draws them, likewise. Epilepsy on two splits: "released" shares
 recordings between training and test, "recording" does not. JapaneseVowels, ItalyPowerDemand and
 OSULeaf: each class in turn is typical, trained on the archive's training part and tested on all of
-its test part; the mean over the classes is shown. The network for series was chosen on epilepsy and JapaneseVowels.
+its test part; the mean over the classes is shown.
 
 The sets are read from ``OOD_DATA_DIR``: ``series/NAME.npz`` with ``x`` ``[n, time, channels]``,
 ``y`` and ``test``.

@@ -20,10 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from detector_jax import batching
-from detector_jax.features.base import apply, batches_of, in_turn, rows_for
+from detector_jax.features.base import batches_of, in_turn, rows_for
 from detector_jax.features.whitening import Whitening
 
 LENGTH, MOST_DILATIONS = 9, 32
@@ -32,8 +31,8 @@ GOLDEN = (math.sqrt(5.0) + 1.0) / 2.0
 KERNELS = np.full((LENGTH, len(TWOS)), -1.0, np.float32)
 KERNELS[np.transpose(TWOS), np.arange(len(TWOS))] = 2.0
 LEAST, TINY = 1e-3, 1e-12
-ROTATED = 100.0  # noise of whitening that hardly does more than turn the axes
-COMPARED = 1000  # series that say how far the nearest are
+MOST_VALUES = 1024  # beside the shares
+COMPARED = 1000  # series that say how large values and shares are
 SOFT = 0.1  # width of the step at a bias, in deviations of what the kernel makes of series
 
 
@@ -96,7 +95,7 @@ def shares(values: jax.Array, biases: jax.Array, slopes: jax.Array) -> jax.Array
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["center", "scale", "weights", "biases", "slopes", "whitening", "portions"],
+  data_fields=["center", "scale", "weights", "biases", "slopes", "factors", "whitening"],
   meta_fields=["dilations", "counts", "rows"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +107,10 @@ class KernelMap:
     scale: ``[time, channels]``, their deviations.
     weights: ``[dilations, 9 * channels, 84]`` of the kernels in their ``order``, for the channels
       that each of them sums, over the deviation of these.
-    biases: ``[84, features a kernel has]``, those of the first dilation first.
+    biases: ``[84, shares of a kernel]``, those of the first dilation first.
     slopes: ``[dilations, 84]``, see ``shares``.
-    whitening: of the shares; None gives the shares alone.
-    portions: ``[2]``, factors of the values and of the whitened shares.
+    factors: ``[2]``, of the standardised values and of the shares.
+    whitening: of both together; None gives the shares alone.
     dilations: of the kernels.
     counts: of biases at each dilation.
     rows: see ``FeatureMap``.
@@ -122,26 +121,31 @@ class KernelMap:
   weights: jax.Array
   biases: jax.Array
   slopes: jax.Array
+  factors: jax.Array
   whitening: Whitening | None
-  portions: jax.Array | None
   dilations: tuple[int, ...]
   counts: tuple[int, ...]
   rows: int
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Features ``[batch, features]`` of raw series ``[batch, time, channels]``."""
-    code = self.code(x)
-    if self.whitening is None or self.portions is None:
-      return code
-    parts = self.values(x) * self.portions[0], self.whitening(code) * self.portions[1]
+    return self.shares(x) if self.whitening is None else self.whitening(self.code(x))
+
+  def code(self, x: jax.Array) -> jax.Array:
+    """Values and shares by their factors, before they are whitened."""
+    parts = self.values(x) * self.factors[0], self.shares(x) * self.factors[1]
     return jnp.concatenate(parts, axis=1)
 
   def values(self, x: jax.Array) -> jax.Array:
-    """Standardised values, ``[batch, time * channels]``."""
-    return ((x - self.center[None]) / self.scale[None]).reshape(x.shape[0], -1)
+    """Standardised values, ``[batch, time * channels]``; of more than 1,024 means over steps."""
+    z = (x - self.center[None]) / self.scale[None]
+    every = min(-(-math.prod(z.shape[1:]) // MOST_VALUES), z.shape[1])
+    whole = z.shape[1] // every * every
+    z = z[:, :whole].reshape(z.shape[0], -1, every, z.shape[2]).mean(axis=2)
+    return z.reshape(z.shape[0], -1)
 
-  def code(self, x: jax.Array) -> jax.Array:
-    """Shares in [0, 1], ``[batch, 84 * features a kernel has]``."""
+  def shares(self, x: jax.Array) -> jax.Array:
+    """Shares in [0, 1], ``[batch, 84 * shares of a kernel]``."""
     x = x - jnp.mean(self.center, axis=0)[None, None]
     ends, found = np.cumsum(self.counts), []
     for place, (dilation, count) in enumerate(zip(self.dilations, self.counts, strict=True)):
@@ -164,13 +168,15 @@ class RandomKernels:
     shares: how many, >= 84, of which each kernel has an 84th; the paper: 9,996.
     components: features that are left after whitening, >= 1; the length of what they leave out is
       one more.
-    values: portion of the standardised values in the squared distance of typical series to their
-      nearest, in [0, 1]; the rest is of the shares.
+    noise: see ``Whitening.fit``.
+    values: portion of the standardised values in the variance before it is whitened, in [0, 1]; the
+      rest is of the shares.
   """
 
   shares: int = 1008
   components: int = 256
-  values: float = 0.5
+  noise: float = 0.1
+  values: float = 0.05
 
   def fit(self, x: Any, seed: int = 0) -> KernelMap:
     """Draws kernels and biases, and learns the whitening from typical series, a batch at a time.
@@ -180,20 +186,19 @@ class RandomKernels:
       seed: of the channels and of the series that give the biases.
 
     Raises:
-      ValueError: series of another shape, of fewer than 9 steps, or that are all flat.
+      ValueError: series of another shape, of fewer than 9 steps, or that are all the same.
     """
     batching.whole("components", self.components)
     if not 0.0 <= self.values <= 1.0:
       raise ValueError(f"values must be in [0, 1], got {self.values!r}.")
     raw = self.drawn(x, seed)
+    some = np.sort(np.random.default_rng(seed).permutation(len(x))[:COMPARED]).tolist()
+    variances = _variances(raw, np.stack([np.asarray(x[row], np.float32) for row in some]))
+    factors = np.sqrt(np.array([self.values, 1.0 - self.values]) / np.maximum(variances, TINY))
+    raw = dataclasses.replace(raw, factors=jnp.asarray(factors, jnp.float32))
     codes = in_turn(lambda batch: _code(raw, batch), x, raw.rows)
-    whitening = Whitening.fit(codes, self.components, ROTATED)
-    # One more feature is as long as what the components leave out, in their own units.
-    scale = jnp.linalg.norm(whitening.projection, axis=0)[-1]
-    fitted = dataclasses.replace(
-      raw, whitening=dataclasses.replace(whitening, residual=scale), portions=jnp.ones(2)
-    )
-    return dataclasses.replace(fitted, portions=self._portions(fitted, x, seed))
+    whitening = Whitening.fit(codes, self.components, self.noise, residual=True)
+    return dataclasses.replace(raw, whitening=whitening)
 
   def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> KernelMap:
     """The map of arrays that a detector was saved with; see ``Patches.rebuilt``."""
@@ -201,20 +206,8 @@ class RandomKernels:
     fields = {**arrays, "whitening": Whitening(**arrays["whitening"])}
     return KernelMap(**fields, dilations=sizes, counts=counts, rows=rows)
 
-  def _portions(self, fitted: KernelMap, x: Any, seed: int) -> jax.Array:
-    """Factors so that nearest typical series differ by so much in values and in shares."""
-    rows = np.random.default_rng(seed).permutation(len(x))[:COMPARED]
-    batch = np.stack([np.asarray(x[row], np.float32) for row in np.sort(rows).tolist()])
-    parts = np.split(apply(fitted, batch), [math.prod(x.shape[1:])], axis=1)
-    wanted = np.array([self.values, 1.0 - self.values])
-    apart = np.array([_nearest(part) for part in parts])
-    factors = np.sqrt(wanted / np.maximum(apart, TINY))
-    spread = sum(f**2 * part.var(axis=0).sum() for f, part in zip(factors, parts, strict=True))
-    width = sum(part.shape[1] for part in parts)
-    return jnp.asarray(factors * np.sqrt(width / spread), jnp.float32)
-
   def drawn(self, x: Any, seed: int = 0) -> KernelMap:
-    """The map that gives the shares alone, ``KernelMap.code``; arguments and errors as ``fit``."""
+    """The map that gives the shares alone, without whitening; arguments and errors as ``fit``."""
     batching.whole("shares", self.shares, len(TWOS))
     if len(x.shape) != 3 or x.shape[1] < LENGTH:
       raise ValueError(
@@ -246,7 +239,7 @@ class RandomKernels:
       as_float32(np.stack(weights)),
       as_float32(np.concatenate(biases, axis=1)),
       as_float32(np.stack(slopes)),
-      None,
+      jnp.ones(2),
       None,
       sizes,
       counts,
@@ -254,11 +247,12 @@ class RandomKernels:
     )
 
 
-def _nearest(z: np.ndarray) -> float:
-  """Mean squared distance of rows ``[n, features]`` to the nearest other one."""
-  if len(z) < 3:
-    return float(z.var(axis=0).sum())
-  return float(np.mean(np.square(NearestNeighbors(n_neighbors=1).fit(z).kneighbors()[0])))
+def _variances(raw: KernelMap, x: np.ndarray) -> np.ndarray:
+  """Sums of the variances of values and of shares of series ``[n, time, channels]``."""
+  codes = np.concatenate(list(in_turn(lambda batch: _code(raw, batch), x, raw.rows)))
+  of_each = codes.astype(np.float64).var(axis=0)
+  shares = raw.biases.size
+  return np.array([of_each[:-shares].sum(), of_each[-shares:].sum()])
 
 
 def _channels(channels: int, rng: np.random.Generator) -> np.ndarray:

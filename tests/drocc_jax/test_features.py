@@ -141,17 +141,21 @@ def test_a_clone_keeps_the_settings():
     ((150, 16, 16, 1), {}, True),
     ((150, 15, 16, 1), {}, False),
     ((90, 16, 16, 1), {}, False),
-    ((150, 16, 16), {}, False),
+    ((10, 12, 2), {}, True),
+    ((9, 12, 2), {}, False),
+    ((10, 8, 2), {}, False),
+    ((10, 12, 2), {"network": "lstm"}, False),
     ((150, 5), {}, False),
     ((150, 16, 16, 1), {"features": None}, False),
     ((150, 16, 16, 1), {"network": networks.MLP((4,))}, False),
   ],
 )
-def test_auto_takes_patches_for_images_alone(shape, settings, wanted, monkeypatch):
+def test_auto_takes_patches_for_images_and_kernels_for_series(shape, settings, wanted, monkeypatch):
   monkeypatch.setattr(on_features, "Patches", lambda: SMALL)
   x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   fitted = DROCC(**settings)._features(x, None, 0)
   assert (fitted is not None) == wanted
+  assert not wanted or isinstance(fitted, features.PatchMap) == (len(shape) == 4)
 
 
 def test_given_negatives_go_through_the_map_too():
