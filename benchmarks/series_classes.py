@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks import images, protocol
 from benchmarks.baselines import nearest_neighbour
+from benchmarks.ledger import Ledger
 from benchmarks.records import TableRecord
 from detector_jax import metrics
 from detector_jax.features import RandomKernels, apply
@@ -47,15 +48,12 @@ def count(seeds: int) -> int:
   return seeds * (len(SPLITS) + len(SETS))
 
 
-def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], dict[str, Figure]]:
+def table(
+  seeds: int, advance: Callable[..., None], ledger: Ledger
+) -> tuple[list[TableRecord], dict[str, Figure]]:
   """AUROC and CPU seconds of all on every set."""
-  values: dict[tuple[str, str, str], list[float]] = {}
-  for seed in range(seeds):
-    for row in (*(f"epilepsy, {split}" for split in SPLITS), *SETS):
-      for method, by_metric in measured(row, seed).items():
-        for metric, value in by_metric.items():
-          values.setdefault((row, method, metric), []).append(value)
-      advance(1, f"{row}, seed {seed}")
+  rows = (*(f"epilepsy, {split}" for split in SPLITS), *SETS)
+  values = ledger.gather(rows, seeds, measured, advance)
   records = []
   for (row, method, metric), found in values.items():
     scale = 1.0 if metric == "auroc" else 0.01
