@@ -73,7 +73,8 @@ def spread(x: jax.Array, dilation: int) -> jax.Array:
     ``[batch, time, 9 * channels]``.
   """
   time, reach = x.shape[1], (LENGTH // 2) * dilation
-  wide = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)))
+  nothing = 0.0 * x[:, :reach]  # jnp.pad does not convert to ONNX with an open batch size
+  wide = jnp.concatenate([nothing, x, nothing], axis=1)
   parts = [wide[:, place * dilation : place * dilation + time] for place in range(LENGTH)]
   return jnp.concatenate(parts, axis=-1)
 
