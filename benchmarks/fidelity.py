@@ -6,6 +6,8 @@ JAX                   ``configs/drocc_cifar10.py`` without its ascent: data and 
 JAX, Flax's weights   the same from weights as Flax draws them by default; with --methods=all
 PyTorch               the same recipe by ``benchmarks.torch_drocc``, with weights as PyTorch draws
                       them
+PyTorch, our weights  the same from the weights that JAX starts from; with --fidelity_paired, which
+                      measures it and JAX alone, and their difference seed by seed
 PyTorch, with ascent  the same with 50 ascent steps of 0.001 in training mode, as the released
                       trainer has them; with --methods=all
 
@@ -17,6 +19,7 @@ images, 30 epochs in batches of 128 and 4,000 test images. Needs PyTorch, the ex
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 from absl import flags
 from flax import linen as nn
@@ -28,13 +31,14 @@ from benchmarks.ledger import Cell, Ledger
 from benchmarks.records import TableRecord
 from detector_jax import metrics
 from detector_jax.preprocessing import Standardizer
-from drocc_jax import networks
+from drocc_jax import networks, recipe
 from drocc_jax.registry import NetworkConfig
-from launch.methods.drocc import Config
+from launch.methods.drocc import Config, prepare
 from launch.reporting import figures
 
 TENTHS = 10
 JAX, FLAX, TORCH, ASCENT = "JAX", "JAX, Flax's weights", "PyTorch", "PyTorch, with ascent"
+OURS, DIFFERENCE = "PyTorch, our weights", "PyTorch, our weights, less JAX"
 SHORT = dataclasses.replace(images.CPU, epochs=30)
 DEFAULT = ("airplane", "automobile", "deer")
 METHODS = (JAX, TORCH, FLAX, ASCENT)
@@ -42,6 +46,9 @@ METHODS = (JAX, TORCH, FLAX, ASCENT)
 _CLASSES = flags.DEFINE_list("fidelity_classes", list(DEFAULT), "Classes of the table fidelity.")
 _EPOCHS = flags.DEFINE_integer(
   "fidelity_epochs", 0, "Epochs of the table fidelity; 0: those of the scale.", lower_bound=0
+)
+_PAIRED = flags.DEFINE_bool(
+  "fidelity_paired", False, "Whether the table fidelity compares seed by seed from equal weights."
 )
 
 
@@ -71,10 +78,19 @@ def table(
     if _EPOCHS.value:
       config = dataclasses.replace(config, epochs=_EPOCHS.value)
     methods = METHODS if protocol.all_methods() else (JAX, TORCH)
+    if _PAIRED.value:
+      return paired(config, x, x_test, labels)
     return {method: _measured(method, config, x, x_test, labels) for method in methods}
 
   records = images.classes("fidelity", _CLASSES.value, seeds, cell, advance, ledger)
   return records, {"fidelity": _figure(records)}
+
+
+def paired(config: Config, x: np.ndarray, x_test: np.ndarray, labels: np.ndarray) -> Cell:
+  """AUROC of both sides from the same weights, and PyTorch's less ours, by column."""
+  found = {method: _measured(method, config, x, x_test, labels) for method in (JAX, OURS)}
+  less = {column: value - found[JAX][column] for column, value in found[OURS].items()}
+  return {**found, DIFFERENCE: less}
 
 
 def _measured(
@@ -87,7 +103,8 @@ def _measured(
     found = protocol.train(config, x, x_test, tenths(config))
     scores = dict(zip(found.epochs.tolist(), found.scores, strict=True))
   else:
-    scores = in_torch(config, x, x_test, ascent=method == ASCENT)
+    weights = initial_weights(config, x) if method == OURS else None
+    scores = in_torch(config, x, x_test, ascent=method == ASCENT, weights=weights)
   return {f"epoch {epoch}": metrics.auroc(labels, each) for epoch, each in scores.items()}
 
 
@@ -98,8 +115,13 @@ def tenths(config: Config) -> list[int]:
   return sorted(found)
 
 
+def initial_weights(config: Config, x: np.ndarray) -> Any:
+  """Parameters that the training in JAX starts from on raw training images ``[n, h, w, c]``."""
+  return prepare(config, x, None).init(recipe.keys(config.seed)[0]).params
+
+
 def in_torch(
-  config: Config, x: np.ndarray, x_test: np.ndarray, ascent: bool
+  config: Config, x: np.ndarray, x_test: np.ndarray, ascent: bool, weights: Any = None
 ) -> dict[int, np.ndarray]:
   """Scores ``[m]`` of test images ``[m, h, w, c]`` after every tenth of the epochs.
 
@@ -108,6 +130,7 @@ def in_torch(
     x: ``[n, h, w, c]`` raw training images.
     x_test: raw test images.
     ascent: whether the 50 ascent steps are taken.
+    weights: parameters of our network to start from; None draws PyTorch's own.
   """
   import torch
 
@@ -116,6 +139,8 @@ def in_torch(
   settings = dataclasses.replace(config.drocc, num_steps=50 if ascent else 0)
   torch.manual_seed(config.seed)
   network = torch_networks.lenet(z.shape[1:])
+  if weights is not None:
+    torch_networks.load_lenet(network, weights)
   reached, scores = tenths(config), dict[int, np.ndarray]()
 
   def score(epoch: int) -> None:
@@ -134,7 +159,7 @@ def in_torch(
 def _figure(records: list[TableRecord]) -> Figure:
   series: dict[str, tuple[list[float], list[float], list[float]]] = {}
   for record in records:
-    if record.row != images.MEAN:
+    if record.row != images.MEAN and record.method != DIFFERENCE:
       epochs, mean, std = series.setdefault(f"{record.row}, {record.method}", ([], [], []))
       epochs.append(float(record.column.removeprefix("epoch ")))
       mean.append(record.mean)

@@ -1,7 +1,7 @@
 """One class of CIFAR-10 against the others, on activations of a network trained on ImageNet.
 
 2 neighbours      mean distance to the two nearest training images, on ``features.Activations`` of
-                  EfficientNet-Lite0's last convolution
+                  EfficientNet-Lite0's last convolution, or of --pretrained_layers
 DROCC             ``DROCC()`` as it is behind a feature map, on the same
 DROCC, untrained  its network as it begins
 
@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import time
 
+from absl import flags
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 import numpy as np
@@ -30,8 +31,12 @@ from detector_jax import metrics
 from detector_jax.features import Activations, apply
 from detector_jax.splits import calibration_rows
 
-SIDE, LAYER = 128, "head"
+SIDE = 128
 NEAREST, OURS, ACTIVATIONS = "2 neighbours", "DROCC", "activations"
+
+_LAYERS = flags.DEFINE_list(
+  "pretrained_layers", ["head"], "Layers of the table pretrained, e.g. head,block15_project."
+)
 
 
 def count(seeds: int) -> int:
@@ -88,7 +93,9 @@ def measured(name: str, seed: int, size: images.Scale) -> Cell:
 @functools.cache
 def backbone() -> Activations:
   """EfficientNet-Lite0 as a feature map, not fitted."""
-  return Activations(efficientnet.EfficientNetLite0(SIDE), efficientnet.weights(), (LAYER,))
+  return Activations(
+    efficientnet.EfficientNetLite0(SIDE), efficientnet.weights(), tuple(_LAYERS.value)
+  )
 
 
 @functools.cache

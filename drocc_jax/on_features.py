@@ -8,10 +8,11 @@ import numpy as np
 
 from detector_jax.combination import with_strangest
 from detector_jax.detector import Detector
-from detector_jax.features import Patches
+from detector_jax.features import Patches, RandomKernels
+from detector_jax.features.kernels import LENGTH
 from drocc_jax import networks, prototypes, recipe
 
-SMALLEST_IMAGE, FEWEST_IMAGES = 16, 100
+SMALLEST_IMAGE, FEWEST_IMAGES, FEWEST_SERIES = 16, 100, 10
 LEARNING_RATE = 3e-4  # of prototypes, which start at the data
 UNITS = 512  # of one hidden layer, which given negatives are told from the data with
 RADIUS = 0.5  # the radius in units of sqrt(features)
@@ -21,7 +22,8 @@ def automatic(x: np.ndarray) -> Any:
   """Settings of the features that DROCC takes where none are stated.
 
   ``Patches()`` for images of ``SMALLEST_IMAGE`` pixels a side or more, where there are at least
-  ``FEWEST_IMAGES``; None for others.
+  ``FEWEST_IMAGES``; ``RandomKernels()`` for ``FEWEST_SERIES`` series or more that are as long as a
+  kernel; None for others.
 
   A convolutional network that learns to tell an image from the same image with a perturbation
   measures how smooth the image is; no radius mends that, features do. See docs/choosing.md.
@@ -29,6 +31,8 @@ def automatic(x: np.ndarray) -> Any:
   Args:
     x: ``[n, ...]`` raw typical training records.
   """
+  if x.ndim == 3:
+    return RandomKernels() if len(x) >= FEWEST_SERIES and x.shape[1] >= LENGTH else None
   images = x.ndim == 4 and min(x.shape[1:3]) >= SMALLEST_IMAGE
   return Patches() if images and len(x) >= FEWEST_IMAGES else None
 

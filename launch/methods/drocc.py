@@ -105,7 +105,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
       splits.x_train,
       config,
       config.seed,
-      plain=config.features.name != "patches" and cross.starts_blank(config.network.make()),
+      plain=config.features.name in ("auto", "none") and cross.starts_blank(config.network.make()),
       fpr=config.fpr,
       groups=splits.groups,
       parts=on_features.held_out_parts(config.features),
@@ -195,7 +195,7 @@ def rebuild(
   kept = loaded.arrays.get("preprocessing/kept")
   shape = loaded.input_shape if kept is None else kept.shape
   fitted, member = nested(loaded.arrays, "features"), config.network.make()
-  features = config.features.patches().rebuilt(fitted, loaded.batch_size) if fitted else None
+  features = config.features.rebuilt(fitted, loaded.batch_size) if fitted else None
   if features is not None:
     config = on_features.run_settings(config, features)
     _, member = on_features.settled(config.drocc, member, len(center))

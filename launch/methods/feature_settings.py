@@ -1,12 +1,16 @@
 """Settings of the feature map in front of DROCC's network."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-from detector_jax.features import Patches
+from detector_jax.features import Patches, RandomKernels
 from drocc_jax import on_features, recipe
+
+NAMES = ("auto", "none", "patches", "kernels")
+OF_SETTINGS = {Patches: "patches", RandomKernels: "kernels", type(None): "none"}
 
 
 @dataclasses.dataclass
@@ -14,8 +18,8 @@ class FeaturesConfig:
   """The feature map in front of the network.
 
   Attributes:
-    name: "auto" (patches for images where neither a network nor negatives are given, see
-      ``on_features.automatic``), "none" or "patches".
+    name: "auto" (where neither a network nor negatives are given what ``on_features.automatic``
+      says), "none", "patches" (of images and series) or "kernels" (of series).
     centroids: of the patches' k-means, >= 2.
     window: side of a patch, or its length in a series, >= 2.
     stride: step between patches, >= 1.
@@ -23,6 +27,8 @@ class FeaturesConfig:
     components: features that are left after whitening, >= 1.
     defects: whether the patch that is least like those of training joins the score, so that a small
       defect shows in it; takes half of the held-out records.
+    shares: of the kernels, >= 84: how many features before they are whitened.
+    values: portion of the values beside the kernels' features, in [0, 1], see ``RandomKernels``.
   """
 
   name: str = "auto"
@@ -32,12 +38,25 @@ class FeaturesConfig:
   pool: int = Patches.pool
   components: int = Patches.components
   defects: bool = Patches.defects
+  shares: int = RandomKernels.shares
+  values: float = RandomKernels.values
 
   def patches(self) -> Patches:
     """The settings of the patches."""
-    settings = dataclasses.asdict(self)
-    del settings["name"]
-    return Patches(**settings)
+    return self._settings(Patches)
+
+  def kernels(self) -> RandomKernels:
+    """The settings of the kernels."""
+    return self._settings(RandomKernels)
+
+  def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> Any:
+    """The map of arrays that a detector was saved with, see ``Patches.rebuilt``."""
+    settings = self.patches() if "centroids" in arrays else self.kernels()
+    return settings.rebuilt(arrays, rows)
+
+  def _settings(self, kind: Any) -> Any:
+    own = {field.name for field in dataclasses.fields(kind)} & dataclasses.asdict(self).keys()
+    return kind(**{name: getattr(self, name) for name in own})
 
   def fit(self, config: Any, x: np.ndarray, negatives: np.ndarray | None) -> Any:
     """The feature map for training records ``[n, ...]`` of a run, or None.
@@ -45,11 +64,14 @@ class FeaturesConfig:
     Raises:
       ValueError: an unknown name, or records that have no patches.
     """
-    if self.name not in ("auto", "none", "patches"):
-      raise ValueError(f"features.name must be auto, none or patches; got {self.name!r}.")
-    free = config.network.name == "auto" and negatives is None
-    free = free and recipe.is_automatic(config.drocc) and on_features.automatic(x) is not None
-    wanted = self.name == "patches" or (self.name == "auto" and free)
-    if self.defects and not wanted:
+    if self.name not in NAMES:
+      raise ValueError(f"features.name must be {', '.join(NAMES)}; got {self.name!r}.")
+    name = self.name
+    if name == "auto":
+      free = config.network.name == "auto" and negatives is None
+      free = free and recipe.is_automatic(config.drocc)
+      name = OF_SETTINGS[type(on_features.automatic(x) if free else None)]
+    if self.defects and name != "patches":
       raise ValueError("features.defects is of patches: set features.name to patches.")
-    return self.patches().fit(x, config.seed) if wanted else None
+    wanted = {"patches": self.patches, "kernels": self.kernels}.get(name)
+    return wanted().fit(x, config.seed) if wanted else None

@@ -1,5 +1,7 @@
 """Where in the most anomalous pictures patches are unlike any that training had."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -22,7 +24,8 @@ def map_of(detector: detector_jax.Detector) -> PatchMap | None:
   settings = (detector.metadata.get("config") or {}).get("features")
   if "centroids" not in arrays or not settings:
     return None
-  known = {name: value for name, value in settings.items() if name != "name"}
+  own = {field.name for field in dataclasses.fields(Patches)}
+  known = {name: value for name, value in settings.items() if name in own}
   return Patches(**known).rebuilt(arrays, detector.batch_size)
 
 

@@ -97,3 +97,34 @@ def test_the_table_has_a_column_for_every_tenth_of_the_epochs(monkeypatch):
   found = fidelity._measured(fidelity.TORCH, short, x, x_test, labels)
   assert list(found) == [f"epoch {n}" for n in range(1, 11)]
   assert all(0 <= value <= 1 for value in found.values())
+
+
+class Tiny(fidelity.NetworkConfig):
+  """The LeNet of the tests."""
+
+  def make(self):
+    return LENET
+
+
+def test_the_pair_starts_from_the_same_weights(monkeypatch, rng):
+  """At a rate near 0 only statistics move; from weights of its own PyTorch is elsewhere."""
+  lenet = torch_networks.lenet
+  monkeypatch.setattr(torch_networks, "lenet", lambda shape: lenet(shape, (3, 5), (7, 4)))
+  size = dataclasses.replace(images.CPU, train=32, epochs=2, batch_size=32)
+  config = fidelity.images.released("automobile", 3, size)
+  config = dataclasses.replace(
+    config,
+    network=Tiny(),
+    calibration_size=0.0,
+    drocc=dataclasses.replace(config.drocc, learning_rate=1e-9),
+  )
+  x, x_test = (rng.normal(size=(n, *SHAPE)).astype(np.float32) for n in (32, 60))
+  labels = np.repeat([0, 1], 30)
+  found = fidelity.paired(config, x, x_test, labels)
+  assert list(found) == [fidelity.JAX, fidelity.OURS, fidelity.DIFFERENCE]
+  ours, theirs, less = found.values()
+  assert less == {column: theirs[column] - ours[column] for column in ours}
+  assert list(less) == ["epoch 1", "epoch 2"]
+  assert abs(less["epoch 2"]) < 0.03
+  other = fidelity._measured(fidelity.TORCH, config, x, x_test, labels)
+  assert abs(other["epoch 2"] - ours["epoch 2"]) > 0.06

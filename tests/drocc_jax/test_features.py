@@ -95,7 +95,7 @@ def test_a_folder_gives_the_same_scores(trained, tmp_path):
   assert "features/centroids" in arrays.files
 
 
-@pytest.mark.parametrize("kind", ["patches", "joined", "combined"])
+@pytest.mark.parametrize("kind", ["patches", "joined", "combined", "kernels"])
 def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   for name in ("jax2onnx", "onnxruntime"):
     pytest.importorskip(name, reason="the extra onnx is not installed")
@@ -104,6 +104,10 @@ def test_onnxruntime_scores_the_same(kind, trained, joined, tmp_path):
   if kind == "combined":
     turns = features.Rotations(channels=(4, 4), layers=((5, 2), (3, 2)), hidden=8, epochs=1)
     detector = combine((detector, turns.fit(x).detector(x.shape[1:])), same)
+  if kind == "kernels":
+    x, other = x[..., 0], other[..., 0]  # 16 steps of 16 channels
+    settings = features.RandomKernels(shares=84 * 3, components=8)
+    detector = DROCC(features=settings, epochs=1, random_state=0).fit(x).detector_
   onnx_model.write(detector, str(tmp_path / "detector.onnx"))
   session = sys.modules["onnxruntime"].InferenceSession(tmp_path / "detector.onnx")
   (got,) = session.run(["score"], {"x": other})
@@ -137,17 +141,21 @@ def test_a_clone_keeps_the_settings():
     ((150, 16, 16, 1), {}, True),
     ((150, 15, 16, 1), {}, False),
     ((90, 16, 16, 1), {}, False),
-    ((150, 16, 16), {}, False),
+    ((10, 12, 2), {}, True),
+    ((9, 12, 2), {}, False),
+    ((10, 8, 2), {}, False),
+    ((10, 12, 2), {"network": "lstm"}, False),
     ((150, 5), {}, False),
     ((150, 16, 16, 1), {"features": None}, False),
     ((150, 16, 16, 1), {"network": networks.MLP((4,))}, False),
   ],
 )
-def test_auto_takes_patches_for_images_alone(shape, settings, wanted, monkeypatch):
+def test_auto_takes_patches_for_images_and_kernels_for_series(shape, settings, wanted, monkeypatch):
   monkeypatch.setattr(on_features, "Patches", lambda: SMALL)
   x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   fitted = DROCC(**settings)._features(x, None, 0)
   assert (fitted is not None) == wanted
+  assert not wanted or isinstance(fitted, features.PatchMap) == (len(shape) == 4)
 
 
 def test_given_negatives_go_through_the_map_too():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import detector_jax
-from detector_jax.features import PatchMap
+from detector_jax.features import KernelMap, PatchMap
 from drocc_jax.drocc import Config as DroccConfig
 from drocc_jax.registry import NetworkConfig
 from launch import evaluation, exporting, run
@@ -64,6 +64,22 @@ def test_the_same_command_again_gives_the_same_detector(finished, tmp_path):
   np.testing.assert_array_equal(one.score(x), two.score(x))
 
 
+def test_kernels_of_a_series_are_exported_with_a_live_program_too(tmp_path):
+  np.save(tmp_path / "train.npy", stripes(60, 0)[..., 0])
+  config = Config(
+    data=Files(train=str(tmp_path / "train.npy")),
+    features=FeaturesConfig("kernels", shares=84 * 2, components=4, values=0.25),
+    epochs=1,
+    checkpoints=1,
+  )
+  run.train(config, tmp_path / "run")
+  live, loaded = exporting.live(tmp_path / "run"), detector_jax.load(tmp_path / "run" / "detector")
+  assert isinstance(live.arrays["features"], KernelMap)
+  assert loaded.input_shape == (16, 16)
+  x = stripes(20, 1)[..., 0]
+  np.testing.assert_allclose(live.score(x), loaded.score(x), rtol=1e-5, atol=1e-5)
+
+
 AUTO = Config(data=Files(), drocc=DroccConfig.automatic())
 
 
@@ -91,5 +107,5 @@ def test_auto_leaves_negatives_few_images_and_tables_alone():
 
 
 def test_an_unknown_map_is_refused():
-  with pytest.raises(ValueError, match=r"features\.name must be auto, none or patches; got 'sift'"):
+  with pytest.raises(ValueError, match=r"must be auto, none, patches, kernels; got 'sift'"):
     FeaturesConfig("sift").fit(AUTO, stripes(2, 0), None)
