@@ -190,7 +190,10 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str, str]:
       )
   for kind in ("number", "time"):
     if written := _notation(name, kind, values):
-      return kind, "", written
+      if kind == "time":
+        return kind, "", written
+      guessed, reason, _ = _guess(name, cells.numbers_in(name, kind, values, written=written))
+      return guessed, reason, written
   different = len(set(texts))
   if different <= MOST_CATEGORIES and 2 * different <= len(texts):
     return "category", "", ""
@@ -208,7 +211,7 @@ def _notation(name: str, kind: str, values: np.ndarray) -> str:
     return ""
   guess = notation.of_numbers if kind in NUMBERS else notation.of_times
   try:
-    return guess(list(known))
+    return guess(list(dict.fromkeys(known)))
   except ValueError as error:
     raise ValueError(f"column {name!r} holds {known[0][:40]!r}, which {error}") from error
 

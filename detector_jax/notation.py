@@ -7,6 +7,8 @@ such as ``%d.%m.%Y %H:%M``; of numbers it is how the column would write one thou
 
 from collections.abc import Sequence
 import datetime
+import functools
+import ipaddress
 import itertools
 import re
 import unicodedata
@@ -19,8 +21,16 @@ DATES = (
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 MOST_SYMBOL = 8  # characters of a unit
+# Codes of ISO 4217 that money is written with most: SKU and INV stand before names.
+CURRENCIES = (
+  "AED ARS AUD BDT BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR ISK JPY KES"
+  " KRW KZT MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH"
+  " USD VND XAF XOF ZAR"
+)
 _MARKS = {",": ".", ".": ",", " ": ",", "'": "."}  # of thousands, and the decimal mark beside it
 _NUMBER = re.compile(r"([^\d.+-]*)([+-]?)([^\d.+-]*)(\d[\d.,' ]*|\.\d+)(.*)", re.DOTALL)
+_VERSION = re.compile(r"\s*(?:\d\.|\d+\.\d\.)")  # 3.11.12: with a year of two digits days have two
+_SPACES = str.maketrans({"\u202f": " ", "\xa0": " ", "\u2019": "'"})
 _THOUSAND = re.compile(r"(\D*)1(\D?)000(?:(\D)0)?(\D*)", re.DOTALL)
 
 
@@ -37,6 +47,8 @@ def of_times(texts: Sequence[str]) -> str:
     ''
   """
   formats = [date + clock for date, clock in itertools.product(DATES, CLOCKS)]
+  if any(_VERSION.match(text) for text in texts):
+    formats = [each for each in formats if "%y" not in each]
   for text in texts:
     formats = [each for each in formats if not np.isnan(seconds(text, each))]
     if not formats:
@@ -64,25 +76,49 @@ def of_numbers(texts: Sequence[str]) -> str:
     >>> of_numbers(["A-17", "A-18"]), of_numbers(["3.5", "1e3"])
     ('', '')
   """
-  found = [_NUMBER.fullmatch(text.strip()) for text in texts]
-  parts = {(m[1] + m[3], m[4][len(m[4].rstrip()) :] + m[5]) if m else None for m in found}
-  before, after = (parts.pop() if len(parts) == 1 else None) or ("?", "")
-  if not _is_symbol(before) or len(after) > MOST_SYMBOL or re.search(r"[\d/:-]", after):
+  shared: tuple[str, str] | None = None
+  called = True  # whether all may be telephone numbers or addresses of a network
+  for text in map(_plain, texts):
+    found = _NUMBER.fullmatch(text)
+    if found is None or re.match("0[0-9]", found[4]):  # an identifier is written with zeros
+      return ""
+    parts = found[1] + found[3], found[4][len(found[4].rstrip()) :] + found[5]
+    if parts != (shared or parts):
+      return ""
+    shared = parts
+    called = called and ((found[2] == "+" and " " in found[4].strip()) or _is_address(text))
+  before, after = shared or ("?", "")
+  suits = _is_symbol(before) and len(after) <= MOST_SYMBOL
+  if called or not suits or re.search(r"[\d:-]|^\s*/", after):
     return ""
   values: dict[tuple[float, ...], str] = {}
   for thousands, decimal in (("", "."), *_MARKS.items()):
     notation = f"{before}1{thousands}000{decimal}0{after}"
-    read = tuple(number(text, notation) for text in texts)
-    if not any(np.isnan(read)):
+    numbers = (number(text, notation) for text in texts)
+    read = tuple(itertools.takewhile(lambda value: not np.isnan(value), numbers))
+    if len(read) == len(texts):
       values.setdefault(read, notation)
   return "" if "1000.0" in values.values() else _only(list(values.values()), "number")
 
 
+def _plain(text: str) -> str:
+  """A text with the spaces and the apostrophe that keyboards have."""
+  return text.translate(_SPACES).strip()
+
+
+def _is_address(text: str) -> bool:
+  try:
+    ipaddress.IPv4Address(text)
+  except ValueError:
+    return False
+  return True
+
+
 def _is_symbol(text: str) -> bool:
-  """Whether it may stand before a number: a currency's sign or three letters, or nothing."""
+  """Whether it may stand before a number: a currency's sign or code, or nothing."""
   symbol = text.strip()
-  sign = all(unicodedata.category(each) == "Sc" for each in symbol)
-  return sign or re.fullmatch(r"[A-Z]{3}", symbol) is not None
+  code = len(symbol) == 3 and symbol in CURRENCIES.split()
+  return code or all(unicodedata.category(each) == "Sc" for each in symbol)
 
 
 def check(kind: str, notation: str) -> None:
@@ -110,24 +146,32 @@ def seconds(text: str, notation: str) -> float:
 
 def number(text: str, notation: str) -> float:
   """The number that a text holds, with its unit or without; NaN where it holds none."""
-  written = _THOUSAND.fullmatch(notation)
-  assert written is not None
-  before, thousands, decimal, after = (part or "" for part in written.groups())
-  digits = text.strip()
+  before, thousands, decimal, after, pattern = _reader(notation)
+  digits = _plain(text)
   sign = digits[:1] if digits[:1] in "+-" else ""
-  digits = digits.removeprefix(sign).strip().removeprefix(before.strip()).strip()
-  digits = digits.removesuffix(after.strip()).strip().replace("\u202f", " ").replace("\xa0", " ")
+  digits = digits.removeprefix(sign).strip().removeprefix(before).strip()
+  digits = digits.removesuffix(after).strip()
   if not sign and digits[:1] in ("+", "-"):
     sign, digits = digits[0], digits[1:]
-  grouped = rf"\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+|" if thousands else ""
-  fraction = rf"(?:{re.escape(decimal)}\d*)?" if decimal else ""
-  if not digits.isascii() or not re.fullmatch(rf"(?:{grouped}\d+){fraction}|{fraction}", digits):
+  if not digits.isascii() or not pattern.fullmatch(digits):
     return np.nan
   plain = digits.replace(thousands, "") if thousands else digits
   try:
     return float(sign + (plain.replace(decimal, ".") if decimal else plain))
   except ValueError:
     return np.nan
+
+
+@functools.lru_cache
+def _reader(notation: str) -> tuple[str, str, str, str, re.Pattern[str]]:
+  """Unit before, marks of thousands and decimals, unit after, and what is between the units."""
+  written = _THOUSAND.fullmatch(_plain(notation))
+  assert written is not None
+  before, thousands, decimal, after = (part or "" for part in written.groups())
+  grouped = rf"[1-9]\d{{0,2}}(?:{re.escape(thousands)}\d{{3}})+|" if thousands else ""
+  fraction = rf"(?:{re.escape(decimal)}\d*)?" if decimal else ""
+  pattern = re.compile(rf"(?:{grouped}\d+){fraction}|{fraction}")
+  return before.strip(), thousands, decimal, after.strip(), pattern
 
 
 def unit(notation: str) -> str:

@@ -29,6 +29,19 @@ from detector_jax import notation, schema
     (["10.0.0.1", "10.0.0.2"], ""),
     (["1.000,0", "1,000.0"], ""),
     (["12 kg net weight", "13 kg net weight"], ""),
+    (["1\u202f234,50 €", "12,00 €"], "1 000,0 €"),
+    (["1\xa0234,5", "7"], "1 000,0"),
+    (["1\u2019234.50", "12.00"], "1'000.0"),
+    (["5 km/h", "10 km/h"], "1000.0 km/h"),
+    (["0,123", "1,456"], "1.000,0"),  # no thousands begin with 0
+    (["+5 K", "+7 K"], "1000.0 K"),
+    (["12/a", "13/a"], ""),
+    (["INV-1001", "INV-1002"], ""),
+    (["SKU 7", "SKU 8"], ""),
+    (["079 123 456", "044 765 432"], ""),
+    (["+33 612 345 678", "+33 712 345 678"], ""),
+    (["192.168.178.101", "192.168.178.123"], ""),
+    (["0012A", "0013A"], ""),
     (["red"], ""),
     ([], ""),
   ],
@@ -46,6 +59,8 @@ def test_numbers_are_recognised_by_what_all_of_them_share(texts, expected):
     ("12345", "1.000,0 €", 12345.0),
     ("$ +1,000", "$1,000.0", 1000.0),
     ("1\u202f234,5", "1 000,0", 1234.5),
+    ("1\u2019234.5 \u20ac", "1\u2019000.0 \u20ac", 1234.5),
+    ("0,123 €", "1,000.0 €", np.nan),
     ("12 $", "1.000,0 €", np.nan),
     ("12.34 €", "1.000,0 €", np.nan),
     ("1,2,3", "1,000.0", np.nan),
@@ -67,12 +82,20 @@ def test_numbers_by_hand(text, written, expected):
     (["05-Jan-2026"], "%d-%b-%Y"),
     (["2026/03/04 05:06:07.5"], "%Y/%m/%d %H:%M:%S.%f"),
     (["Jan 05, 2026 3:04 PM"], "%b %d, %Y %I:%M %p"),
+    (["24.12.26", "01.02.27"], "%d.%m.%y"),
+    (["1.2.10", "1.3.14"], ""),  # of a program
+    (["1.2.2026", "24.12.2026"], "%d.%m.%Y"),
     (["13/02/2026", "02/13/2026"], ""),
     (["12.5"], ""),
   ],
 )
 def test_formats_of_times_are_recognised(texts, expected):
   assert notation.of_times(texts) == expected
+
+
+def test_numbers_with_a_unit_that_count_the_rows_are_left_out():
+  learned = schema.learn({"a": [f"{i} kg" for i in range(20)], "b": np.zeros(20)})
+  assert learned.columns[0].describe() == "left out, counts the rows"
 
 
 def test_a_day_that_may_be_a_month_is_asked_for():
