@@ -116,7 +116,8 @@ def drocc_scores(task: Task, seed: int) -> np.ndarray:
 
 def neighbour_scores(task: Task, seed: int) -> np.ndarray:
   """Mean distance ``[m]`` to the five nearest."""
-  return _nearest(*(x.reshape(len(x), -1) for x in (task.x, task.x_test)), seed)
+  x, x_test = (each.reshape(len(each), -1) for each in (task.x, task.x_test))
+  return _nearest(x, x_test, seed)
 
 
 def rocket_scores(task: Task, seed: int) -> np.ndarray:

@@ -232,26 +232,20 @@ class Search:
     if len(detector.input_shape) > 1:  # no more of them at once than are scored
       scores = np.full((len(x), len(self._level)), np.inf)
       for i, row in enumerate(x):
-        likely = slice(None) if before is None else self._likely(before[i])
+        likely = np.ones(len(self._level), bool)
+        if before is not None:
+          likely = np.isin(self._typical.candidates[0], np.argsort(before[i])[:LIKELY])
         rows = np.where(self._member[likely], self._values[likely], row)
         scores[i, likely] = self.score(rows)
     else:
-      scores = batching.in_batches(
-        lambda rows: _scan(detector.program, detector.arrays, self._member, self._values, rows),
-        x,
-        at_once,
-      )
+      fixed = detector.program, detector.arrays, self._member, self._values
+      scores = batching.in_batches(lambda rows: _scan(*fixed, rows), x, at_once)
     scores = np.where(np.isnan(scores), np.inf, scores)  # of a network that overflows there
     least = np.minimum.reduceat(scores, self._starts, axis=1)
     ends = np.append(self._starts[1:], scores.shape[1])
     spread = np.repeat(least, ends - self._starts, axis=1) == scores
     first = np.where(spread, np.arange(scores.shape[1]), scores.shape[1])
     return least, np.minimum.reduceat(first, self._starts, axis=1)
-
-  def _likely(self, least: np.ndarray) -> np.ndarray:
-    """Numbers of the candidates of the ``LIKELY`` columns of the least scores ``[columns]``."""
-    columns = np.argsort(least, kind="stable")[:LIKELY]
-    return np.flatnonzero(np.isin(self._typical.candidates[0], columns))
 
   def grow(
     self, x: np.ndarray, score: np.ndarray

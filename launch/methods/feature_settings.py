@@ -1,6 +1,6 @@
 """Settings of the feature map in front of DROCC's network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -73,5 +73,6 @@ class FeaturesConfig:
       name = OF_SETTINGS[type(on_features.automatic(x) if free else None)]
     if self.defects and name != "patches":
       raise ValueError("features.defects is of patches: set features.name to patches.")
+    wanted: Callable[[], Any] | None
     wanted = {"patches": self.patches, "kernels": self.kernels}.get(name)
     return wanted().fit(x, config.seed) if wanted else None
