@@ -73,6 +73,5 @@ class FeaturesConfig:
       name = OF_SETTINGS[type(on_features.automatic(x) if free else None)]
     if self.defects and name != "patches":
       raise ValueError("features.defects is of patches: set features.name to patches.")
-    wanted: Callable[[], Any] | None
-    wanted = {"patches": self.patches, "kernels": self.kernels}.get(name)
-    return wanted().fit(x, config.seed) if wanted else None
+    makers: dict[str, Callable[[], Any]] = {"patches": self.patches, "kernels": self.kernels}
+    return makers[name]().fit(x, config.seed) if name in makers else None
