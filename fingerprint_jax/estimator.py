@@ -236,9 +236,7 @@ class NeuralFP(DetectorEstimator):
       combine=self.combine,
       logits=self.logits,
     )
-    state = prepared.state
-    if prepared.epochs:
-      state, _ = prepared.advance(state, train_key, 0, prepared.epochs)
+    state, _ = prepared.advance(prepared.state, train_key, 0, prepared.epochs)
     detector = recipe.build_detector(
       prepared,
       state,

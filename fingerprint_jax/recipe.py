@@ -161,7 +161,9 @@ class Prepared:
   def advance(
     self, state: train.State, key: jax.Array, first: int, last: int
   ) -> tuple[train.State, dict[str, float]]:
-    """Trains epochs ``first .. last - 1``; returns the losses by layer of the last one."""
+    """Trains epochs ``first .. last - 1``, if any; returns the losses by layer of the last one."""
+    if first == last:
+      return state, {}
     state, info = self.train_epochs(state, self.data, key, first, last)
     return state, losses(info)
 
@@ -328,9 +330,7 @@ def build_detector(
     input_range=None if given else (float(sample.min()), float(sample.max())),
     batch_size=BATCH_SIZE,
   )
-  pairs = zip(prints.layers, prints.autoencoders, strict=True)
-  coded = {n: last_losses[n] for n, module in pairs if getattr(module, "code", None) != 0}
-  detector = detector.with_health([*train.findings(coded), *findings])
+  detector = detector.with_health([*train.findings(prints, last_losses), *findings])
   return detector.calibrate(x_calibration, fpr, confidence)
 
 

@@ -269,13 +269,17 @@ def sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
   return total
 
 
-def findings(losses: Mapping[str, float], most: float = 0.95) -> list[health.Finding]:
+def findings(
+  prints: Fingerprint, losses: Mapping[str, float], most: float = 0.95
+) -> list[health.Finding]:
   """Share of each layer's variance that its autoencoder leaves, and whether it learnt at all.
 
   Args:
+    prints: has the autoencoders; one without a code has nothing to learn.
     losses: mean squared residual by layer, in variances of its activations.
     most: share above which an autoencoder is hardly better than predicting the mean.
   """
+  modules = dict(zip(prints.layers, prints.autoencoders, strict=True))
   return [
     health.Finding.from_check(
       f"share of the variance of layer {name!r} that its autoencoder leaves",
@@ -287,4 +291,5 @@ def findings(losses: Mapping[str, float], most: float = 0.95) -> list[health.Fin
     )
     for name, value in losses.items()
     if name != RESIDUAL  # what an autoencoder leaves is noise
+    and getattr(modules[name], "code", None) != 0
   ]
