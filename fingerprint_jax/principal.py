@@ -51,7 +51,7 @@ def fit_layers(
     return {n: jnp.einsum("...c,...d->cd", t, t) for n, t in wide.items()}
 
   @jax.jit
-  def mixed(arguments: Any, rows: jax.Array) -> dict[str, jax.Array]:
+  def mixed(arguments: Any, rows: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
     frozen, mixes = arguments
     targets = prints.targets(frozen, rows)
     whole = {n: jnp.sum(t**2, axis=tuple(range(1, t.ndim))) for n, t in targets.items()}
@@ -82,9 +82,10 @@ def components(rows: np.ndarray, energy: float) -> tuple[np.ndarray, np.ndarray]
     rows: n >= 1 of them.
     energy: mean square length of what the autoencoder has to reconstruct, > 0.
   """
-  centre = np.mean(rows, axis=0, dtype=np.float64)
+  centre = np.asarray(rows, np.float64).mean(axis=0)
   about = np.asarray(rows - centre[None], np.float32)
   most = min(WIDEST, len(rows) // RECORDS_PER_COMPONENT, rows.shape[1])
+  values, axes = np.zeros(0), np.zeros((rows.shape[1], 0))
   if rows.shape[1] <= EXACT:
     values, vectors = np.linalg.eigh(np.asarray(about.T @ about, np.float64))
     values, axes = values[::-1][:most], vectors[:, ::-1][:, :most]
