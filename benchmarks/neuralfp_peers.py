@@ -169,7 +169,7 @@ def _tests(name: str, seed: int, splits: Any, forward: Any) -> dict[str, np.ndar
 
 
 def _one_out(detector: detector_jax.Detector, sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Scores of the paper's rule by the same autoencoders."""
+  """Scores of the paper's rule by the same autoencoders, which are not those that it trains."""
   errors = {n: reported(detector, x, "layer_error")["layer_error"] for n, x in sets.items()}
   reference = one_out.fit_reference(errors["reference"], tuple(detector.metadata["layers"]))
   judge = jax.jit(lambda rows: one_out.score(one_out.extremeness(reference, rows)[0]))

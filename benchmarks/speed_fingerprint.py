@@ -69,7 +69,7 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
   prepared = recipe.build_training(
     network, {"params": state.params}, x[parts[0]], config.fingerprint, jax.random.key(0)
   )
-  trained, _ = prepared.advance(prepared.state, jax.random.key(1), 0, config.fingerprint.epochs)
+  trained, _ = prepared.advance(prepared.state, jax.random.key(1), 0, prepared.epochs)
   detector = recipe.build_detector(
     prepared, trained, x[parts[0]], x[parts[1]], x[parts[2]], 0.01, {}
   )
@@ -80,7 +80,7 @@ def _model(name: str, runs: int, rate: float) -> tuple[list[SpeedRecord], dict[s
   ]
   records.append(
     SpeedRecord(
-      case=f"{name}, fit of the fingerprints, {config.fingerprint.epochs} epochs and calibration",
+      case=f"{name}, fit of the fingerprints, {prepared.epochs} epochs and calibration",
       ours_seconds=round(fit_seconds, 2),
       peer="one training epoch of the classifier",
       peer_seconds=round(epoch_seconds, 2),

@@ -1,10 +1,13 @@
 """One autoencoder per tap: the fingerprint of a layer.
 
-An autoencoder sees the tap's view (see ``views``): pooled to a small grid and standardised. Any
-Linen module that maps ``[batch, ...]`` to the same shape may take its place.
+An autoencoder sees the tap's view (see ``views``): pooled to a small grid and standardised. Groups
+of evidence rest on ``PrincipalAutoencoder``s, the paper's rule on the ones of
+``default_autoencoder``, which are trained. Any Linen module that maps ``[batch, ...]`` to the same
+shape may take their place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -99,6 +102,39 @@ class VariationalAutoencoder(nn.Module):
     return nn.Dense(flat.shape[1], name="reconstruct")(hidden).reshape(a.shape)
 
 
+class PrincipalAutoencoder(nn.Module):
+  r"""Principal components of vectors or maps: the best linear autoencoder of its width.
+
+  .. math:: \hat a = m + A A^T (a - m)
+
+  Its arrays come from ``principal.fit`` in closed form, and no gradient reaches them.
+
+  Attributes:
+    code: number of components; 0 gives the mean for every record.
+    channels: of maps, the number of mixtures of channels that are looked at; 0 takes the channels
+      as they are.
+  """
+
+  code: int
+  channels: int = 0
+
+  @nn.compact
+  def __call__(self, a: jax.Array) -> jax.Array:
+    """Reconstructs ``a`` ``[batch, ...]``."""
+    init, mixed, mix = nn.initializers.lecun_normal(), a, None
+    if self.channels:
+      mix = jax.lax.stop_gradient(self.param("mix", init, (a.shape[-1], self.channels)))
+      mixed = a @ mix
+    flat = mixed.reshape(a.shape[0], -1)
+    centre = self.param("centre", nn.initializers.zeros, flat.shape[1:])
+    back = jnp.broadcast_to(jax.lax.stop_gradient(centre)[None], flat.shape)
+    if self.code:
+      axes = jax.lax.stop_gradient(self.param("axes", init, (flat.shape[1], self.code)))
+      back += (flat - back) @ axes @ axes.T
+    back = back.reshape(mixed.shape)
+    return back if mix is None else back @ mix.T
+
+
 def default_autoencoder(shape: Sequence[int]) -> nn.Module:
   """The autoencoder for a view of one shape.
 
@@ -109,3 +145,11 @@ def default_autoencoder(shape: Sequence[int]) -> nn.Module:
     width = shape[0]
     return DenseAutoencoder(int(np.clip(width // 2, 8, 128)), int(np.clip(width // 8, 2, 32)))
   return ConvAutoencoder()
+
+
+def autoencoder_of(shape: Sequence[int], params: Mapping[str, Any]) -> nn.Module:
+  """The principal or default autoencoder for a view of one shape that has these parameters."""
+  if "centre" not in params:
+    return default_autoencoder(shape)
+  code, channels = (params[n].shape[1] if n in params else 0 for n in ("axes", "mix"))
+  return PrincipalAutoencoder(code, channels)

@@ -105,12 +105,13 @@ class NeuralFP(DetectorEstimator):
     layers: names of the layers to use; None takes all.
     select: ``(module, method name) -> bool``, which outputs of a Linen module to capture.
     apply_kwargs: arguments of the module beside x, e.g. ``{"train": False}``.
-    autoencoders: ``{layer: Linen module}`` that take the place of the default ones.
+    autoencoders: ``{layer: Linen module}`` in the place of the default ones.
     two_sided: of the rule "one_out": whether an error that is too small objects too, as the paper
       has it; without, the same false-positive rate finds more of what makes errors large.
     logits: the layer whose largest entry is the network's class, None where there is none; "auto"
       takes the last one where it looks like a classifier's, see ``evidence.plan``.
-    epochs: over the training records; "auto": as many as make about 1,500 steps.
+    epochs: of autoencoders that are trained: given ones, and those of "one_out". "auto": as many as
+      make about 1,500 steps. The others are principal components, in closed form.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0.
     confidence: in (0, 1), the share of such draws in which ``fpr`` is to hold, or None.
@@ -235,7 +236,7 @@ class NeuralFP(DetectorEstimator):
       combine=self.combine,
       logits=self.logits,
     )
-    state, _ = prepared.advance(prepared.state, train_key, 0, config.epochs)
+    state, _ = prepared.advance(prepared.state, train_key, 0, prepared.epochs)
     detector = recipe.build_detector(
       prepared,
       state,

@@ -19,6 +19,7 @@ from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
 from fingerprint_jax import autoencoders, evidence, evidence_fitting, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
+from fingerprint_jax.principal import fit_layers
 
 HELD_OUT_CAP = 6000
 BATCH_SIZE = 256
@@ -150,10 +151,19 @@ class Prepared:
   config: train.Config
   train_epochs: training.TrainEpochs
 
+  @property
+  def epochs(self) -> int:
+    """Epochs to train for: none where all autoencoders are in closed form."""
+    modules = self.fingerprint.autoencoders
+    closed = all(isinstance(each, autoencoders.PrincipalAutoencoder) for each in modules)
+    return 0 if closed else self.config.epochs
+
   def advance(
     self, state: train.State, key: jax.Array, first: int, last: int
   ) -> tuple[train.State, dict[str, float]]:
-    """Trains epochs ``first .. last - 1``; returns the losses by layer of the last one."""
+    """Trains epochs ``first .. last - 1``, if any; returns the losses by layer of the last one."""
+    if first == last:
+      return state, {}
     state, info = self.train_epochs(state, self.data, key, first, last)
     return state, losses(info)
 
@@ -234,16 +244,20 @@ def build_training(
       f"{', '.join(tapped.layers)}."
     )
   shapes = fingerprint.shapes_of_targets(tapped)
-  modules = (chosen.get(n) or autoencoders.default_autoencoder(shapes[n]) for n in tapped.layers)
-  plan = None
+  taps_alone = Fingerprint(tapped, ())
+  copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
+  frozen = {"network": copied, "views": train.measure_views(taps_alone, copied, x, batch_size)}
+  plan, solved = None, {}
   if combine == "fingerprint":
     plan = evidence.plan(dict(zip(tapped.layers, tapped.shapes, strict=True)), sample, logits)
+    fits = fit_layers(taps_alone, frozen, x, batch_size)
+    solved = {n: arrays for n, (_, arrays) in fits.items() if n not in chosen}
+    chosen = {n: module for n, (module, _) in fits.items()} | chosen
+  modules = (chosen.get(n) or autoencoders.default_autoencoder(shapes[n]) for n in tapped.layers)
   prints = Fingerprint(tapped, tuple(modules), two_sided, plan)
-  copied = jax.tree.map(jnp.array, variables)  # the state is donated, the user's arrays are not
-  frozen = {"network": copied, "views": train.measure_views(prints, copied, x, batch_size)}
   total = config.epochs * training.steps_per_epoch(len(x), batch_size)
   optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
-  state = train.init(prints, frozen, optimizer, key)
+  state = train.init(prints, frozen, optimizer, key, solved)
   make_step = functools.partial(train.make_train_step, prints, optimizer)
   return Prepared(
     prints, state, training.to_device(x), config, make_train_epochs(make_step, batch_size)
@@ -316,7 +330,7 @@ def build_detector(
     input_range=None if given else (float(sample.min()), float(sample.max())),
     batch_size=BATCH_SIZE,
   )
-  detector = detector.with_health([*train.findings(last_losses), *findings])
+  detector = detector.with_health([*train.findings(prints, last_losses), *findings])
   return detector.calibrate(x_calibration, fpr, confidence)
 
 

@@ -27,7 +27,8 @@ class Config:
   """Settings of the fingerprints.
 
   Attributes:
-    epochs: over the training records, >= 1.
+    epochs: over the training records, >= 1; none where no autoencoder is trained, see
+      ``autoencoders``.
     batch_size: records per step.
     learning_rate: of Adam at the start, > 0; falls to 0 along a cosine.
   """
@@ -116,7 +117,7 @@ def make_train_step(
   def step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Info]:
     # Padding is zeros, of which a network may make NaN; the gradient would not survive that.
     targets = {
-      name: _masked(target, batch.mask)
+      name: masked(target, batch.mask)
       for name, target in prints.targets(state.frozen, batch.inputs).items()
     }
     if axis_name is not None:
@@ -130,7 +131,7 @@ def make_train_step(
   return step
 
 
-def _masked(values: jax.Array, mask: jax.Array) -> jax.Array:
+def masked(values: jax.Array, mask: jax.Array) -> jax.Array:
   """``values`` ``[batch, ...]``, 0 where ``mask`` ``[batch]`` is 0."""
   return jnp.where(mask.reshape(-1, *(1,) * (values.ndim - 1)) > 0, values, 0.0)
 
@@ -140,8 +141,16 @@ def init(
   frozen: dict[str, Any],
   optimizer: optax.GradientTransformation,
   key: jax.Array,
+  solved: Mapping[str, Any] | None = None,
 ) -> State:
   """Initial state.
+
+  Args:
+    prints: the fingerprint.
+    frozen: see ``State``.
+    optimizer: of ``make_optimizer``.
+    key: of the autoencoders' weights.
+    solved: ``{layer: parameters}`` that are known already.
 
   Raises:
     ValueError: an autoencoder that does not map its layer's view to the same shape.
@@ -151,12 +160,13 @@ def init(
   for name, autoencoder in zip(prints.layers, prints.autoencoders, strict=True):
     _check(autoencoder, name, samples[name])
 
-  params = {
-    name: _parameters(autoencoder, samples[name].shape, jax.random.fold_in(key, number))
-    for number, (name, autoencoder) in enumerate(
-      zip(prints.layers, prints.autoencoders, strict=True)
-    )
-  }
+  params = dict(solved or {})
+  for number, (name, autoencoder) in enumerate(
+    zip(prints.layers, prints.autoencoders, strict=True)
+  ):
+    if name not in params:
+      key_of_layer = jax.random.fold_in(key, number)
+      params[name] = _parameters(autoencoder, samples[name].shape, key_of_layer)
   return State(jnp.zeros((), jnp.int32), params, optimizer.init(params), frozen)
 
 
@@ -205,9 +215,9 @@ def measure_views(
     name: np.zeros(shape[-1:], np.float32)
     for name, shape in zip(prints.layers, prints.taps.shapes, strict=True)
   }
-  first = _sum_over(lambda rows, mask: sums(network, rows, mask, zero), some, batch_size)
+  first = sum_over(lambda rows, mask: sums(network, rows, mask, zero), some, batch_size)
   about = {name: np.float32(total / len(some)) for name, (total, _) in first.items()}
-  total = _sum_over(lambda rows, mask: sums(network, rows, mask, about), x, batch_size)
+  total = sum_over(lambda rows, mask: sums(network, rows, mask, about), x, batch_size)
   result = {}
   for name in prints.layers:
     moved, mean_square = (leaf / count for leaf in total[name])
@@ -240,14 +250,14 @@ def measure_residuals(
   def sums(arguments: Any, rows: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     frozen, params = arguments
     residuals = prints.residuals(params, prints.targets(frozen, rows))
-    return {name: jnp.sum(_masked(r**2, mask), axis=0) for name, r in residuals.items()}
+    return {name: jnp.sum(masked(r**2, mask), axis=0) for name, r in residuals.items()}
 
   x = x[:MEASURED]
-  total = _sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x, batch_size)
+  total = sum_over(lambda rows, mask: sums((frozen, params), rows, mask), x, batch_size)
   return {name: leaf / len(x) for name, leaf in total.items()}
 
 
-def _sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
+def sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
   """Sums ``function(rows, mask)`` over batches of ``x``, in float64."""
   total: Any = None
   for start in range(0, len(x), batch_size):
@@ -259,13 +269,17 @@ def _sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
   return total
 
 
-def findings(losses: Mapping[str, float], most: float = 0.95) -> list[health.Finding]:
+def findings(
+  prints: Fingerprint, losses: Mapping[str, float], most: float = 0.95
+) -> list[health.Finding]:
   """Share of each layer's variance that its autoencoder leaves, and whether it learnt at all.
 
   Args:
+    prints: has the autoencoders; one without a code has nothing to learn.
     losses: mean squared residual by layer, in variances of its activations.
     most: share above which an autoencoder is hardly better than predicting the mean.
   """
+  modules = dict(zip(prints.layers, prints.autoencoders, strict=True))
   return [
     health.Finding.from_check(
       f"share of the variance of layer {name!r} that its autoencoder leaves",
@@ -277,4 +291,5 @@ def findings(losses: Mapping[str, float], most: float = 0.95) -> list[health.Fin
     )
     for name, value in losses.items()
     if name != RESIDUAL  # what an autoencoder leaves is noise
+    and getattr(modules[name], "code", None) != 0
   ]

@@ -154,15 +154,16 @@ def rebuild(
     network, {"params": params}, loaded.input_shape, layers=loaded.metadata["layers"]
   )
   shapes = fingerprint.shapes_of_targets(tapped)
-  modules = tuple(autoencoders.default_autoencoder(shapes[name]) for name in tapped.layers)
+  arrays = loaded.arrays
+  learnt = {n: nested(arrays, f"variables/params/{n}") for n in tapped.layers}
+  modules = tuple(autoencoders.autoencoder_of(shapes[n], learnt[n]) for n in tapped.layers)
   plan = loaded.metadata.get("evidence")
   plan = None if plan is None else evidence.from_json(plan)
   prints = fingerprint.Fingerprint(tapped, modules, config.two_sided, plan)
-  arrays = loaded.arrays
   variables = {
     "network": nested(arrays, "variables/network"),
     "views": {n: views.View(**nested(arrays, f"variables/views/{n}")) for n in tapped.layers},
-    "params": {n: nested(arrays, f"variables/params/{n}") for n in tapped.layers},
+    "params": learnt,
     "weights": {n: arrays[f"variables/weights/{n}"] for n in tapped.layers},
     "reference": one_out.Reference(**nested(arrays, "variables/reference")),
   }
@@ -224,15 +225,16 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
   batch_size = min(prepared.config.batch_size, len(rows))
   named = f"autoencoders of {len(prepared.fingerprint.layers)} layers"
   task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
-  return stages.Stage("fingerprints", prepared.config.epochs, advance, steps, task)
+  return stages.Stage("fingerprints", prepared.epochs, advance, steps, task)
 
 
 def _summary(prepared: recipe.Prepared, accuracy: float | None, *counts: int) -> str:
   trained, reference, calibration = counts
   right = "" if accuracy is None else f" (test accuracy {100 * accuracy:.2f} %)"
+  how = f"trained for {prepared.epochs} epochs" if prepared.epochs else "in closed form"
   return (
     f"NeuralFP of a network{right}: fingerprints of {len(prepared.fingerprint.layers)} layers, "
-    f"{num_parameters(prepared.state.params):,} parameters, trained for {prepared.config.epochs} "
-    f"epochs on {trained:,} records; {reference:,} held-out records tell how errors are "
+    f"{num_parameters(prepared.state.params):,} parameters, {how}, "
+    f"of {trained:,} records; {reference:,} held-out records tell how errors are "
     f"distributed and {calibration:,} set the threshold."
   )

@@ -40,6 +40,7 @@ METHODS = {
     "--config=configs/neuralfp_digits.py",
     "--config.classifier.training.epochs=10",
     "--config.fingerprint.epochs=20",
+    "--config.combine=one_out",  # whose autoencoders are trained
     "--config.checkpoints=5",
   ],
 }

@@ -22,6 +22,7 @@ TINY = {
     "--config=configs/neuralfp_digits.py",
     "--config.classifier.training.epochs=4",
     "--config.fingerprint.epochs=6",
+    "--config.combine=one_out",  # whose autoencoders are trained
     "--config.checkpoints=2",
     "--config.layers=('layer_3',)",
   ],

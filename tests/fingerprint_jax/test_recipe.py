@@ -50,7 +50,13 @@ def test_the_smallest_split_that_can():
 def prepared(dense_layers, weights, rows):
   chosen = {"out": autoencoders.DenseAutoencoder(4, 2)}
   return recipe.build_training(
-    dense_layers, weights, rows, train.Config(2, 50), jax.random.key(0), chosen=chosen
+    dense_layers,
+    weights,
+    rows,
+    train.Config(2, 50),
+    jax.random.key(0),
+    chosen=chosen,
+    combine="one_out",
   )
 
 

@@ -217,10 +217,14 @@ def test_an_autoencoder_that_does_not_fit_is_refused_by_its_layer(
   assert "\n" not in str(error.value)
 
 
-def test_layers_that_did_not_learn_are_listed():
-  told = train.findings({"a": 0.5, "b": 0.96, "residual": 1.2})
+def test_layers_that_did_not_learn_are_listed(prints):
+  losses = {"hidden": 1.0, "out": 0.96, "residual": 1.2}
+  told = train.findings(prints, {**losses, "hidden": 0.5})
   assert [(each.value, each.passed) for each in told] == [(0.5, True), (0.96, False)]
-  assert told[0].check == "share of the variance of layer 'a' that its autoencoder leaves"
+  assert told[0].check == "share of the variance of layer 'hidden' that its autoencoder leaves"
+  without = (autoencoders.PrincipalAutoencoder(0), prints.autoencoders[1])  # nothing to learn
+  told = train.findings(Fingerprint(prints.taps, without), losses)
+  assert [each.value for each in told] == [0.96]
 
 
 @pytest.mark.parametrize(
