@@ -213,12 +213,16 @@ class Adaptation:
     try:
       window, *numbers = (content["state"][name] for name in State._fields)
       level, threshold, place, spread, seen, judged, alarms = map(float, numbers)
-      if not len(window) or not spread > 0.0 or min(seen, judged, alarms) < 0.0:
-        raise ValueError("its window, spread or counts are out of their range")
+      finite = np.isfinite([level, place, spread, seen, judged, alarms]).all()
+      if not len(window) or not finite or spread <= 0.0 or min(seen, judged, alarms) < 0.0:
+        raise ValueError("its window, level, spread or counts are out of their range")
+      if math.isnan(threshold):  # nothing lies above
+        raise ValueError("its threshold is no number")
       counts = map(int, (seen, judged, alarms))
       return State(_checked(window), level, threshold, place, spread, *counts)
     except (KeyError, TypeError, ValueError) as error:
-      raise ValueError(f"The state of the adaptation is damaged: {error}.") from error
+      told = str(error).rstrip(".")
+      raise ValueError(f"The state of the adaptation is damaged: {told}.") from error
 
   def _settings(self) -> dict[str, Any]:
     return {name: getattr(self, name) for name in ("fpr", "learn_from", "window", "step")}

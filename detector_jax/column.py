@@ -119,7 +119,7 @@ def learned(name: str, values: np.ndarray, kind: str) -> Column:
     return Column(name, "drop")
   guessed, reason = kind, ""
   if written:
-    notation.check(kind, written)
+    notation.check(name, kind, written)
   elif kind == "auto":
     guessed, reason, written = _guess(name, values)
   elif kind not in ("category", "boolean"):

@@ -121,18 +121,19 @@ def _is_symbol(text: str) -> bool:
   return code or all(unicodedata.category(each) == "Sc" for each in symbol)
 
 
-def check(kind: str, notation: str) -> None:
-  """Raises a ValueError where a notation is none that a kind has."""
+def check(name: str, kind: str, notation: str) -> None:
+  """Raises a ValueError, which names a column, where a notation is none that its kind has."""
+  held = f"column {name!r}: {notation!r}"
   if kind in ("time", "elapsed"):
     try:
       moment = datetime.datetime(2026, 12, 24, 18, 30)
       datetime.datetime.strptime(moment.strftime(notation), notation)
     except ValueError as error:
-      raise ValueError(f"{notation!r} is no format of datetime.strptime: {error}") from error
+      raise ValueError(f"{held} is no format of datetime.strptime: {error}") from error
     if "%" not in notation:
-      raise ValueError(f"{notation!r} is no format of datetime.strptime, such as %d.%m.%Y")
+      raise ValueError(f"{held} is no format of datetime.strptime, such as %d.%m.%Y")
   elif kind not in ("number", "log") or not _THOUSAND.fullmatch(notation):
-    raise ValueError(f"{notation!r} does not write one thousand as a {kind}, such as 1.000,0 €")
+    raise ValueError(f"{held} does not write one thousand as a {kind}, such as 1.000,0 €")
 
 
 def seconds(text: str, notation: str) -> float:

@@ -7,6 +7,7 @@ machines, recordings).
 """
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -247,7 +248,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
 def _hashes(x: np.ndarray) -> np.ndarray:
   """uint64 ``[n]``, equal for equal records; others collide with a probability of n^2 / 2^65."""
   x = np.asarray(x)
-  flat = x.reshape(len(x), -1)
+  flat = x.reshape(len(x), math.prod(x.shape[1:]))
   if flat.dtype.kind == "f":
     flat = flat + flat.dtype.type(0)  # -0.0 is 0.0
   if flat.dtype.itemsize not in (1, 2, 4, 8) or flat.dtype.kind not in "buif":

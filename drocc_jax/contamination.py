@@ -215,7 +215,9 @@ def detached(x: np.ndarray) -> float:
   # Of those from number i on, counted from 0, down to the median.
   means = np.cumsum(spacings[:half][::-1])[::-1] / np.arange(half, 0, -1)
   ends = np.arange(max(2, math.ceil(0.01 * n)), int(TAIL * n))
-  ratios = spacings[ends - 1] / np.maximum(means[ends], np.finfo(np.float64).tiny)
+  # Of which most are 0 where most records are alike: nothing can be compared with these.
+  known = means[ends] > 1e-6 * spacings.max(initial=0.0)
+  ratios = np.where(known, spacings[ends - 1] / np.where(known, means[ends], 1.0), 0.0)
   best = int(np.argmax(ratios))
   return float(ends[best]) / n if ratios[best] > math.log(TAIL * n / LEVEL) else 0.0
 

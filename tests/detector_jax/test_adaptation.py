@@ -203,6 +203,10 @@ def test_bad_states_and_scores_are_refused():
     {**saved["state"], "window": []},
     {**saved["state"], "spread": 0},
     {**saved["state"], "seen": -1},
+    {**saved["state"], "seen": np.inf},
+    {**saved["state"], "level": np.inf},
+    {**saved["state"], "place": np.nan},
+    {**saved["state"], "threshold": np.nan},
   ):
     with pytest.raises(ValueError, match="The state of the adaptation is damaged"):
       rules.loads({**saved, "state": state})
@@ -237,6 +241,8 @@ def test_update_keeps_as_many_of_the_old_as_there_is_room_for(rng):
     detector.update(x, window=0)
   with pytest.raises(ValueError, match="needs at least 9 different calibration records, got 8"):
     detector.update(x, window=8)
+  with pytest.raises(ValueError, match="There are no records to score"):
+    detector.update(x[:0])
 
 
 def test_update_of_a_detector_without_a_rate_is_refused():

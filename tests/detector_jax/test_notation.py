@@ -125,7 +125,7 @@ def test_seconds_are_of_utc_unless_a_zone_is_named():
   [
     ("time %Q", "'%Q' is no format of datetime.strptime"),
     ("time soon", "'soon' is no format of datetime.strptime"),
-    ("number 5", "'5' does not write one thousand as a number, such as 1.000,0 €"),
+    ("number 5", "Column 'a': '5' does not write one thousand as a number, such as 1.000,0 €"),
     ("category 1,000", "does not write one thousand as a category"),
     ("numbers 1,000", "cannot be 'numbers 1,000', one of number, log"),
   ],

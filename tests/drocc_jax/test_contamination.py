@@ -93,6 +93,8 @@ def test_plain_and_heavy_tails_are_not_detached(rng):
   draws = [rng.normal(size=(300, 4)) for _ in range(5)]
   draws += [rng.standard_t(4.0, size=(300, 4)) for _ in range(5)]
   draws += [np.exp(rng.normal(size=(300, 2))), np.ones((300, 2)), rng.normal(size=(20, 3))]
+  kinds = np.random.default_rng(8).choice(8, 100, p=[0.8] + [0.2 / 7] * 7)
+  draws += [np.eye(8)[kinds]]  # most records are alike: their distances are next to the same
   draws += [rng.normal(size=(40, 3)), rng.uniform(size=(60, 3)), np.exp(rng.normal(size=(60, 2)))]
   assert [contamination.detached(x) for x in draws] == [0.0] * len(draws)
 
