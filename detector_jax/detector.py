@@ -349,28 +349,28 @@ class Detector:
   ) -> "Detector":
     """As ``calibrate``, from scores ``[n]`` of different records, which need not be in memory."""
     health.check_scores(scores)
-    if fpr is None:
-      fpr = splits.attainable_fpr(len(scores), confidence)
+    fpr = splits.attainable_fpr(len(scores), confidence) if fpr is None else fpr
     calibration = Calibration.from_scores(scores, fpr, confidence)
     arrays = {**self.arrays, "calibration": jnp.asarray(calibration.scores)}
     if "threshold" in arrays:  # not in a folder that an earlier release wrote
       arrays["threshold"] = jnp.asarray(calibration.threshold, jnp.float32)
     rate = {name: getattr(calibration, name) for name in ("fpr", "threshold", "confidence")}
     found = dataclasses.replace(self, arrays=arrays, **rate)
-    crossed = _read_facts(self.metadata_json).get("cross_conformal")
+    crossed = self.metadata.get("cross_conformal")
     return found.with_metadata(cross_conformal=False) if crossed else found
 
   def update(self, x_typical: Any, window: int | None = None) -> "Detector":
     """A copy at its rate, recalibrated with records ``[n, ...]`` that are typical today.
 
-    Their scores take the place of as many of its own, see ``adaptation.slid``. Raises what
-    ``calibrate`` does, and a ValueError where there is no rate to keep.
+    See ``adaptation.slid``. Raises what ``calibrate`` does, and a ValueError without a rate.
     """
     if self.fpr is None:
       raise ValueError("There is no rate to keep: call calibrate(X_typical, fpr) first.")
     new = self.score((x := self.records(x_typical))[splits.distinct(x)])
     scores = adaptation.slid(self.calibration.scores, new, window)
-    return self.calibrate_scores(scores, self.fpr, self.confidence)
+    found, crossed = self.calibrate_scores(scores, self.fpr, self.confidence), "cross_conformal"
+    old = self.metadata.get(crossed) and len(new) < len(scores)  # some scores still are
+    return found.with_metadata(cross_conformal=True) if old else found
 
   def save(self, folder: str | os.PathLike[str]) -> None:
     """Writes the detector as one folder, see ``artifact``; replaces a detector that is there."""

@@ -17,9 +17,10 @@ import numpy as np
 
 DATES = (
   *("%d.%m.%Y", "%d.%m.%y", "%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y"),
+  *("%Y-%m-%d", "%d %B %Y", "%B %d, %Y"),
   *("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y"),
 )
-CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S %Z")
 MOST_SYMBOL = 8  # characters of a unit
 # Codes of ISO 4217 that money is written with most: SKU and INV stand before names.
 CURRENCIES = (

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from detector_jax import cells, imputation, table
+from detector_jax import cells, imputation, notation, table
 from detector_jax.column import DAY, KINDS, NUMBERS, Column, encoded, learned
 
 __all__ = ("DAY", "KINDS", "NUMBERS", "Column", "Schema", "checked_kinds", "columns_of", "learn")
@@ -139,6 +139,8 @@ class Schema:
         raise ValueError(f"column {column.name!r} of the schema is of no known kind")
       if not all(isinstance(each, str) for each in (column.name, *column.categories, *column.rare)):
         raise ValueError(f"column {column.name!r} of the schema has names that are no text")
+      if column.notation != "":
+        notation.check(column.name, column.kind, column.notation)
     plain = cls(columns)
     if filling is None:
       return plain

@@ -225,6 +225,14 @@ def test_update_recalibrates_a_copy_at_the_same_rate(rng):
   assert (new.fpr, new.confidence) == (0.1, None)
 
 
+def test_records_of_cross_validation_are_called_so_until_the_last_is_replaced(rng):
+  crossed = linear_detector().with_metadata(cross_conformal=True)
+  number = crossed.calibration.scores.size
+  x = rng.normal(size=(number, *crossed.input_shape))
+  assert crossed.update(x[:3]).rate.endswith(", by cross-validation")
+  assert not crossed.update(x).rate.endswith(", by cross-validation")
+
+
 def test_update_keeps_as_many_of_the_old_as_there_is_room_for(rng):
   detector = linear_detector()
   x = rng.normal(size=(20, 2)) + 10.0

@@ -80,6 +80,8 @@ def test_numbers_by_hand(text, written, expected):
     (["13/02/2026", "01/02/2026"], "%d/%m/%Y"),
     (["01/02/2026", "02/13/2026"], "%m/%d/%Y"),
     (["05-Jan-2026"], "%d-%b-%Y"),
+    (["2026-12-24 18:30:00 UTC"], "%Y-%m-%d %H:%M:%S %Z"),
+    (["December 24, 2026"], "%B %d, %Y"),
     (["2026/03/04 05:06:07.5"], "%Y/%m/%d %H:%M:%S.%f"),
     (["Jan 05, 2026 3:04 PM"], "%b %d, %Y %I:%M %p"),
     (["24.12.26", "01.02.27"], "%d.%m.%y"),
@@ -147,6 +149,9 @@ def test_a_table_with_units_and_dates_is_learned_saved_and_scored_alike():
     "price: number from 7 to 1234 €, 33.3% missing",
     "weight: number from 5 to 70 kg",
   ]
+  damaged = [column | {"notation": "%Q"} for column in learned.to_json()["columns"]]
+  with pytest.raises(ValueError, match="'%Q' is no format of"):
+    schema.Schema.from_json(damaged)
   again = schema.Schema.from_json(learned.to_json())
   record = {"at": ["24.12.2026 06:00"], "price": ["12,5"], "weight": ["3 kg"]}
   x = again.encode(record)
