@@ -116,7 +116,8 @@ def drocc_scores(task: Task, seed: int) -> np.ndarray:
 
 def neighbour_scores(task: Task, seed: int) -> np.ndarray:
   """Mean distance ``[m]`` to the five nearest."""
-  return _nearest(*(x.reshape(len(x), -1) for x in (task.x, task.x_test)), seed)
+  flat, flat_test = (x.reshape(len(x), -1) for x in (task.x, task.x_test))
+  return _nearest(flat, flat_test, seed)
 
 
 def rocket_scores(task: Task, seed: int) -> np.ndarray:

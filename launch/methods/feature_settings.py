@@ -73,5 +73,7 @@ class FeaturesConfig:
       name = OF_SETTINGS[type(on_features.automatic(x) if free else None)]
     if self.defects and name != "patches":
       raise ValueError("features.defects is of patches: set features.name to patches.")
-    wanted = {"patches": self.patches, "kernels": self.kernels}.get(name)
-    return wanted().fit(x, config.seed) if wanted else None
+    if name == "none":
+      return None
+    settings = self.patches() if name == "patches" else self.kernels()
+    return settings.fit(x, config.seed)
