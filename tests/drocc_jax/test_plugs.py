@@ -168,9 +168,8 @@ def layers(weights, x):
 def test_a_fingerprint_of_a_network_plugs_in_too(records):
   x, y = records
   kernel = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
-  estimator = NeuralFP(
-    layers, {"kernel": kernel}, 0.1, epochs=4, batch_size=16, calibration_size=0.6, random_state=0
-  )
+  settings = {"epochs": 4, "batch_size": 16, "calibration_size": 0.6, "random_state": 0}
+  estimator = NeuralFP(layers, {"kernel": kernel}, 0.1, combine="one_out", **settings)
   folds = folds_of(x, y, typical_only=True)
   got = cross_val_predict(piped(estimator), x, cv=folds, method="decision_function")
   search = GridSearchCV(
