@@ -44,6 +44,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detector_jax import batching
 from detector_jax.calibration import check_rate, check_records, p_values
 
 LEARN_FROM = ("unflagged", "judged", "all")
@@ -276,15 +277,13 @@ def slid(calibration: np.ndarray, scores: np.ndarray, window: int | None = None)
     for.
 
   Raises:
-    ValueError: ``window`` is below 1.
+    ValueError: ``window`` is no whole number, or below 1.
 
   Examples:
     >>> slid([1.0, 2.0, 3.0], scores=[7.0, 8.0, 9.0, 6.0]).tolist()
     [8.0, 9.0, 6.0]
   """
-  size = len(calibration) if window is None else window
-  if size < 1:
-    raise ValueError(f"window must be >= 1, got {window!r}.")
+  size = len(calibration) if window is None else batching.whole("window", window)
   new = np.asarray(scores)[-size:]
   kept = min(size - len(new), len(calibration))
   old = np.random.default_rng(len(new)).choice(np.asarray(calibration), kept, replace=False)

@@ -99,18 +99,20 @@ def numbers_in(
     return values
   missing = missing_in(values)
   result = np.full(len(values), np.nan)
+  number_of, seconds = table.number, seconds_of
+  if written:
+    number_of = functools.partial(notation.number, notation=written)
+    seconds = functools.partial(notation.seconds, notation=written)
   for row in np.flatnonzero(~missing).tolist():
     value = values[row]
     if kind in ("time", "elapsed"):
-      formatted = bool(written) and isinstance(value, str)
-      result[row] = notation.seconds(value, written) if formatted else seconds_of(value)
+      result[row] = seconds(value) if isinstance(value, str) else seconds_of(value)
     elif kind == "boolean":
       flag = text_of(value).strip().lower() if not isinstance(value, (bool, np.bool_)) else ""
       known = {"": float(value) if not flag else np.nan, "1": 1.0, "0": 0.0} | BOOLEANS
       result[row] = known.get(flag, np.nan)
     else:
-      parse = functools.partial(notation.number, notation=written) if written else table.number
-      result[row] = parse(text_of(value)) if isinstance(value, str) else float(value)
+      result[row] = number_of(text_of(value)) if isinstance(value, str) else float(value)
   wrong = np.isnan(result) & ~missing
   if strict and wrong.any():
     row = int(wrong.argmax())

@@ -231,10 +231,10 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
 def _summary(prepared: recipe.Prepared, accuracy: float | None, *counts: int) -> str:
   trained, reference, calibration = counts
   right = "" if accuracy is None else f" (test accuracy {100 * accuracy:.2f} %)"
-  how = f"trained for {prepared.epochs} epochs" if prepared.epochs else "in closed form"
+  how = f"trained for {prepared.epochs} epochs on" if prepared.epochs else "in closed form from"
   return (
     f"NeuralFP of a network{right}: fingerprints of {len(prepared.fingerprint.layers)} layers, "
-    f"{num_parameters(prepared.state.params):,} parameters, {how}, "
-    f"of {trained:,} records; {reference:,} held-out records tell how errors are "
-    f"distributed and {calibration:,} set the threshold."
+    f"{num_parameters(prepared.state.params):,} parameters, {how} {trained:,} records; "
+    f"{reference:,} held-out records tell how errors are distributed and {calibration:,} set the "
+    "threshold."
   )

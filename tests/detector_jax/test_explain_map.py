@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from detector_jax import Detector, card, load
+from detector_jax.explain import LIKELY
 from detector_jax.preprocessing import Identity
 from detector_jax.typical import cells_of, with_typical
 
@@ -54,6 +55,14 @@ def test_the_map_is_where_the_burst_is(name, tmp_path):
   again = load(tmp_path / "detector").explain(x)
   np.testing.assert_allclose(again.map, got.map, rtol=1e-4, atol=1e-6)
   assert again.describe() == got.describe()
+
+
+def test_two_bursts_are_two_cells_although_few_are_tried_again():
+  detector, (x, _) = made(SHAPES["picture"]), odd(SHAPES["picture"])
+  x[0, 0:1, 2:4] = 6.0
+  got = detector.explain(x)
+  assert len(got.cells) > LIKELY
+  assert (got.changed[0].sum(), got.passes[0]) == (2, True)
 
 
 def test_a_card_of_pictures_has_no_columns():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detector_jax import notation, schema
+from detector_jax import notation, schema, typical
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,7 @@ def test_a_table_with_units_and_dates_is_learned_saved_and_scored_alike():
   damaged = [column | {"notation": "%Q"} for column in learned.to_json()["columns"]]
   with pytest.raises(ValueError, match="'%Q' is no format of"):
     schema.Schema.from_json(damaged)
+  assert typical.Group("price", (4,), learned.columns[1]).number(1234.5) == "1234 €"
   again = schema.Schema.from_json(learned.to_json())
   record = {"at": ["24.12.2026 06:00"], "price": ["12,5"], "weight": ["3 kg"]}
   x = again.encode(record)

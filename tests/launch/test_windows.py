@@ -191,6 +191,7 @@ def test_from_a_series_to_events_and_scores(source, tmp_path):
   assert (tmp_path / "run" / "series.png").stat().st_size > 1000
   assert "1 of 1 anomalous stretches" in (tmp_path / "run" / "report.html").read_text()
   detector = detector_jax.load(tmp_path / "run" / "detector")
+  assert detector.rate.endswith(", by cross-validation")
   output = tmp_path / "scores.csv"
   scoring.score_input(detector, source.test, output, stride=4)
   found = pd.read_csv(output)
