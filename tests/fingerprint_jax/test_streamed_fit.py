@@ -51,9 +51,13 @@ def test_a_memory_map_is_read_a_batch_at_a_time(read, stored):
   held_out = NUM * CHEAP["calibration_size"]
   assert sum(read) > NUM
   assert max(read) <= max(held_out / 2, 2**12 / WIDTH)
-  model.fit(stored, X_calibration=stored[:200] + 0.5)
+  fresh = stored[:200] + 0.5
+  model.fit(stored, X_calibration=fresh)
   assert max(read) <= max(held_out, 2**12 / WIDTH)
-  again = NeuralFP(first, **CHEAP).fit(np.array(stored), X_calibration=stored[:200] + 0.5)
+  scores = model.detector_.score(fresh)
+  near = np.abs(model.detector_.calibration.scores[:, None] - scores).min(axis=1)
+  assert near.max() < 1e-4  # they are of the records that are given
+  again = NeuralFP(first, **CHEAP).fit(np.array(stored), X_calibration=fresh)
   np.testing.assert_array_equal(again.score_samples(stored[:9]), model.score_samples(stored[:9]))
 
 
