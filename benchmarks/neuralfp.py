@@ -22,7 +22,7 @@ from benchmarks.records import TableRecord
 from configs import neuralfp_fashion_mnist, neuralfp_mnist
 import detector_jax
 from detector_jax import metrics, taps
-from fingerprint_jax import one_out, recipe
+from fingerprint_jax import one_out, roles
 from launch import evaluation, run
 from launch.data import corruptions
 from launch.methods import neuralfp
@@ -173,7 +173,7 @@ def model(name: str, seed: int, unseen: tuple[int, ...] = ()) -> Model:
   run.train(config, workdir)
   network, params = neuralfp.classifier_of(config, workdir)
   splits = config.data.load()
-  rows = recipe.split_rows(splits.x_train, config.held_out, config.fpr, seed).train
+  rows = roles.split_rows(splits.x_train, config.held_out, config.fpr, seed).train
   assert splits.y_train is not None
   assert splits.x_test is not None
   assert splits.class_test is not None

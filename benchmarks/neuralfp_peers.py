@@ -28,7 +28,7 @@ from benchmarks.records import TableRecord
 import detector_jax
 from detector_jax import metrics
 from detector_jax.calibration import conformal_threshold
-from fingerprint_jax import NeuralFP, one_out, recipe
+from fingerprint_jax import NeuralFP, one_out, roles
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
 from launch import evaluation, run
@@ -109,7 +109,7 @@ def _measured(name: str, seed: int, ledger: Ledger) -> Cell:
   network, params = classifier_of(config, workdir)
   forward, detector = neuralfp.TappedForward(network, params), evaluation.load_detector(workdir)
   splits = config.data.load()
-  rows = recipe.split_rows(splits.x_train, config.held_out, config.fpr, seed)
+  rows = roles.split_rows(splits.x_train, config.held_out, config.fpr, seed)
   assert splits.y_train is not None
   x, y = splits.x_train[rows.train], splits.y_train[rows.train]
 

@@ -61,6 +61,41 @@ class Mean:
     return self.total / jnp.maximum(self.count, 1.0)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection:
+  """Some of many records, float32, which are read when ``np.asarray`` asks for them.
+
+  Indexing with slices or row numbers gives a ``Selection``: records of a file that does not fit
+  into memory are handed on by number, and read a batch at a time.
+
+  Attributes:
+    records: ``[n, ...]``: an array, a memory map, or what else has a shape and takes row numbers.
+    index: int ``[k]``, which of them.
+  """
+
+  records: Any
+  index: np.ndarray
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """``(k, ...)``."""
+    return (len(self.index), *self.records.shape[1:])
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def __getitem__(self, key: slice | np.ndarray) -> "Selection":
+    return Selection(self.records, self.index[key])
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    if copy is False:
+      raise ValueError("Records are read when they are asked for, which makes a copy.")
+    return np.asarray(self.records[self.index], np.float32).astype(dtype or np.float32, copy=False)
+
+
+Records = np.ndarray | Selection
+
+
 def whole(name: str, value: Any, least: int = 1) -> int:
   """A setting that counts something.
 
@@ -139,7 +174,7 @@ def gather_around(
   return Batch(inputs[index], labels[index], jnp.ones(batch_size), index)
 
 
-def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) -> Any:
+def in_batches(function: Callable[..., Any], rows: Records, batch_size: int) -> Any:
   """Applies ``function`` to ``rows`` ``[n, ...]`` in padded batches of one fixed shape.
 
   The result of a row does not depend on which rows came with it, and the function is compiled
@@ -147,7 +182,7 @@ def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) 
 
   Args:
     function: maps ``[batch_size, ...]`` to a pytree of arrays ``[batch_size, ...]``.
-    rows: ``[n, ...]`` with n >= 1.
+    rows: ``[n, ...]`` with n >= 1, an array or ``Selection``.
     batch_size: rows per call.
 
   Returns:
@@ -155,7 +190,7 @@ def in_batches(function: Callable[..., Any], rows: np.ndarray, batch_size: int) 
   """
   results = []
   for start in range(0, len(rows), batch_size):
-    part = rows[start : start + batch_size]
+    part = np.asarray(rows[start : start + batch_size])
     result = function(pad_rows(part, batch_size))
     results.append(jax.tree.map(lambda leaf, n=len(part): np.asarray(leaf)[:n], result))
   return jax.tree.map(lambda *leaves: np.concatenate(leaves), *results)

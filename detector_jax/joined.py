@@ -79,20 +79,53 @@ def shapes_of(activations: Mapping[str, Any], layers: Sequence[str] | None = Non
   return {name: tuple(np.shape(activations[name])[1:]) or (1,) for name in names}
 
 
-def in_batches(function: Function, records: Any, shapes: Shapes, batch_size: int) -> np.ndarray:
-  """``joined`` of a function's activations of ``records``, ``batch_size`` at a time.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Computed:
+  """``joined`` of a function's activations of records, computed whenever they are asked for.
 
-  Raises:
-    ValueError: as ``joined``, or the activations are not those of each record.
+  Attributes:
+    function: see ``NeuralFP.activations``.
+    records: what it takes, with a shape; row numbers and slices choose among them.
+    shapes: of one record's activation, by layer.
+    batch_size: records a call.
   """
-  rows = []
-  for start in range(0, len(records), batch_size):
-    batch = records[start : start + batch_size]
-    found = joined(function(batch), shapes)
-    if len(found) != len(batch):
-      raise ValueError(
-        f"activations gives {len(found)} rows for {len(batch)} records; it must give one for each, "
-        "in their order."
-      )
-    rows.append(found)
-  return np.concatenate(rows)
+
+  function: Function
+  records: Any
+  shapes: Shapes
+  batch_size: int
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """``(records, all their numbers)``."""
+    return len(self.records), int(sum(np.prod(shape, dtype=int) for shape in self.shapes.values()))
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+    """Of the records ``key``, float32 ``[k, all their numbers]``.
+
+    Raises:
+      ValueError: as ``joined``; or the activations are not those of each record, or not finite.
+    """
+    numbers, rows = np.arange(len(self))[key], getattr(self.records, "iloc", self.records)
+    parts = [np.zeros((0, self.shape[1]), np.float32)]
+    for start in range(0, len(numbers), self.batch_size):
+      chosen = numbers[start : start + self.batch_size]
+      whole = chosen[-1] - chosen[0] == len(chosen) - 1 and (np.diff(chosen) == 1).all()
+      batch = rows[chosen[0] : chosen[-1] + 1] if whole else rows[chosen]
+      found = joined(self.function(batch), self.shapes)
+      if len(found) != len(chosen):
+        raise ValueError(
+          f"activations gives {len(found)} rows for {len(chosen)} records; it must give one for "
+          "each, in their order."
+        )
+      wrong = ~np.isfinite(found).all(axis=1)
+      if wrong.any():
+        raise ValueError(
+          f"The activations of record {chosen[wrong.argmax()]} hold NaN or infinity; look at the "
+          "network and at the record."
+        )
+      parts.append(found)
+    return np.concatenate(parts)

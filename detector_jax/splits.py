@@ -18,6 +18,7 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 AUTO_FPR = 0.05
 CALIBRATION_CAP = 1000
 OFTEN = 10
+HASHED_AT_ONCE = 2**22  # numbers
 
 
 def group_rows(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -35,7 +36,7 @@ def group_rows(x: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
   Raises:
     ValueError: ``groups`` has another length than ``x``, or holds a label that is missing.
   """
-  ids = _numbered(_hashes(x))
+  ids = _numbered(hashes(x))
   if groups is None:
     return ids
   labels = np.asarray(groups)
@@ -245,9 +246,18 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
   return rank[inverse.reshape(-1)]
 
 
+def hashes(x: Any) -> np.ndarray:
+  """uint64 ``[n]``, equal for equal records; others collide with a probability of n^2 / 2^65.
+
+  Args:
+    x: ``[n, ...]`` an array, or ``batching.Selection``; some are looked at at a time.
+  """
+  at_once = max(1, HASHED_AT_ONCE // max(1, math.prod(x.shape[1:])))
+  parts = [_hashes(np.asarray(x[i : i + at_once])) for i in range(0, len(x), at_once)]
+  return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
 def _hashes(x: np.ndarray) -> np.ndarray:
-  """uint64 ``[n]``, equal for equal records; others collide with a probability of n^2 / 2^65."""
-  x = np.asarray(x)
   flat = x.reshape(len(x), math.prod(x.shape[1:]))
   if flat.dtype.kind == "f":
     flat = flat + flat.dtype.type(0)  # -0.0 is 0.0

@@ -8,6 +8,7 @@ name. Where either has no names, the place counts.
 
 from collections.abc import Mapping, Sequence
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 LISTED = 20
+CHECKED_AT_ONCE = 2**22  # numbers
 HEADERS = ("auto", "yes", "no")
 REMEDY = 'encode the column as numbers, leave it out, or train with columns="auto"'
 # What stands for a missing number in a CSV, as pyarrow has it.
@@ -300,9 +302,10 @@ def check_finite(x: np.ndarray, names: Sequence[str] | None = None) -> None:
   """
   if x.dtype.kind != "f":
     return
-  wrong = unfit(x)
-  if not wrong.any():
+  at_once = max(1, CHECKED_AT_ONCE // max(1, math.prod(x.shape[1:])))
+  if not any(unfit(x[start : start + at_once]).any() for start in range(0, len(x), at_once)):
     return
+  wrong = unfit(x)
   place = np.argwhere(wrong)[0]
   value = x[tuple(place)]
   found = "NaN" if np.isnan(value) else "infinity" if np.isinf(value) else f"{value:g}"

@@ -7,7 +7,8 @@ from fingerprint_jax.autoencoders import (
   DenseAutoencoder,
   VariationalAutoencoder,
 )
-from fingerprint_jax.estimator import Explanation, NeuralFP, explain
+from fingerprint_jax.estimator import NeuralFP
+from fingerprint_jax.explanation import Explanation, explain
 
 __all__ = (
   "ConvAutoencoder",

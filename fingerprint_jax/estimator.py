@@ -1,7 +1,6 @@
 """NeuralFP with scikit-learn's face."""
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import logging
 from typing import Any, ClassVar, Self
 
@@ -11,74 +10,14 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from detector_jax import health, joined, taps, training
+from detector_jax import batching, health, joined, taps, training
 from detector_jax.sklearn import DetectorEstimator, plain
-from fingerprint_jax import recipe, train
+from fingerprint_jax import recipe, roles, train
+from fingerprint_jax.explanation import Explanation, explain
 
 logger = logging.getLogger(__name__)
 
 TRAIN_STEPS = 1500
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-  """What each layer, and each group of evidence, has to say of each record.
-
-  Attributes:
-    layers: names.
-    error: ``[n, layers]`` reconstruction errors.
-    low: ``[n, layers]`` thresholds mu; an error below is too small.
-    high: ``[n, layers]`` thresholds tau; an error above is too large. The paper's rule has the same
-      for all records; with groups they are those of the predicted class, for a layer that is asked
-      alone at the rate of the whole.
-    side: ``[n, layers]`` -1 below mu, +1 above tau, 0 between. The paper's rule flags a record if
-      any is not 0.
-    p_value: ``[n, layers]`` two-sided, of the layer alone.
-    layer: ``[n]`` number of the layer that objects most.
-    maps: layer -> ``[n, ...]`` the error by place, for layers that are maps.
-    flagged: bool ``[n]``, whether the rule flags the record.
-    groups: names of the groups of evidence, see ``evidence``; () with the paper's rule.
-    group_p_value: ``[n, groups]``, of the group alone.
-    group: ``[n]`` number of the group that adds most to the score.
-  """
-
-  layers: tuple[str, ...]
-  error: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
-  side: np.ndarray
-  p_value: np.ndarray
-  layer: np.ndarray
-  maps: dict[str, np.ndarray]
-  flagged: np.ndarray
-  groups: tuple[str, ...]
-  group_p_value: np.ndarray
-  group: np.ndarray
-
-  def describe(self) -> list[str]:
-    """One text for each record: what objected, which layer most, on which side, how sure it is."""
-    texts = []
-    for row, number in enumerate(self.layer):
-      error, low, high = (each[row, number] for each in (self.error, self.low, self.high))
-      side = {-1: "error too small", 0: "typical", 1: "error too large"}[self.side[row, number]]
-      told = f"{self.layers[number]}: "
-      if self.groups:
-        group = self.group[row]
-        verdict = "out-of-distribution" if self.flagged[row] else "typical"
-        told = (
-          f"{verdict}; {self.groups[group]}, p = {self.group_p_value[row, group]:.2g}; {told}"
-          + (f"{side}, " if side != "typical" else "")
-        )
-      else:
-        told = f"{side}; {told}"
-      texts.append(
-        f"{told}error {error:.3g} of [{low:.3g}, {high:.3g}], p = {self.p_value[row, number]:.2g}"
-      )
-    return texts
-
-  def __str__(self) -> str:
-    """One line for each record."""
-    return "\n".join(f"record {row}: {text}" for row, text in enumerate(self.describe()))
 
 
 class NeuralFP(DetectorEstimator):
@@ -175,7 +114,8 @@ class NeuralFP(DetectorEstimator):
     """Learns the fingerprints from the network's own training records.
 
     Args:
-      X: ``[n, ...]`` records as the network takes them.
+      X: ``[n, ...]`` records as the network takes them. A memory map of float32 is read a batch at
+        a time, and so are records of which ``activations`` are computed.
       y: ignored.
       X_calibration: ``[m, ...]`` typical records that the network was not trained on: half tell how
         evidence is distributed, half set the threshold; those equal to one of ``X`` are left out.
@@ -196,24 +136,23 @@ class NeuralFP(DetectorEstimator):
         "NeuralFP needs a trained network, NeuralFP(network, variables), or what gives its "
         "activations, NeuralFP(activations=function), and not both."
       )
-    x = self._validated(X, reset=True)
+    x = self._records(X, reset=True)
     if getattr(X, "dtype", None) == np.uint8 and self.activations is None:
       logger.warning(
         "Records are bytes from 0 to 255; divide them by 255 if the network was trained on [0, 1]."
       )
     if isinstance(self.layers, str):
       raise ValueError(f"layers must be a sequence of names, got {self.layers!r}; give a tuple.")
-    x = np.asarray(x, np.float32)
     seed = int(check_random_state(plain(self.random_state)).randint(2**31 - 1))
     fpr, confidence = plain(self.fpr), plain(self.confidence)
+    held_out, first = x, 0
     if X_calibration is None:
-      rows = recipe.split_rows(
+      rows = roles.split_rows(
         x, self.calibration_size, fpr, seed, confidence=confidence, groups=groups
       )
     else:
-      fresh = np.asarray(self._validated(X_calibration, reset=False), np.float32)
-      rows = recipe.given_rows(x, fresh, fpr, seed, confidence=confidence)
-      x = np.concatenate([x, fresh])
+      held_out, first = self._records(X_calibration, reset=False), len(x)
+      rows = roles.given_rows(x, held_out, fpr, seed, confidence=confidence)
     config = train.Config(
       self._epochs(len(rows.train)), plain(self.batch_size), plain(self.learning_rate)
     )
@@ -241,8 +180,8 @@ class NeuralFP(DetectorEstimator):
       prepared,
       state,
       x[rows.train],
-      x[rows.reference],
-      x[rows.calibration],
+      held_out[rows.reference - first],
+      held_out[rows.calibration - first],
       fpr,
       {
         "estimator": self._facts(),
@@ -296,6 +235,19 @@ class NeuralFP(DetectorEstimator):
     """Records, or with ``activations`` what they give of them, ``[n, all their numbers]``."""
     if self.activations is None:
       return super()._validated(X, reset=reset)
+    return super()._validated(self._computed(X, reset=reset)[:], reset=reset)
+
+  def _records(self, X: Any, *, reset: bool) -> batching.Selection:
+    """As ``_validated``, all of them, to be read or computed a batch at a time."""
+    if self.activations is None:
+      x: Any = self._validated(X, reset=reset)
+    else:
+      x = self._computed(X, reset=reset)
+    return batching.Selection(x, np.arange(len(x)))
+
+  def _computed(self, X: Any, *, reset: bool) -> joined.Computed:
+    """Activations of records, where the user's function computes them."""
+    assert self.activations is not None
     X = X if hasattr(X, "shape") else np.asarray(X)
     if not len(X):
       raise ValueError("X has no records.")
@@ -305,8 +257,7 @@ class NeuralFP(DetectorEstimator):
     elif not hasattr(self, "_shapes"):
       facts = self.detector_.metadata
       self._shapes = dict(zip(facts["layers"], map(tuple, facts["layer_shapes"]), strict=True))
-    rows = joined.in_batches(self.activations, X, self._shapes, plain(self.batch_size))
-    return super()._validated(rows, reset=reset)
+    return joined.Computed(self.activations, X, self._shapes, plain(self.batch_size))
 
   def explain(self, X: Any) -> Explanation:
     """Says of records ``[n, ...]`` which layer objects, on which side, and how sure it is.
@@ -353,46 +304,4 @@ def _known_to_network(known: bool, fpr: float) -> health.Finding:
     f"The threshold was set by records out of those that the network was trained on: it flags "
     f"{100 * fpr:.3g} % of records that the network knows, and may flag more of fresh ones. Give "
     "typical records that it has not seen: fit(X, X_calibration=...).",
-  )
-
-
-def explain(detector: Any, x: np.ndarray) -> Explanation:
-  """As ``NeuralFP.explain``, of a detector that was loaded from its folder.
-
-  Args:
-    detector: a ``Detector`` made by NeuralFP.
-    x: ``[n, ...]`` records.
-
-  Raises:
-    ValueError: a detector of another method, or records that it refuses.
-    HealthError: errors that are not finite.
-  """
-  layers = detector.metadata.get("layers")
-  if not layers:
-    raise ValueError("This detector has no layers to explain: NeuralFP did not make it.")
-  report = detector.report(x)
-  error = report["layer_error"]
-  if not np.isfinite(error).all():
-    row, number = np.argwhere(~np.isfinite(error))[0]
-    raise health.HealthError(
-      f"Layer {layers[number]!r} has activations that are not finite on row {row}; look at the "
-      "network and at the record."
-    )
-  groups = tuple(detector.metadata.get("groups", ()))
-  level = report["layer_extremeness"] > np.float32(detector.threshold)
-  if groups:
-    level = (error < report["layer_low"]) | (error > report["layer_high"])
-  return Explanation(
-    layers=tuple(layers),
-    error=error,
-    low=report["layer_low"],
-    high=report["layer_high"],
-    side=np.where(level, report["layer_side"], 0.0).astype(np.int64),
-    p_value=report["layer_p_value"],
-    layer=report["layer"],
-    maps={n.removeprefix("map/"): values for n, values in report.items() if n.startswith("map/")},
-    flagged=report["score"] > np.float32(detector.threshold),
-    groups=groups,
-    group_p_value=report.get("group_p_value", np.zeros((len(error), 0), np.float32)),
-    group=report.get("group", np.zeros(len(error), np.int32)),
   )

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
 from detector_jax import batching
+from detector_jax.batching import Records
 from fingerprint_jax import train
 from fingerprint_jax.autoencoders import PrincipalAutoencoder
 from fingerprint_jax.fingerprint import Fingerprint
@@ -31,18 +32,18 @@ Fit = tuple[PrincipalAutoencoder, dict[str, jax.Array]]
 
 
 def fit_layers(
-  prints: Fingerprint, frozen: Mapping[str, Any], x: np.ndarray, batch_size: int
+  prints: Fingerprint, frozen: Mapping[str, Any], x: Records, batch_size: int
 ) -> dict[str, Fit]:
   """Autoencoders and their parameters by layer, from two passes over at most 3,000 records.
 
   Args:
     prints: has the taps; its autoencoders are not looked at.
     frozen: ``{"network", "views"}``.
-    x: ``[n, ...]`` training records.
+    x: ``[n, ...]`` training records, an array or ``batching.Selection``.
     batch_size: records per pass.
   """
   rows = np.linspace(0, len(x) - 1, min(RECORDS, len(x))).round().astype(int)
-  some = np.asarray(x[rows], np.float32)
+  some = x[rows]
 
   @jax.jit
   def products(frozen: Any, rows: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:

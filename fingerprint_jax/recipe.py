@@ -3,7 +3,7 @@
 The estimator and the launcher share these steps; each is a pure function of arrays and a seed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -14,123 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from detector_jax import batching, blocks, calibration, health, joined, splits, taps, training
+from detector_jax import batching, blocks, health, joined, taps, training
+from detector_jax.batching import Records
 from detector_jax.detector import Detector
 from detector_jax.preprocessing import Identity
 from fingerprint_jax import autoencoders, evidence, evidence_fitting, fingerprint, one_out, train
 from fingerprint_jax.fingerprint import Fingerprint
 from fingerprint_jax.principal import fit_layers
 
-HELD_OUT_CAP = 6000
 BATCH_SIZE = 256
 COMBINATIONS = ("fingerprint", "one_out")
 SAMPLED = 2000
 LOOKED_AT = 10_000
 RECONSTRUCTS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """Which records do what; row numbers, disjoint.
-
-  Attributes:
-    train: fit the autoencoders.
-    reference: tell how errors of typical records are distributed.
-    calibration: set the threshold.
-  """
-
-  train: np.ndarray
-  reference: np.ndarray
-  calibration: np.ndarray
-
-
-def split_rows(
-  x: np.ndarray,
-  size: float,
-  fpr: float,
-  seed: int,
-  *,
-  confidence: float | None = None,
-  groups: np.ndarray | None = None,
-) -> Rows:
-  """Splits the records at random; half of those held out are the reference.
-
-  Equal records, and those of one group, have one role; of equal ones one is held out, and the
-  others do nothing.
-
-  Args:
-    x: ``[n, ...]`` records.
-    size: share of the different records held out, in (0, 1), at most 6,000; more, up to half of
-      them, where ``fpr`` needs more.
-    fpr: false-positive rate that the calibration records must be able to defend.
-    seed: of the split.
-    confidence: see ``calibration.conformal_threshold``.
-    groups: ``[n]`` labels of records that must not be divided, or None.
-
-  Raises:
-    ValueError: a setting out of its range, or too few records for ``fpr``; says how many it takes.
-  """
-  if not 0.0 < size < 1.0:
-    raise ValueError(f"calibration_size must be in (0, 1), got {size!r}.")
-  calibration.check_rate(fpr, confidence)
-  ids, first = splits.group_rows(x, groups), splits.distinct(x)
-  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
-  held_out = min(int(np.ceil(size * len(first))), HELD_OUT_CAP)
-  if held_out < 2 * needed <= len(first) // 2:
-    held_out = 2 * needed
-  if held_out >= len(first):
-    raise ValueError(
-      f"calibration_size={size:g} of {len(first)} different records leaves none to train on; hold "
-      "out fewer."
-    )
-  middle = held_out // 2
-  parts = splits.divide(ids[first], [middle, held_out - middle], seed)
-  reference, calibrating = (np.sort(first[part]) for part in parts[:2])
-  if min(len(reference), len(calibrating)) < needed:
-    raise ValueError(
-      f"A false-positive rate of {fpr:g} needs {2 * needed} held-out records (half tell how errors "
-      f"are distributed, half set the threshold), no two of them equal, but "
-      f"calibration_size={size:g} of {len(first)} different records, at most {HELD_OUT_CAP:,}, is "
-      f"{len(reference) + len(calibrating)}: give more records, or ask for a larger fpr."
-    )
-  held = np.concatenate([reference, calibrating])
-  training = np.flatnonzero(~np.isin(ids, ids[held]))
-  return Rows(training, reference, calibrating)
-
-
-def given_rows(
-  x: np.ndarray, fresh: np.ndarray, fpr: float, seed: int, *, confidence: float | None = None
-) -> Rows:
-  """Rows of ``x`` followed by ``fresh``: all of the first train, the rest are held out in halves.
-
-  Of ``fresh``, records that are equal to another or to one of ``x`` do nothing.
-
-  Args:
-    x: ``[n, ...]`` training records.
-    fresh: ``[m, ...]`` records that the network was not trained on.
-    fpr: see ``split_rows``.
-    seed: of the halves.
-    confidence: see ``split_rows``.
-
-  Raises:
-    ValueError: records of another shape, or too few for ``fpr``.
-  """
-  if fresh.shape[1:] != x.shape[1:]:
-    raise ValueError(
-      f"X_calibration has records of shape {list(fresh.shape[1:])}, X of {list(x.shape[1:])}."
-    )
-  calibration.check_rate(fpr, confidence)
-  different = splits.distinct(np.concatenate([x, fresh]))
-  held = np.random.default_rng(seed).permutation(different[different >= len(x)])
-  needed = max(calibration.records_needed(fpr, confidence), 2 * one_out.TAIL_RECORDS)
-  if len(held) < 2 * needed:
-    raise ValueError(
-      f"A false-positive rate of {fpr:g} needs {2 * needed} records in X_calibration (half tell "
-      "how errors are distributed, half set the threshold) that differ from one another and from "
-      f"X, got {len(held)}: give more, or ask for a larger fpr."
-    )
-  middle = len(held) // 2
-  return Rows(np.arange(len(x)), np.sort(held[:middle]), np.sort(held[middle:]))
 
 
 @dataclasses.dataclass
@@ -140,16 +36,21 @@ class Prepared:
   Attributes:
     fingerprint: taps and autoencoders.
     state: initial state; its frozen part holds copies of the network's variables.
-    data: training records on the device.
+    records: ``[n, ...]`` to train on.
     config: settings.
     train_epochs: see ``detector_jax.training``; donates the state.
   """
 
   fingerprint: Fingerprint
   state: train.State
-  data: training.Data
+  records: Records
   config: train.Config
   train_epochs: training.TrainEpochs
+
+  @functools.cached_property
+  def data(self) -> training.Data:
+    """The records on the device, which only a training needs."""
+    return training.to_device(np.asarray(self.records))
 
   @property
   def epochs(self) -> int:
@@ -182,7 +83,7 @@ def losses(info: train.Info) -> dict[str, float]:
 def build_training(
   network: nn.Module | Callable[..., Any],
   variables: Any,
-  x: np.ndarray,
+  x: Records,
   config: train.Config,
   key: jax.Array,
   *,
@@ -229,7 +130,7 @@ def build_training(
     layers=layers,
     select=select,
     apply_kwargs=apply_kwargs,
-    integers=bool((x == np.rint(x)).all()),
+    integers=_whole_numbers(x, config.batch_size),
   )
   variables = blocks.numbers_of(variables)
   batch_size = min(config.batch_size, len(x))
@@ -259,17 +160,15 @@ def build_training(
   optimizer: optax.GradientTransformation = train.make_optimizer(config, total)
   state = train.init(prints, frozen, optimizer, key, solved)
   make_step = functools.partial(train.make_train_step, prints, optimizer)
-  return Prepared(
-    prints, state, training.to_device(x), config, make_train_epochs(make_step, batch_size)
-  )
+  return Prepared(prints, state, x, config, make_train_epochs(make_step, batch_size))
 
 
 def build_detector(
   prepared: Prepared,
   state: train.State,
-  x: np.ndarray,
-  x_reference: np.ndarray,
-  x_calibration: np.ndarray,
+  x: Records,
+  x_reference: Records,
+  x_calibration: Records,
   fpr: float,
   metadata: Mapping[str, Any],
   confidence: float | None = None,
@@ -311,7 +210,7 @@ def build_detector(
       "groups": list(prints.evidence.groups),
       "evidence": dataclasses.asdict(prints.evidence),
     }
-  sample, given = x[:: max(1, len(x) // 10_000)], isinstance(prints.taps.network, joined.Joined)
+  given = isinstance(prints.taps.network, joined.Joined)
   detector = Detector.create(
     prints,
     variables,
@@ -327,17 +226,17 @@ def build_detector(
       **metadata,
     },
     report_fn=fingerprint.Report(prints),
-    input_range=None if given else (float(sample.min()), float(sample.max())),
+    input_range=None if given else _range(x[:: max(1, len(x) // 10_000)], batch_size),
     batch_size=BATCH_SIZE,
   )
   detector = detector.with_health([*train.findings(prints, last_losses), *findings])
-  return detector.calibrate(x_calibration, fpr, confidence)
+  return detector.calibrate(np.asarray(x_calibration), fpr, confidence)
 
 
 def fit_evidence(
   prints: Fingerprint,
   variables: Mapping[str, Any],
-  x: np.ndarray,
+  x: Records,
   x_reference: np.ndarray,
   batch_size: int,
 ) -> dict[str, Any]:
@@ -357,11 +256,11 @@ def fit_evidence(
   assert plan is not None
   observe = jax.jit(prints.observe)
 
-  def observed(rows: np.ndarray) -> evidence.Observed:
+  def observed(rows: Records) -> evidence.Observed:
     return batching.in_batches(lambda part: observe(variables, part), rows, batch_size)
 
   rows = np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).round().astype(int)
-  fitted = evidence_fitting.fit(plan, observed(np.asarray(x[rows], np.float32)))
+  fitted = evidence_fitting.fit(plan, observed(x[rows]))
   held_out = evidence.Observed(*map(jnp.asarray, observed(x_reference)))
   fitted = evidence_fitting.with_reference(
     plan, fitted, np.asarray(plan.statistics(fitted, held_out))
@@ -371,7 +270,7 @@ def fit_evidence(
 
 
 def _vectors(
-  tapped: taps.Taps, variables: Any, x: np.ndarray, batch_size: int
+  tapped: taps.Taps, variables: Any, x: Records, batch_size: int
 ) -> dict[str, np.ndarray]:
   """Activations of the layers that are vectors, and the residual, of at most 2,000 records."""
   chosen = [
@@ -386,12 +285,23 @@ def _vectors(
     return {name: found[name] for name in chosen}
 
   rows = x[:: max(1, len(x) // SAMPLED)]
-  return batching.in_batches(
-    lambda part: compute(variables, part), np.asarray(rows, np.float32), batch_size
-  )
+  return batching.in_batches(lambda part: compute(variables, part), rows, batch_size)
 
 
-def _reconstructs(residual: np.ndarray | None, x: np.ndarray) -> bool:
+def _parts(x: Records, batch_size: int) -> Iterator[np.ndarray]:
+  return (np.asarray(x[i : i + batch_size]) for i in range(0, len(x), batch_size))
+
+
+def _whole_numbers(x: Records, batch_size: int) -> bool:
+  return all(bool((part == np.rint(part)).all()) for part in _parts(x, batch_size))
+
+
+def _range(x: Records, batch_size: int) -> tuple[float, float]:
+  ends = [(float(part.min()), float(part.max())) for part in _parts(x, batch_size)]
+  return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _reconstructs(residual: np.ndarray | None, x: Records) -> bool:
   """Whether an output of the records' shape explains half of their variance: an autoencoder's."""
   if residual is None:
     return False

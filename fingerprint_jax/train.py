@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from detector_jax import batching, health, training
-from detector_jax.batching import Batch, Mean
+from detector_jax.batching import Batch, Mean, Records
 from detector_jax.table import reason_of
 from detector_jax.taps import RESIDUAL
 from fingerprint_jax import autoencoders as autoencoders_lib
@@ -196,7 +196,7 @@ def _check(autoencoder: nn.Module, name: str, sample: jax.ShapeDtypeStruct) -> N
 
 
 def measure_views(
-  prints: Fingerprint, network: Any, x: np.ndarray, batch_size: int = Config.batch_size
+  prints: Fingerprint, network: Any, x: Records, batch_size: int = Config.batch_size
 ) -> dict[str, views.View]:
   """Mean and deviation of every layer's channels over at most 20,000 records ``[n, ...]``.
 
@@ -241,7 +241,7 @@ def measure_residuals(
   prints: Fingerprint,
   frozen: Mapping[str, Any],
   params: Mapping[str, Any],
-  x: np.ndarray,
+  x: Records,
   batch_size: int = Config.batch_size,
 ) -> dict[str, np.ndarray]:
   """Mean squared residuals by layer and coordinate, over at most 20,000 records ``[n, ...]``."""
@@ -257,7 +257,7 @@ def measure_residuals(
   return {name: leaf / len(x) for name, leaf in total.items()}
 
 
-def sum_over(function: Any, x: np.ndarray, batch_size: int) -> Any:
+def sum_over(function: Any, x: Records, batch_size: int) -> Any:
   """Sums ``function(rows, mask)`` over batches of ``x``, in float64."""
   total: Any = None
   for start in range(0, len(x), batch_size):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import atomic, batching, training
-from fingerprint_jax import classifiers, recipe
+from fingerprint_jax import classifiers, roles
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from launch import costs, data, devices, failures, stages, workdirs
 from launch.data import OpenSetImages, Source
@@ -64,7 +64,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   splits = config.data.load()
   rows = np.arange(len(splits.x_train))
   if config.held_out:
-    rows = recipe.split_rows(
+    rows = roles.split_rows(
       splits.x_train, config.held_out, 0.5, config.seed, groups=splits.groups
     ).train
   network = make(config.network, config.data.name)

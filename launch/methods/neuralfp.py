@@ -13,7 +13,7 @@ from detector_jax import Detector, taps
 from detector_jax.batching import num_parameters
 from detector_jax.preprocessing import Identity
 from detector_jax.program import Program, nested
-from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, recipe, views
+from fingerprint_jax import autoencoders, evidence, fingerprint, one_out, recipe, roles, views
 from fingerprint_jax import train as fingerprint_train
 from fingerprint_jax.classifiers import Config as TrainingConfig
 from fingerprint_jax.train import Config as FingerprintConfig
@@ -82,7 +82,7 @@ def train(config: Config, workdir: pathlib.Path) -> pathlib.Path:
   config.fingerprint.validate()
   config.classifier.training.validate()
   splits = config.data.load()
-  rows = recipe.split_rows(
+  rows = roles.split_rows(
     splits.x_train,
     config.held_out,
     config.fpr,
@@ -221,10 +221,12 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
     state, losses = prepared.advance(state, key, first, last)
     return state, {f"{name}_loss": value for name, value in losses.items()}
 
-  steps = failures.fingerprint_steps(prepared, key, rows)
+  steps = failures.fingerprint_steps(prepared, key, rows) if prepared.epochs else None
   batch_size = min(prepared.config.batch_size, len(rows))
   named = f"autoencoders of {len(prepared.fingerprint.layers)} layers"
-  task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
+  task = None
+  if prepared.epochs:
+    task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
   return stages.Stage("fingerprints", prepared.epochs, advance, steps, task)
 
 

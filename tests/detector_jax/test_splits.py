@@ -24,6 +24,15 @@ def test_equal_records_are_found_whatever_they_are_made_of(kind):
   assert np.diff(np.maximum.accumulate(ids)).max() <= 1  # numbered as they come
 
 
+def test_records_are_looked_at_some_at_a_time(monkeypatch):
+  x = np.random.default_rng(0).integers(0, 2, size=(30, 4, 2))
+  whole = splits.hashes(x)
+  monkeypatch.setattr(splits, "HASHED_AT_ONCE", 7 * 8)
+  np.testing.assert_array_equal(splits.hashes(x), whole)
+  assert len(np.unique(whole)) > 20
+  assert splits.hashes(x[:0]).shape == (0,)
+
+
 def test_minus_zero_is_zero():
   assert splits.group_rows(np.array([[0.0], [-0.0]])).tolist() == [0, 0]
 

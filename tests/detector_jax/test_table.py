@@ -76,6 +76,15 @@ def test_coordinates_of_one_column_are_one_missing_cell():
     table.check_finite(x, ("a", "b", "b"))
 
 
+def test_a_bad_value_is_found_wherever_it_is(monkeypatch):
+  monkeypatch.setattr(table, "CHECKED_AT_ONCE", 6)
+  x = np.zeros((10, 3))
+  table.check_finite(x)
+  x[7, 1] = np.nan
+  with pytest.raises(ValueError, match="NaN at row 7, column 1"):
+    table.check_finite(x)
+
+
 def test_a_record_that_lacks_a_column_is_named():
   with pytest.raises(ValueError, match="Record 1 lacks 'b'"):
     table.records([{"a": 1, "b": 2}, {"a": 1}], ("a", "b"))

@@ -10,7 +10,7 @@ import pytest
 
 import detector_jax
 from detector_jax import metrics
-from fingerprint_jax import NeuralFP, evidence, evidence_fitting, explain, recipe, train
+from fingerprint_jax import NeuralFP, evidence, evidence_fitting, explain, recipe, roles, train
 
 SHAPES = {"map": (2, 2, 3), "hidden": (8,), "out": (2,)}
 
@@ -173,7 +173,7 @@ def joined(make, network, variables, images) -> NeuralFP:
 
 
 def test_records_that_the_network_does_not_know_calibrate(joined, make, network, variables, images):
-  rows = recipe.given_rows(images[:400], images[350:], 0.1, 0)
+  rows = roles.given_rows(images[:400], images[350:], 0.1, 0)
   assert (len(rows.train), len(rows.reference), len(rows.calibration)) == (400, 100, 100)
   assert min(rows.reference.min(), rows.calibration.min()) >= 450  # 50 of them are training records
   assert joined.detector_.calibration.scores.size == 100
@@ -181,7 +181,7 @@ def test_records_that_the_network_does_not_know_calibrate(joined, make, network,
   with pytest.raises(ValueError, match=r"needs 40 records in X_calibration .* got 10: give more"):
     make(network, variables).fit(images[:400], X_calibration=images[390:410])
   with pytest.raises(ValueError, match=r"X_calibration has records of shape \[4, 4, 1\]"):
-    recipe.given_rows(images, images[:, :4, :4], 0.1, 0)
+    roles.given_rows(images, images[:, :4, :4], 0.1, 0)
 
 
 def test_it_finds_explains_and_travels(joined, fresh, tmp_path):

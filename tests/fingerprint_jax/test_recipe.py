@@ -8,19 +8,19 @@ import pytest
 
 from detector_jax import HealthError
 from detector_jax.batching import num_parameters
-from fingerprint_jax import autoencoders, recipe, train
+from fingerprint_jax import autoencoders, recipe, roles, train
 
 
 @pytest.mark.parametrize(
   ("num_rows", "size", "held_out"), [(500, 0.2, 100), (501, 0.3, 151), (60_000, 0.2, 6000)]
 )
 def test_rows_are_split_into_three(num_rows, size, held_out):
-  rows = recipe.split_rows(np.arange(num_rows), size, 0.05, seed=1)
+  rows = roles.split_rows(np.arange(num_rows), size, 0.05, seed=1)
   parts = [rows.train, rows.reference, rows.calibration]
   np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(num_rows))
   assert len(rows.reference) == held_out // 2
   assert len(rows.reference) + len(rows.calibration) == held_out
-  again, other = (recipe.split_rows(np.arange(num_rows), size, 0.05, seed) for seed in (1, 2))
+  again, other = (roles.split_rows(np.arange(num_rows), size, 0.05, seed) for seed in (1, 2))
   np.testing.assert_array_equal(rows.train, again.train)
   assert (rows.reference != other.reference).any()
 
@@ -38,11 +38,11 @@ def test_rows_are_split_into_three(num_rows, size, held_out):
 )
 def test_a_split_that_cannot_defend_its_rate_is_refused(settings, message):
   with pytest.raises(ValueError, match=message):
-    recipe.split_rows(np.arange(settings[0]), *settings[1:], seed=0)
+    roles.split_rows(np.arange(settings[0]), *settings[1:], seed=0)
 
 
 def test_the_smallest_split_that_can():
-  rows = recipe.split_rows(np.arange(1000), 0.198, 0.01, seed=0)
+  rows = roles.split_rows(np.arange(1000), 0.198, 0.01, seed=0)
   assert (len(rows.reference), len(rows.calibration)) == (99, 99)
 
 
