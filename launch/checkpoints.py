@@ -16,7 +16,6 @@ import warnings
 import jax
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
-from orbax.checkpoint.experimental.v1._src.saving import execution
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +171,8 @@ def _context() -> ocp.Context:
     ocp.handlers.JsonHandler, checkpointable_name="facts"
   )
   if jax.process_count() > 1:  # process 0 alone opens any
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
     context.multiprocessing.active_processes = {0}
     # Even so 0.12.8 compares the folders of all processes, and there is no public way round that.
     assert execution._check_directory_consistency
