@@ -1,4 +1,4 @@
-"""Checkpoints: the only file that knows Orbax."""
+"""Checkpoints: the only file that knows Orbax; its v1 API, which 0.12 keeps under experimental."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -15,16 +15,12 @@ import warnings
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+import orbax.checkpoint.experimental.v1 as ocp
 
 logger = logging.getLogger(__name__)
 
 SHA256 = "sha256"
 NEVER = 10**9
-# Orbax would have all processes of a job meet at every checkpoint; process 0 alone opens any. That
-# is why this is its v0 API: v1 (0.12.8) reads these checkpoints, but its Checkpointer always makes
-# its folder, which Orbax refuses where active_processes is set.
-_ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="alone")
 
 
 class Checkpoints:
@@ -42,20 +38,17 @@ class Checkpoints:
     _Hook.install()
     for name in ("absl", "asyncio"):  # what fails is raised too
       logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Orbax measures its timeout, 10 minutes, by the wall clock, and a clock may jump.
-    waiting = ocp.AsyncOptions(timeout_secs=NEVER)
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=2, enable_async_checkpointing=True, async_options=waiting
-    )
     self._folder = folder.absolute()
-    if jax.process_count() > 1:
-      options.create, options.multiprocessing_options = False, _ALONE
-      self._folder.mkdir(parents=True, exist_ok=True)
-    self._manager = ocp.CheckpointManager(self._folder, options=options)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self._context = _context()
+    self._writing: ocp.AsyncResponse[None] | None = None
+
+  def _epochs(self) -> list[int]:
+    return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
 
   def latest(self) -> int | None:
     """Epoch of the newest whole checkpoint, or None."""
-    return self._manager.latest_step()
+    return max(self._epochs(), default=None)
 
   def save(self, epoch: int, state: Any, facts: dict[str, Any]) -> None:
     """Saves the training state and JSON facts after ``epoch`` epochs; returns before it is done.
@@ -63,11 +56,18 @@ class Checkpoints:
     Raises:
       OSError: it, or the one before, cannot be written; what was saved earlier is as it was.
     """
+    self.close()
     state = _on_host_of_several(state)
-    facts = {**facts, SHA256: checksum(state, facts)}
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts))
-    with self._failure_named():
-      self._manager.save(epoch, args=items)
+    items = {"state": state, "facts": {**facts, SHA256: checksum(state, facts)}}
+    with self._failure_named(), self._context:
+      self._writing = ocp.save_checkpointables_async(self._folder / str(epoch), items)
+    self._writing.on_complete(self._tidy)
+
+  def _tidy(self, _: None) -> None:
+    """Keeps the newest two, and nothing that a killed process left unfinished."""
+    old = [self._folder / str(epoch) for epoch in self._epochs()[:-2]]
+    for path in [*old, *self._folder.glob("*.orbax-checkpoint-tmp*")]:
+      shutil.rmtree(path, ignore_errors=True)
 
   def restore(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """Reads state and facts of ``epoch``.
@@ -90,12 +90,10 @@ class Checkpoints:
     )
 
   def _read(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _on_host_of_several(like))
-    items = ocp.args.Composite(
-      state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
-    )
-    restored = self._manager.restore(epoch, args=items)
-    state, facts = restored["state"], dict(restored["facts"])
+    items = {"state": _on_host_of_several(like), "facts": None}
+    with self._context:
+      loaded = ocp.load_checkpointables(self._folder / str(epoch), items)
+    state, facts = loaded["state"], dict(loaded["facts"])
     saved = facts.pop(SHA256, None)
     if (saved is not None or set(facts) != {"epoch"}) and saved != checksum(state, facts):
       raise ValueError("its checksum is not the one that was saved")
@@ -114,7 +112,7 @@ class Checkpoints:
       ValueError: there are checkpoints, and none can be read.
     """
     damaged: dict[int, str] = {}
-    for epoch in sorted(self._manager.all_steps(), reverse=True):
+    for epoch in reversed(self._epochs()):
       try:
         state, _ = self.restore(epoch, like)
       except ValueError as error:
@@ -136,7 +134,6 @@ class Checkpoints:
     shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(exist_ok=True)
     os.replace(self._folder / str(epoch), place)
-    self._manager.reload()
 
   @contextlib.contextmanager
   def _failure_named(self) -> Iterator[None]:
@@ -157,11 +154,30 @@ class Checkpoints:
     Raises:
       OSError: as ``save``.
     """
-    try:
+    writing, self._writing = self._writing, None
+    if writing is not None:
       with self._failure_named():
-        self._manager.wait_until_finished()
-    finally:
-      self._manager.close()
+        writing.result()
+
+
+def _context() -> ocp.Context:
+  """How Orbax saves and loads."""
+  context = ocp.Context()
+  # Orbax measures timeouts by the wall clock, which may jump: 20 minutes for a checkpoint, 5 for
+  # its folder where another thread makes that.
+  context.asynchronous.timeout_secs = NEVER
+  context.asynchronous.create_directories_asynchronously = False
+  context.checkpointables.registry = ocp.handlers.local_registry().add(
+    ocp.handlers.JsonHandler, checkpointable_name="facts"
+  )
+  if jax.process_count() > 1:  # process 0 alone opens any
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
+    context.multiprocessing.active_processes = {0}
+    # Even so 0.12.8 compares the folders of all processes, and there is no public way round that.
+    assert execution._check_directory_consistency
+    execution._check_directory_consistency = lambda directory: None
+  return context
 
 
 def _on_host_of_several(state: Any) -> Any:
@@ -232,11 +248,6 @@ def reason_of(error: BaseException) -> str:
   return (str(error).splitlines() or [""])[0][:200].rstrip(".") or type(error).__name__
 
 
-@contextlib.contextmanager
-def open_checkpoints(folder: pathlib.Path) -> Iterator[Checkpoints]:
+def open_checkpoints(folder: pathlib.Path) -> contextlib.closing[Checkpoints]:
   """Opens the checkpoints of a stage, and waits for the last one on the way out."""
-  checkpoints = Checkpoints(folder)
-  try:
-    yield checkpoints
-  finally:
-    checkpoints.close()
+  return contextlib.closing(Checkpoints(folder))
