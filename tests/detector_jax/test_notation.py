@@ -1,9 +1,12 @@
 """How columns write numbers and times: guesses, what is ambiguous, and cells by hand."""
 
+import datetime
+import itertools
+
 import numpy as np
 import pytest
 
-from detector_jax import notation, schema, typical
+from detector_jax import cells, notation, schema, typical
 
 
 @pytest.mark.parametrize(
@@ -122,10 +125,122 @@ def test_seconds_are_of_utc_unless_a_zone_is_named():
   assert np.isnan(notation.seconds("31.02.1970", "%d.%m.%Y"))
 
 
+def moments(written, rng):
+  """Times in a format: padded and not, damaged, beyond the calendar, and of far years."""
+  found = []
+  for _ in range(60):
+    year = int(rng.choice([rng.integers(1, 10_000), rng.integers(1890, 2110)]))
+    parts = [int(rng.integers(low, high)) for low, high in ((1, 13), (1, 29), (0, 24), (0, 60))]
+    moment = datetime.datetime(year, *parts, int(rng.integers(60)), int(rng.integers(10**6)))
+    text = moment.strftime(written.replace("%Z", "UTC").replace("%z", "+0130"))
+    found += [text, text.upper(), text.replace(" 0", " "), f"  {text}\t", f"{text}0", text[:-1]]
+    i, new = int(rng.integers(len(text))), str(rng.choice(list("0123456789 ./:\0x٣\u017f")))
+    found += [text[:i] + new + text[i + 1 :], text[:i] + text[i + 1 :], text[:i] + new + text[i:]]
+  ends = (
+    ("29", "30", "31", "00"),
+    ("02", "03", "Feb", "February", "13", "00"),
+    ("2023", "0000", "1968", "1969", "1970"),
+  )
+  for day, month, year in itertools.product(*ends):
+    text = written.replace("%d", day).replace("%Y", year).replace("%y", year[2:])
+    for part in "mbB":
+      text = text.replace(f"%{part}", month)
+    for part, value in {"H": "24", "I": "00", "M": "60", "S": "60", "f": "5", "p": "pm"}.items():
+      found += [text := text.replace(f"%{part}", value)] * 2
+  return found
+
+
+@pytest.mark.parametrize(
+  "written",
+  [
+    *(date + clock for date in notation.DATES for clock in notation.CLOCKS),
+    *("%d.%m.%Y %H:%M %z", "%Y%m%d", "%d%m%y%H", "%H:%M", "%b %d", "%A %d.%m.%Y", "%I.%M", "%Y"),
+    *("Day %d of %m/%Y", "%Y%%%m", "%m %b %Y", "%y %Y", "%d.%m.%Y %H:%M %p", "x0 %d.%m.%Y"),
+  ],
+)
+def test_a_column_of_times_is_read_as_each_of_its_cells(written):
+  texts = moments(written, np.random.default_rng(len(written)))
+  texts += [*texts[::3], *(f"{text}\0" for text in texts[:9]), f"{texts[0]} {'x' * 99}", "\ud800"]
+  expected = [notation.seconds(text, written) for text in texts]
+  np.testing.assert_array_equal(notation.seconds_in(texts, written), expected)
+  assert 0 < np.isnan(expected).sum() < len(expected)
+
+
+@pytest.mark.parametrize("clock", notation.CLOCKS)
+@pytest.mark.parametrize("date", notation.DATES)
+def test_few_cells_of_a_column_are_read_one_by_one(date, clock, monkeypatch):
+  read, one_by_one = [], notation._moment
+  monkeypatch.setattr(notation, "_moment", lambda *args: read.append(args) or one_by_one(*args))
+  rng = np.random.default_rng(0)
+  written = (date + clock).replace("%Z", "UTC")
+  start = datetime.datetime(2020, 10, 10, 10, 10, 10, 100_000)
+  days = [datetime.timedelta(seconds=float(rng.uniform(0, 86_400 * 20))) for _ in range(3000)]
+  texts = [(start + each).strftime(written) for each in days]
+  assert not np.isnan(notation.seconds_in(["00.00.0000", *texts], date + clock)[1:]).any()
+  assert len(read) < 100
+
+
+@pytest.mark.parametrize(
+  "written", ["1000.0 kg", "€ 1,000.0", "1.000,0 m.s", "No. 1000.0", "1 000,0", "1'000.0%", "1.000"]
+)
+def test_a_column_of_numbers_is_read_as_each_of_its_cells(written):
+  rng = np.random.default_rng(len(written))
+  before, _, after = written.partition("1")
+  unit, texts = after.lstrip("0123456789,.' "), []
+  for _ in range(600):
+    mark, decimal = rng.choice(["", ",", ".", " ", "'"]), rng.choice([".", ","])
+    size = float(10.0 ** rng.uniform(-2, 17))
+    text = f"{size:_.{rng.integers(4)}f}".replace(".", "d").replace("_", mark).replace("d", decimal)
+    sign, gap = rng.choice(["", "", "-", "+"]), rng.choice(["", " ", "\xa0"])
+    texts += [
+      f"{sign}{before}{text}{gap}{unit}",
+      f"{before}{sign}0{text[1:]}",
+      text[-6:],
+      f".{text}",
+    ]
+  for mark, width in itertools.product(".,", range(13, 17)):
+    wide = rng.integers(10**width, 9 * 10**width, 20).tolist()
+    texts += [f"{before}{size}{mark}{size % 100:02}{unit}" for size in wide]
+  texts += texts[::2]
+  expected = [notation.number(text, written) for text in texts]
+  np.testing.assert_array_equal(notation.numbers_in(texts, written), expected)
+  assert 100 < np.isnan(expected).sum() < len(expected) - 100
+
+
+def test_a_damaged_first_cell_leaves_a_column_as_fast(monkeypatch):
+  read, one_by_one = [], notation._moment
+  monkeypatch.setattr(notation, "_moment", lambda *args: read.append(args) or one_by_one(*args))
+  texts = ["31.02.2020", *(f"{i % 28 + 1:02}.{i % 12 + 1:02}.{1900 + i}" for i in range(200))]
+  assert np.isnan(notation.seconds_in(texts, "%d.%m.%Y")).sum() == 1
+  assert len(read) < 10
+
+
+def test_few_numbers_of_a_column_are_read_one_by_one(monkeypatch):
+  read, one_by_one = [], notation.number
+  monkeypatch.setattr(notation, "number", lambda *args: read.append(args) or one_by_one(*args))
+  sizes = np.random.default_rng(0).lognormal(5, 2, 3000)
+  texts = [f"{size:_.2f} EUR".replace(".", ",").replace("_", ".") for size in sizes]
+  values = notation.numbers_in(texts, notation.of_numbers(texts))
+  np.testing.assert_array_equal(values, sizes.round(2))
+  assert len(read) < 100
+
+
+def test_a_whole_number_with_a_mark_of_thousands_is_not_taken_for_a_fraction():
+  (column,) = schema.learn({"a": ["3.000", "1.234,5"]}).columns
+  assert (column.low, column.high, column.notation) == (1234.5, 3000.0, "1.000,0")
+
+
+def test_times_among_texts_keep_their_places():
+  values = cells.read([None, "01.02.1970", datetime.date(1970, 1, 2), "03.01.1970", "then"])
+  got = cells.numbers_in("at", "time", values, strict=False, written="%d.%m.%Y")
+  np.testing.assert_array_equal(got / 86_400.0, [np.nan, 31.0, 1.0, 2.0, np.nan])
+
+
 @pytest.mark.parametrize(
   ("kind", "message"),
   [
     ("time %Q", "'%Q' is no format of datetime.strptime"),
+    ("time %d.%d", "'%d.%d' is no format of datetime.strptime"),
     ("time soon", "'soon' is no format of datetime.strptime"),
     ("number 5", "Column 'a': '5' does not write one thousand as a number, such as 1.000,0 €"),
     ("category 1,000", "does not write one thousand as a category"),
