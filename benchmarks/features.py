@@ -175,8 +175,8 @@ def measured(row: str, seed: int, size: images.Scale) -> Cell:
 def measured_few(x: np.ndarray, x_test: np.ndarray, labels: np.ndarray, seed: int) -> Cell:
   """AUROC and CPU seconds of features against pixels, trained on images ``[n, h, w, c]``."""
   watch, cell = Stopwatch(), {}
-  for method, settings in ((PATCHES, features.Patches()), (PIXELS, None)):
-    model = DROCC(features=settings, calibration_size=0.0, random_state=seed).fit(x)
+  for method, before in ((PATCHES, features.Patches()), (PIXELS, None)):
+    model = DROCC(features=before, calibration_size=0.0, random_state=seed).fit(x)
     cell[method] = {"auroc": metrics.auroc(labels, model.detector_.score(x_test))}
     watch.stop(method)
   flat, flat_test = (part.reshape(len(part), -1) for part in (x, x_test))

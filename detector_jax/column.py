@@ -182,22 +182,18 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str, str]:
   for kind, parse in (("number", _as_number), ("time", cells.seconds_of)):
     wrong = (row for row, each in enumerate(known) if math.isnan(parse(each)))
     others = list(itertools.islice(wrong, few + 1))
-    if not others:
-      if kind == "number":
-        return _guess(name, cells.numbers_in(name, kind, values))
-      return kind, "", ""
+    written = _notation(name, kind, values) if others else ""
+    if (written or not others) and kind == "time":
+      return kind, "", written
+    if written or not others:
+      guessed, reason, _ = _guess(name, cells.numbers_in(name, kind, values, written=written))
+      return guessed, reason, written
     if len(others) <= few:
       row = int(np.flatnonzero(~missing)[others[0]])
       raise ValueError(
         f"column {name!r} holds {cells.text_of(values[row])[:40]!r} in record {row} where nearly "
         f"all others are {kind}s: repair it, or set its kind"
       )
-  for kind in ("number", "time"):
-    if written := _notation(name, kind, values):
-      if kind == "time":
-        return kind, "", written
-      guessed, reason, _ = _guess(name, cells.numbers_in(name, kind, values, written=written))
-      return guessed, reason, written
   different = len({cells.text_of(each) for each in known})
   if different <= MOST_CATEGORIES and 2 * different <= len(known):
     return "category", "", ""

@@ -2,7 +2,9 @@
 
 A notation is text that is kept with a column. Of times it is a format of ``datetime.strptime``,
 such as ``%d.%m.%Y %H:%M``; of numbers it is how the column would write one thousand, such as
-``1.000,0 €`` or ``$1,000.0``. It is guessed where all cells of a column share one, and may be set.
+``1.000,0 €`` or ``$1,000.0``, or 100,000 where groups have two digits, ``1,00,000.0``. Where no
+minus stands before negative numbers, it is how the column would write the negative one:
+``(1,000.0)``, ``1.000,0-``. It is guessed where all cells of a column share one, and may be set.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ import functools
 import ipaddress
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 import unicodedata
 
 import numpy as np
@@ -31,7 +33,11 @@ CURRENCIES = (
   " KRW KZT MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD RUB SAR SEK SGD THB TRY TWD UAH"
   " USD VND XAF XOF ZAR"
 )
-_MARKS = {",": ".", ".": ",", " ": ",", "'": "."}  # of thousands, and the decimal mark beside it
+_WRITTEN = ("1000.0", "1,000.0", "1.000,0", "1 000,0", "1'000.0", "1,00,000.0")
+_MINUS = {  # of negative numbers: signs that do not stand before them
+  "()": re.compile(r"([^\d()]*)\(([^()]*\d[^()]*)\)([^\d()]*)"),
+  "-": re.compile(r"([^-]*\d[^-]*)-((?:\s[^-\d]*)?)"),
+}
 _NUMBER = re.compile(r"([^\d.+-]*)([+-]?)([^\d.+-]*)(\d[\d.,' ]*|\.\d+)(.*)", re.DOTALL)
 _LEADING_ZERO = re.compile(r"[^\d.]*0\d")
 _VERSION = re.compile(r"\s*(?:\d\.|\d+\.\d\.)")  # 3.11.12: with a year of two digits days have two
@@ -53,7 +59,7 @@ HEAD = 8  # texts that a notation is tried on first
 TRIED = 10  # texts of one layout of which one must be a time
 EXACT, MOST_DIGITS = 2**53, 15  # float64 has every whole number up to the one, of the other
 _SPACES = str.maketrans({"\u202f": " ", "\xa0": " ", "\u2019": "'"})
-_THOUSAND = re.compile(r"(\D*)1(\D?)000(?:(\D)0)?(\D*)", re.DOTALL)
+_THOUSAND = re.compile(r"(\D*)1(\D?)((?<=\D)00\2)?000(?:(\D)0)?(\D*)", re.DOTALL)
 
 
 def of_times(texts: Sequence[str]) -> str:
@@ -87,12 +93,17 @@ def _only(notations: Sequence[str], kind: str) -> str:
 def of_numbers(texts: Sequence[str]) -> str:
   """How all of some texts write numbers, "" where they do not, or where Python reads them so.
 
+  Parentheses and a minus behind a number are signs where some cells have them and others do not:
+  "(12)" in every cell may be a name.
+
   Raises:
     ValueError: a mark may be of thousands or of decimals, as in "1,234".
 
   Examples:
     >>> of_numbers(["1.234,50 €", "12,00 €"]), of_numbers(["$5", "$1,250.5"]), of_numbers(["7 kg"])
     ('1.000,0 €', '$1,000.0', '1000.0 kg')
+    >>> of_numbers(["(5.00)", "7.50"]), of_numbers(["(5)", "(6)"])
+    ('(1000.0)', '')
     >>> of_numbers(["A-17", "A-18"]), of_numbers(["3.5", "1e3"])
     ('', '')
   """
@@ -100,21 +111,27 @@ def of_numbers(texts: Sequence[str]) -> str:
   if any(map(_LEADING_ZERO.match, plain)):  # an identifier is written with zeros
     return ""
   shared: tuple[str, str] | None = None
-  for zeros in dict.fromkeys(text.translate(alike.ZEROS) for text in plain):
+  split = [
+    _unmarked(zeros) for zeros in dict.fromkeys(text.translate(alike.ZEROS) for text in plain)
+  ]
+  minus = "".join({mark for _, mark in split})
+  if minus not in ("", *_MINUS) or (minus and all(mark for _, mark in split)):
+    return ""
+  for zeros, _ in split:
     found = _NUMBER.fullmatch(zeros)
     if found is None:
       return ""
     parts = found[1] + found[3], found[4][len(found[4].rstrip()) :] + found[5]
-    if parts != (shared or parts):
+    shared = shared or parts
+    if [part.strip() for part in parts] != [part.strip() for part in shared]:
       return ""
-    shared = parts
   before, after = shared or ("?", "")
   suits = _is_symbol(before) and len(after) <= MOST_SYMBOL
   if not suits or all(map(_is_called, plain)) or re.search(r"[\d:-]|^\s*/", after):
     return ""
   values: dict[bytes, str] = {}
-  for thousands, decimal in (("", "."), *_MARKS.items()):
-    notation = f"{before}1{thousands}000{decimal}0{after}"
+  for written in _WRITTEN:
+    notation = f"{minus[:1].strip('-')}{before}{written}{after}{minus[-1:]}"
     for some in (plain[:HEAD], plain):
       numbers = numbers_in(some, notation)
       if np.isnan(numbers).any():
@@ -127,6 +144,14 @@ def of_numbers(texts: Sequence[str]) -> str:
 def _plain(text: str) -> str:
   """A text with the spaces and the apostrophe that keyboards have."""
   return (text if text.isascii() else text.translate(_SPACES)).strip()
+
+
+def _unmarked(text: str) -> tuple[str, str]:
+  """A text without a sign of ``_MINUS``, and which one it had."""
+  for mark, pattern in _MINUS.items():
+    if found := pattern.fullmatch(text):
+      return "".join(found.groups()), mark
+  return text, ""
 
 
 def _is_called(text: str) -> bool:
@@ -159,7 +184,7 @@ def check(name: str, kind: str, notation: str) -> None:
       raise ValueError(f"{held} is no format of datetime.strptime: {error}") from error
     if "%" not in notation:
       raise ValueError(f"{held} is no format of datetime.strptime, such as %d.%m.%Y")
-  elif kind not in ("number", "log") or not _THOUSAND.fullmatch(notation):
+  elif kind not in ("number", "log") or not _is_of_numbers(notation):
     raise ValueError(f"{held} does not write one thousand as a {kind}, such as 1.000,0 €")
 
 
@@ -241,54 +266,84 @@ def _layout(notation: str) -> re.Pattern[str]:
 
 def number(text: str, notation: str) -> float:
   """The number that a text holds, with its unit or without; NaN where it holds none."""
-  before, thousands, decimal, after, pattern = _reader(notation)
-  digits = _plain(text)
+  form = _form(notation)
+  digits, mark = _unmarked(_plain(text)) if form.minus else (_plain(text), "")
   sign = digits[:1] if digits[:1] in "+-" else ""
-  digits = digits.removeprefix(sign).strip().removeprefix(before).strip()
-  digits = digits.removesuffix(after).strip()
+  digits = digits.removeprefix(sign).strip().removeprefix(form.before).strip()
+  digits = digits.removesuffix(form.after).strip()
   if not sign and digits[:1] in ("+", "-"):
     sign, digits = digits[0], digits[1:]
-  if not digits.isascii() or not pattern.fullmatch(digits):
+  if (form.minus and sign == "-") or (mark and (sign or mark != form.minus)):
     return np.nan
-  plain = digits.replace(thousands, "") if thousands else digits
+  if not digits.isascii() or not form.pattern.fullmatch(digits):
+    return np.nan
+  plain = digits.replace(form.thousands, "") if form.thousands else digits
   try:
-    return float(sign + (plain.replace(decimal, ".") if decimal else plain))
+    number = float(plain.replace(form.decimal, ".") if form.decimal else plain)
   except ValueError:
     return np.nan
+  return -number if mark or sign == "-" else number
 
 
 def numbers_in(texts: Sequence[str], notation: str) -> np.ndarray:
   """As ``number`` for each, float64 ``[n]``, to the same bits and faster where many are alike."""
-  _, thousands, decimal, _, _ = _reader(notation)
+  form = _form(notation)
 
   def together(codes: np.ndarray, zeros: str) -> np.ndarray:
     places = [place for place, character in enumerate(zeros) if character == "0"]
     like, unread = number(zeros.replace("0", "1"), notation), np.full(codes.shape[1], np.nan)
     if np.isnan(like) or len(places) > MOST_DIGITS:
       return unread
-    mark = zeros.find(decimal, places[0]) if decimal else -1
+    mark = zeros.find(form.decimal, places[0]) if form.decimal else -1
     scale = float(np.copysign(10 ** sum(place > mark > 0 for place in places), like))
     if int("1" * len(places)) / scale != like:
       return unread
-    fine = (codes[places[0]] > ord("0")) | (not thousands or thousands not in zeros)
+    fine = (codes[places[0]] > ord("0")) | (not form.thousands or form.thousands not in zeros)
     return np.where(fine, alike.whole(codes[places]) / scale, np.nan)
 
   return alike.read([_plain(text) for text in texts], together, lambda text: number(text, notation))
 
 
+class _Form(NamedTuple):
+  """A notation of numbers in parts.
+
+  Attributes:
+    before: the unit before a number.
+    thousands: the mark of thousands.
+    decimal: the decimal mark.
+    after: the unit after a number.
+    minus: of negative numbers, one of ``_MINUS``; "" is a minus before them.
+    pattern: what is between the units.
+  """
+
+  before: str
+  thousands: str
+  decimal: str
+  after: str
+  minus: str
+  pattern: re.Pattern[str]
+
+
 @functools.lru_cache
-def _reader(notation: str) -> tuple[str, str, str, str, re.Pattern[str]]:
-  """Unit before, marks of thousands and decimals, unit after, and what is between the units."""
-  written = _THOUSAND.fullmatch(_plain(notation))
+def _form(notation: str) -> _Form:
+  plain, minus = _unmarked(_plain(notation))
+  written = _THOUSAND.fullmatch(plain)
   assert written is not None
-  before, thousands, decimal, after = (part or "" for part in written.groups())
-  grouped = rf"[1-9]\d{{0,2}}(?:{re.escape(thousands)}\d{{3}})+|" if thousands else ""
+  before, thousands, pairs, decimal, after = (part or "" for part in written.groups())
+  mark = re.escape(thousands)
+  grouped = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+|" if thousands else ""
+  if pairs:
+    grouped = rf"[1-9]\d?(?:{mark}\d\d)*{mark}\d{{3}}|"
   fraction = rf"(?:{re.escape(decimal)}\d*)?" if decimal else ""
   pattern = re.compile(rf"(?:{grouped}\d+){fraction}|{fraction}")
-  return before.strip(), thousands, decimal, after.strip(), pattern
+  return _Form(before.strip(), thousands, decimal, after.strip(), minus, pattern)
 
 
 def unit(notation: str) -> str:
   """What stands beside a column's numbers: " €" of ``1.000,0 €``, and "" of a time's format."""
-  written = _THOUSAND.fullmatch(notation)
-  return "" if written is None else " ".join(f"{written[1]} {written[4]}".split())
+  form = _form(notation) if _is_of_numbers(notation) else None
+  return "" if form is None else " ".join(f"{form.before} {form.after}".split())
+
+
+def _is_of_numbers(notation: str) -> bool:
+  return _THOUSAND.fullmatch(_unmarked(_plain(notation))[0]) is not None

@@ -45,6 +45,27 @@ from detector_jax import cells, notation, schema, typical
     (["+33 612 345 678", "+33 712 345 678"], ""),
     (["192.168.178.101", "192.168.178.123"], ""),
     (["0012A", "0013A"], ""),
+    (["(5.00)", "7.25"], "(1000.0)"),
+    (["(1.234,50)", "7,25", "12"], "(1.000,0)"),
+    (["5.00-", "1,250.00"], "1,000.0-"),
+    (["$ (1,250.00)", "$5"], "($ 1,000.0)"),
+    (["(5 €)", "7.25 €"], "(1000.0 €)"),
+    (["(5) €", "7.25 €"], "(1000.0 €)"),
+    (["5.00- EUR", "6.00 EUR"], "1000.0 EUR-"),
+    (["(12)", "(13)"], ""),  # names, for all that can be told
+    (["12-", "13-"], ""),
+    (["(5)", "6-", "7"], ""),
+    (["(5)", "-6", "7"], ""),
+    (["(+5)", "6"], ""),
+    (["item (5)", "item 6"], ""),
+    (["5 (net)", "6 (net)"], "1000.0 (net)"),  # a unit
+    (["12-a", "13a"], ""),
+    (["12,34,567.00", "5.00"], "1,00,000.0"),
+    (["\u20b9 1,00,000", "\u20b9 5,000"], "\u20b9 1,00,000.0"),
+    (["12,34,567", "1,234,567"], ""),
+    (["5 kg", "5kg"], "1000.0 kg"),
+    (["$5", "$ 6"], "$1000.0"),
+    (["5 kg", "6 k g"], ""),
     (["red"], ""),
     ([], ""),
   ],
@@ -67,6 +88,31 @@ def test_numbers_are_recognised_by_what_all_of_them_share(texts, expected):
     ("12 $", "1.000,0 €", np.nan),
     ("12.34 €", "1.000,0 €", np.nan),
     ("1,2,3", "1,000.0", np.nan),
+    ("(1.234,50)", "(1.000,0 €)", -1234.5),
+    ("(1.234,50 €)", "(1.000,0 €)", -1234.5),
+    ("€ (12)", "(€ 1.000,0)", -12.0),
+    ("12,5", "(1.000,0 €)", 12.5),
+    ("+12,5", "(1.000,0 €)", 12.5),
+    ("12-", "(1.000,0 €)", np.nan),
+    ("-12", "(1.000,0 €)", np.nan),
+    ("(-12)", "(1.000,0 €)", np.nan),
+    ("(+12)", "(1.000,0 €)", np.nan),
+    ("(12", "(1.000,0 €)", np.nan),
+    ("((12))", "(1.000,0 €)", np.nan),
+    ("1(2)", "(1.000,0 €)", np.nan),
+    ("()", "(1.000,0 €)", np.nan),
+    ("(12)", "1.000,0 €", np.nan),
+    ("5.00-", "1,000.0-", -5.0),
+    ("5.00- EUR", "1,000.0- EUR", -5.0),
+    ("5.00 EUR-", "1,000.0- EUR", -5.0),
+    ("5.00-EUR", "1,000.0- EUR", np.nan),
+    ("5.00-", "1,000.0", np.nan),
+    ("5-6", "1,000.0-", np.nan),
+    ("12,34,567.5", "1,00,000.0", 1234567.5),
+    ("1,234.5", "1,00,000.0", 1234.5),
+    ("123,456", "1,00,000.0", np.nan),
+    ("12,34,567.5", "1,000.0", np.nan),
+    ("5kg", "1000.0 kg", 5.0),
     ("", "1000.0 kg", np.nan),
     (".", "1000.0 kg", np.nan),
     ("\u0663 kg", "1000.0 kg", np.nan),
@@ -117,6 +163,29 @@ def test_a_mark_that_may_be_of_thousands_is_asked_for(cells):
     schema.learn({"a": cells})
   (column,) = schema.learn({"a": cells}, {"a": "number 1.000,0 €"}).columns
   assert (column.low, column.high) == ((1.234, 5.678) if "," in cells[0] else (1250.0, 2500.0))
+
+
+def test_accounts_are_learned_kept_and_set():
+  amounts = ["7.25"] * 18 + ["(1,250.00)", None]
+  (column,) = learned = schema.learn({"amount": amounts}).columns
+  assert (column.kind, column.notation, column.low) == ("number", "(1,000.0)", -1250.0)
+  assert column.describe() == "number from -1250 to 7.25, 5.0% missing"
+  again = schema.Schema.from_json(schema.Schema(learned).to_json())
+  np.testing.assert_array_equal(again.encode({"amount": ["(3.5)"]})[:, 0], [-3.5])
+  with pytest.raises(ValueError, match=r"holds '-3.5' in record 0, no number like '\(1,000.0\)'"):
+    again.encode({"amount": ["-3.5"]})
+  given = schema.learn({"amount": ["(12)", "(13)"]}, {"amount": "number (1000.0)"})
+  assert (given.columns[0].low, given.columns[0].notation) == (-13.0, "(1000.0)")
+
+
+def test_few_large_numbers_among_plain_ones_say_how_all_are_written():
+  (column,) = schema.learn({"a": [f"{i}.50" for i in range(30)] + ["1,250.00"]}).columns
+  assert (column.notation, column.high) == ("1,000.0", 1250.0)
+
+
+def test_all_cells_in_parentheses_are_names():
+  learned = schema.learn({"id": [f"({i})" for i in range(9)], "b": np.zeros(9)})
+  assert learned.columns[0].describe() == "left out, text, 9 different values"
 
 
 def test_seconds_are_of_utc_unless_a_zone_is_named():
