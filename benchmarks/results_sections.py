@@ -66,7 +66,7 @@ PAPERS = (
     "features_few",
     "Few images",
     "`DROCC()` on patches, on the pixels, and the five nearest neighbours of the pixels, trained "
-    "on 10, 20 and 50 images of a class. From 20 on images take patches: the bound was chosen here.",
+    "on 10, 20 and 50 images of a class. From 20 on images take patches, as was chosen here.",
     command="python -m benchmarks.tables --table=features --feature_sets=fashion_mnist "
     "--feature_images=10,20,50 --feature_classes=1,3,5,7,9 --seeds=2",
   ),
