@@ -7,6 +7,13 @@ rotations               ``features.Rotations``, scored by the turns alone; knows
                         upright, which is side information
 DROCC + rotations       ``combine`` of these two
 
+With --feature_images=20,50 so many training images of the class, drawn by the seed, none of them
+held out, and ``FEW_TESTED`` test images:
+
+patches                 ``DROCC(features=Patches())``
+pixels                  ``DROCC(features=None)``
+pixels, 5 neighbours    mean distance to the five nearest training images, pixel by pixel
+
 CIFAR-10, MNIST and Fashion-MNIST, all training images of the class and all test images, at every
 scale. Every tenth training image is held out from all of them, to put the two scores of a
 combination into units. Settings were chosen on Fashion-MNIST and on groups of classes of the
@@ -16,7 +23,8 @@ CIFAR-100 sample; CIFAR-10 and MNIST were not looked at.
 "patches" alone are the features of both sets; they come on top of what stands behind them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 import time
 
@@ -39,7 +47,9 @@ from drocc_jax.drocc import Config
 SETS = ("cifar10", "fashion_mnist", "mnist")
 HELD_OUT = 0.1
 NEIGHBOURS = 2
+FEW_TESTED, FEW_NEIGHBOURS = 2000, 5
 PATCHES, NEAREST, UNTRAINED = "patches", "patches, 2 neighbours", "DROCC, untrained"
+PIXELS, FEW_NEAREST = "pixels", "pixels, 5 neighbours"
 SECONDS = "cpu_seconds"
 
 _SETS = flags.DEFINE_list("feature_sets", ["cifar10"], "Image sets of the table features.")
@@ -48,8 +58,21 @@ _ROTATIONS = flags.DEFINE_bool(
 )
 
 
-def rows(sets: list[str], classes: tuple[str, ...]) -> list[str]:
-  """The rows of the table, "set, class".
+_IMAGES = flags.DEFINE_list(
+  "feature_images", [], "How many training images the table features has; empty: all."
+)
+_DIGITS = flags.DEFINE_list(
+  "feature_classes", list("0123456789"), "Classes of MNIST and Fashion-MNIST to measure."
+)
+
+
+def rows(
+  sets: list[str],
+  classes: tuple[str, ...],
+  digits: Sequence[str] = tuple("0123456789"),
+  numbers: Sequence[str] = (),
+) -> list[str]:
+  """The rows of the table, "set, class", or "20 of set, class".
 
   Raises:
     ValueError: an unknown set.
@@ -57,13 +80,21 @@ def rows(sets: list[str], classes: tuple[str, ...]) -> list[str]:
   for name in sets:
     if name not in SETS:
       raise ValueError(f"--feature_sets: {name!r} is none of {', '.join(SETS)}.")
-  digits = tuple(str(digit) for digit in range(10))
-  return [f"{name}, {c}" for name in sets for c in (classes if name == "cifar10" else digits)]
+  for number in numbers:
+    if not number.isdecimal() or int(number) < 2:
+      raise ValueError(f"--feature_images: {number!r} is no number of images from 2 on.")
+  found = [f"{name}, {c}" for name in sets for c in (classes if name == "cifar10" else digits)]
+  return [f"{number} of {row}" for number in numbers for row in found] if numbers else found
+
+
+def chosen_rows() -> list[str]:
+  """The rows that the flags ask for."""
+  return rows(_SETS.value, images.chosen_classes(), tuple(_DIGITS.value), tuple(_IMAGES.value))
 
 
 def count(seeds: int) -> int:
   """Number of cells of the table."""
-  return seeds * len(rows(_SETS.value, images.chosen_classes()))
+  return seeds * len(chosen_rows())
 
 
 def table(
@@ -74,7 +105,7 @@ def table(
   names: list[str] | None = None,
 ) -> tuple[list[TableRecord], dict[str, Figure]]:
   """AUROC and CPU seconds of every method on every class, and the means over the ten."""
-  names = rows(_SETS.value, images.chosen_classes()) if names is None else names
+  names = chosen_rows() if names is None else names
   values = ledger.gather(names, seeds, functools.partial(measured, size=size), advance)
   records = []
   for (row, method, metric), found in (
@@ -108,7 +139,11 @@ def published(row: str, method: str, metric: str) -> float | None:
 def measured(row: str, seed: int, size: images.Scale) -> Cell:
   """AUROC and CPU seconds of every method on one class."""
   name, typical = row.split(", ")
+  few, _, name = name.rpartition(" of ")
   number = images.CLASSES.index(typical) if name == "cifar10" else int(typical)
+  if few:
+    size = dataclasses.replace(size, train=int(few), test=FEW_TESTED)
+    return measured_few(*images.one_class(name, number, seed, size), seed)
   x, x_test, labels = images.one_class(name, number, seed, size)
   train, held_out = calibration_rows(x, HELD_OUT, seed)
   watch, scores = Stopwatch(), {}
@@ -135,6 +170,20 @@ def measured(row: str, seed: int, size: images.Scale) -> Cell:
   for method, spent in watch.seconds.items():
     cell.setdefault(method, {})[SECONDS] = spent
   return cell
+
+
+def measured_few(x: np.ndarray, x_test: np.ndarray, labels: np.ndarray, seed: int) -> Cell:
+  """AUROC and CPU seconds of features against pixels, trained on images ``[n, h, w, c]``."""
+  watch, cell = Stopwatch(), {}
+  for method, before in ((PATCHES, features.Patches()), (PIXELS, None)):
+    model = DROCC(features=before, calibration_size=0.0, random_state=seed).fit(x)
+    cell[method] = {"auroc": metrics.auroc(labels, model.detector_.score(x_test))}
+    watch.stop(method)
+  flat, flat_test = (part.reshape(len(part), -1) for part in (x, x_test))
+  nearest = distances(flat, flat_test, min(FEW_NEIGHBOURS, len(x)))
+  cell[FEW_NEAREST] = {"auroc": metrics.auroc(labels, nearest)}
+  watch.stop(FEW_NEAREST)
+  return {method: each | {SECONDS: watch.seconds[method]} for method, each in cell.items()}
 
 
 def on_features(z: np.ndarray, seed: int) -> Detector:
@@ -165,9 +214,9 @@ def untrained(z: np.ndarray, z_test: np.ndarray, seed: int) -> np.ndarray:
   return -np.asarray(logits)
 
 
-def distances(z: np.ndarray, z_test: np.ndarray) -> np.ndarray:
-  """Mean distances ``[m]`` of rows ``[m, features]`` to the nearest two of ``z``."""
-  neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(z)
+def distances(z: np.ndarray, z_test: np.ndarray, number: int = NEIGHBOURS) -> np.ndarray:
+  """Mean distances ``[m]`` of rows ``[m, features]`` to so many nearest of ``z``."""
+  neighbours = NearestNeighbors(n_neighbors=number).fit(z)
   return neighbours.kneighbors(z_test)[0].mean(axis=1)
 
 

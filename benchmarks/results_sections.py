@@ -63,6 +63,14 @@ PAPERS = (
     command="python -m benchmarks.tables --table=features --feature_sets=fashion_mnist,mnist",
   ),
   Section(
+    "features_few",
+    "Few images",
+    "`DROCC()` on patches, on the pixels, and the five nearest neighbours of the pixels, trained "
+    "on 10, 20 and 50 images of a class. From 20 on images take patches, as was chosen here.",
+    command="python -m benchmarks.tables --table=features --feature_sets=fashion_mnist "
+    "--feature_images=10,20,50 --feature_classes=1,3,5,7,9 --seeds=2",
+  ),
+  Section(
     "pretrained",
     "CIFAR-10 on activations of a network trained on ImageNet",
     "`features.Activations` of EfficientNet-Lite0 at 128 x 128 pixels, all images of the class but "

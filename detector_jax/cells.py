@@ -1,7 +1,6 @@
 """Cells of a table as they come: numbers, texts, times and gaps of one column."""
 
 import datetime
-import functools
 import re
 from typing import Any
 
@@ -11,6 +10,7 @@ from detector_jax import notation, table
 
 TRUE, FALSE = ("true", "yes", "y", "t", "on"), ("false", "no", "n", "f", "off")
 BOOLEANS = dict.fromkeys(TRUE, 1.0) | dict.fromkeys(FALSE, 0.0)
+_FLAGS = BOOLEANS | {"1": 1.0, "0": 0.0}
 _WHOLE = re.compile(r"-?\d+\.0+")
 
 
@@ -52,7 +52,7 @@ def missing_in(values: np.ndarray) -> np.ndarray:
 def text_of(value: Any) -> str:
   """A category's name: whole numbers are the same text whatever type they have, 3.0 like 3."""
   text = str(value)
-  return text[: text.index(".")] if _WHOLE.fullmatch(text) else text
+  return text[: text.index(".")] if text[-1:] == "0" and _WHOLE.fullmatch(text) else text
 
 
 def categories_in(values: np.ndarray) -> list[str]:
@@ -99,20 +99,23 @@ def numbers_in(
     return values
   missing = missing_in(values)
   result = np.full(len(values), np.nan)
-  number_of, seconds = table.number, seconds_of
+  rows = np.flatnonzero(~missing)
   if written:
-    number_of = functools.partial(notation.number, notation=written)
-    seconds = functools.partial(notation.seconds, notation=written)
-  for row in np.flatnonzero(~missing).tolist():
+    text = np.array([isinstance(each, str) for each in values[rows]], bool)
+    read_all = notation.numbers_in if kind == "number" else notation.seconds_in
+    result[rows[text]] = read_all(values[rows[text]].tolist(), written)
+    rows = rows[~text]
+  for row in rows.tolist():
     value = values[row]
     if kind in ("time", "elapsed"):
-      result[row] = seconds(value) if isinstance(value, str) else seconds_of(value)
+      result[row] = seconds_of(value)
     elif kind == "boolean":
-      flag = text_of(value).strip().lower() if not isinstance(value, (bool, np.bool_)) else ""
-      known = {"": float(value) if not flag else np.nan, "1": 1.0, "0": 0.0} | BOOLEANS
-      result[row] = known.get(flag, np.nan)
+      if isinstance(value, (bool, np.bool_)):
+        result[row] = float(value)
+      else:
+        result[row] = _FLAGS.get(text_of(value).strip().lower(), np.nan)
     else:
-      result[row] = number_of(text_of(value)) if isinstance(value, str) else float(value)
+      result[row] = table.number(value) if isinstance(value, str) else float(value)
   wrong = np.isnan(result) & ~missing
   if strict and wrong.any():
     row = int(wrong.argmax())

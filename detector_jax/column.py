@@ -2,6 +2,9 @@
 
 import dataclasses
 import datetime
+import itertools
+import math
+from typing import Any
 
 import numpy as np
 
@@ -173,31 +176,32 @@ def _guess(name: str, values: np.ndarray) -> tuple[str, str, str]:
     return ("drop", "counts the rows", "") if counts else ("number", "", "")
   if all(isinstance(each, (bool, np.bool_)) for each in known):
     return "boolean", "", ""
-  texts = [cells.text_of(each) for each in known]
-  if all(text.strip().lower() in cells.BOOLEANS for text in texts):
+  if all(cells.text_of(each).strip().lower() in cells.BOOLEANS for each in known):
     return "boolean", "", ""
-  for kind, parse in (("number", table.number), ("time", cells.seconds_of)):
-    fine = [not np.isnan(parse(each if kind == "time" else cells.text_of(each))) for each in known]
-    if all(fine):
-      if kind == "number":
-        return _guess(name, cells.numbers_in(name, kind, values))
-      return kind, "", ""
-    if sum(fine) >= 0.9 * len(known):
-      row = int(np.flatnonzero(~missing)[fine.index(False)])
+  few = len(known) - math.ceil(0.9 * len(known))
+  for kind, parse in (("number", _as_number), ("time", cells.seconds_of)):
+    wrong = (row for row, each in enumerate(known) if math.isnan(parse(each)))
+    others = list(itertools.islice(wrong, few + 1))
+    written = _notation(name, kind, values) if others else ""
+    if (written or not others) and kind == "time":
+      return kind, "", written
+    if written or not others:
+      guessed, reason, _ = _guess(name, cells.numbers_in(name, kind, values, written=written))
+      return guessed, reason, written
+    if len(others) <= few:
+      row = int(np.flatnonzero(~missing)[others[0]])
       raise ValueError(
         f"column {name!r} holds {cells.text_of(values[row])[:40]!r} in record {row} where nearly "
         f"all others are {kind}s: repair it, or set its kind"
       )
-  for kind in ("number", "time"):
-    if written := _notation(name, kind, values):
-      if kind == "time":
-        return kind, "", written
-      guessed, reason, _ = _guess(name, cells.numbers_in(name, kind, values, written=written))
-      return guessed, reason, written
-  different = len(set(texts))
-  if different <= MOST_CATEGORIES and 2 * different <= len(texts):
+  different = len({cells.text_of(each) for each in known})
+  if different <= MOST_CATEGORIES and 2 * different <= len(known):
     return "category", "", ""
   return "drop", f"text, {different:,} different values", ""
+
+
+def _as_number(value: Any) -> float:
+  return table.number(value if isinstance(value, str) else str(value))
 
 
 def _notation(name: str, kind: str, values: np.ndarray) -> str:

@@ -45,8 +45,8 @@ class DROCC(DetectorEstimator, Training):
     features: settings of a feature map, e.g. ``detector_jax.features.Patches()``, which is fitted
       on the training rows, or a fitted map; the network then learns on these features, see
       ``on_features.settled``. None: on the records themselves. "auto": ``Patches()`` for images
-      and ``RandomKernels()`` for series where neither a network nor negatives are given, see
-      ``on_features.automatic``; None for others.
+      (20 or more to train on, of 16 pixels a side) and ``RandomKernels()`` for series where neither
+      a network nor negatives are given, see ``on_features.automatic``; None for others.
     members: networks to train from different seeds; with more than one the mean of their logits
       scores. See ``ensemble``.
     epochs: "auto": as many as make about 1,500 steps, or as many as the network asks for.

@@ -12,7 +12,7 @@ from detector_jax.features import Patches, RandomKernels
 from detector_jax.features.kernels import LENGTH
 from drocc_jax import networks, prototypes, recipe
 
-SMALLEST_IMAGE, FEWEST_IMAGES, FEWEST_SERIES = 16, 100, 10
+SMALLEST_IMAGE, FEWEST_IMAGES, FEWEST_SERIES = 16, 20, 10
 LEARNING_RATE = 3e-4  # of prototypes, which start at the data
 UNITS = 512  # of one hidden layer, which given negatives are told from the data with
 RADIUS = 0.5  # the radius in units of sqrt(features)
@@ -24,6 +24,9 @@ def automatic(x: np.ndarray) -> Any:
   ``Patches()`` for images of ``SMALLEST_IMAGE`` pixels a side or more, where there are at least
   ``FEWEST_IMAGES``; ``RandomKernels()`` for ``FEWEST_SERIES`` series or more that are as long as a
   kernel; None for others.
+
+  With 20 images of a class of Fashion-MNIST patches are ahead of an MLP on the pixels, and take a
+  fraction of its time; with 10 they are behind. See ``--table=features --feature_images``.
 
   A convolutional network that learns to tell an image from the same image with a perturbation
   measures how smooth the image is; no radius mends that, features do. See docs/choosing.md.

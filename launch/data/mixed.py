@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from detector_jax import cells
+from detector_jax import cells, notation
 from detector_jax import schema as schema_lib
 from detector_jax.schema import Schema
 from detector_jax.table import unfit
 from launch.data.formats import Columns, DataError, opened
+from launch.data.formats.dialect import Dialect
 from launch.data.formats.reader import Fault, Piece, joined
 from launch.data.splits import Splits
 
@@ -124,13 +125,14 @@ def read_mixed_pieces(
   wanted = Columns(raw=True, trained=schema.wanted, keep=keep, encoding=encoding, dialect=dialect)
   with opened(source, wanted) as reader:
     for piece in reader.pieces(rows):
-      yield _encoded_piece(piece, schema)
+      yield _encoded_piece(piece, schema, reader.decimal)
 
 
-def _encoded_piece(piece: Piece, schema: Schema) -> Piece:
+def _encoded_piece(piece: Piece, schema: Schema, decimal: str) -> Piece:
   """A piece of raw columns, which are those that ``schema`` wants, as numbers."""
   columns = dict(zip(schema.wanted, piece.raw, strict=True))
-  plain = (column for column in schema.columns if not column.notation)
+  plain = [column for column in schema.columns if not column.notation and column.name in columns]
+  columns |= {column.name: _with_points(columns[column.name], decimal) for column in plain}
   numbers = {column.name for column in plain if column.kind in schema_lib.NUMBERS}
   typed = {n: _as_numbers(values) if n in numbers else values for n, values in columns.items()}
   x = schema.encode(typed, strict=False)
@@ -158,18 +160,23 @@ def _learned(path: Path, wanted: Columns, kinds: Mapping[str, str]) -> Schema:
   """
   with opened(path, wanted) as reader:
     pieces = list(reader.pieces(ROWS))
-    names = reader.names or ()
+    names, decimal = reader.names or (), reader.decimal
   for piece in pieces:
     piece.check()
   labels = [_labels(piece, wanted.label) for piece in pieces]
   typical = pa.chunked_array([pa.array(y == 0) for y in labels])
   if not compute.any(typical).as_py():
     raise DataError(f"All {len(typical)} records of {path} are labelled 1; give typical ones (0).")
-  columns = {}
+  columns, kinds = {}, dict(kinds)
   for i, name in enumerate(names):
-    values = pa.chunked_array([piece.raw[i] for piece in pieces])
-    guessed = kinds.get(name, "auto") in ("auto", *schema_lib.NUMBERS)
-    columns[name] = (_as_numbers(values) if guessed else values).filter(typical)
+    values, kind = pa.chunked_array([piece.raw[i] for piece in pieces]), kinds.get(name, "auto")
+    guessed = kind in ("auto", *schema_lib.NUMBERS)
+    if guessed and (written := _notation(values.filter(typical), decimal)):
+      kinds[name] = f"{kind.replace('auto', 'number')} {written}"
+    elif " " not in kind:
+      values = _with_points(values, decimal)
+      values = _as_numbers(values) if guessed else values
+    columns[name] = values.filter(typical)
   try:
     return schema_lib.learn(columns, kinds)
   except ValueError as error:
@@ -184,7 +191,7 @@ def _encoded(
   parts = []
   with opened(path, wanted) as reader:
     for raw in reader.pieces(ROWS):
-      piece = _encoded_piece(raw, schema)
+      piece = _encoded_piece(raw, schema, reader.decimal)
       wrong = unfit(piece.x).any(axis=1)
       if wrong.any():
         raise piece.refuse(int(wrong.argmax()))
@@ -212,6 +219,27 @@ def _labels(piece: Piece, name: str | None) -> np.ndarray:
       )
     result[row] = known[text]
   return result
+
+
+def _with_points(values: Any, decimal: str) -> Any:
+  """A column whose numbers, where it is of text, have points."""
+  text = pa.types.is_string(values.type)
+  return Dialect(decimal=decimal).plain_cells(values) if text else values
+
+
+def _notation(values: Any, decimal: str) -> str:
+  """How a column of text in a file of decimal commas writes numbers that have more than these."""
+  if decimal == "." or not pa.types.is_string(values.type):
+    return ""
+  texts = compute.unique(values).drop_null().to_pylist()
+  if not any(set(".()") & set(text) or text.endswith("-") for text in texts):
+    return ""
+  if not np.isnan(notation.numbers_in(texts, "1.000,0")).any():
+    return "1.000,0"
+  try:
+    return notation.of_numbers(texts)
+  except ValueError:
+    return ""
 
 
 def _as_numbers(values: Any) -> Any:

@@ -19,6 +19,46 @@ def test_rows_are_sets_and_classes():
     features.rows(["svhn"], ())
 
 
+def test_rows_of_few_images_say_how_many():
+  found = features.rows(["mnist", "cifar10"], ("deer",), ("3", "5"), ("20", "50"))
+  assert found[:3] == ["20 of mnist, 3", "20 of mnist, 5", "20 of cifar10, deer"]
+  assert len(found) == 6
+  with pytest.raises(ValueError, match="'1' is no number of images from 2 on"):
+    features.rows(["mnist"], (), ("3",), ("1",))
+
+
+def test_a_cell_of_few_images_has_features_pixels_and_neighbours(monkeypatch, rng):
+  flags.FLAGS.mark_as_parsed()
+  asked, seen = [], []
+  x = rng.uniform(size=(7, 8, 8, 1)).astype(np.float32)
+  parts = x, np.r_[x[:4], 1.0 - x[:4]], np.repeat([0, 1], 4)
+  monkeypatch.setattr(images, "one_class", lambda *args: asked.append(args) or parts)
+
+  class Model:
+    def __init__(self, **settings):
+      seen.append(settings)
+      self.detector_ = self
+
+    def fit(self, x):
+      return self
+
+    def score(self, x):
+      return np.arange(len(x)) * (-1.0 if seen[-1]["features"] is None else 1.0)
+
+  monkeypatch.setattr(features, "DROCC", Model)
+  cell = features.measured("7 of mnist, 3", 2, images.FULL)
+  ((name, number, seed, size),) = asked
+  assert (name, number, seed, size.train, size.test) == ("mnist", 3, 2, 7, features.FEW_TESTED)
+  assert [each["features"] for each in seen] == [maps.Patches(), None]
+  assert all(each["calibration_size"] == 0.0 for each in seen)
+  assert {method: each["auroc"] for method, each in cell.items()} == {
+    "patches": 1.0,
+    "pixels": 0.0,
+    "pixels, 5 neighbours": 1.0,
+  }
+  assert all(each["cpu_seconds"] >= 0.0 for each in cell.values())
+
+
 def test_published_figures_are_those_of_drocc_on_cifar10():
   assert features.published("cifar10, truck", "DROCC", "auroc") == 76.21
   assert features.published("cifar10, mean", "DROCC", "auroc") == 74.23

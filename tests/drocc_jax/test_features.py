@@ -140,7 +140,8 @@ def test_a_clone_keeps_the_settings():
   [
     ((150, 16, 16, 1), {}, True),
     ((150, 15, 16, 1), {}, False),
-    ((90, 16, 16, 1), {}, False),
+    ((20, 16, 16, 1), {}, True),
+    ((19, 16, 16, 1), {}, False),
     ((10, 12, 2), {}, True),
     ((9, 12, 2), {}, False),
     ((10, 8, 2), {}, False),
@@ -156,6 +157,15 @@ def test_auto_takes_patches_for_images_and_kernels_for_series(shape, settings, w
   fitted = DROCC(**settings)._features(x, None, 0)
   assert (fitted is not None) == wanted
   assert not wanted or isinstance(fitted, features.PatchMap) == (len(shape) == 4)
+
+
+def test_thirty_small_grey_pictures_take_features(monkeypatch):
+  monkeypatch.setattr(on_features, "Patches", lambda: SMALL)
+  rng = np.random.default_rng(0)
+  model = DROCC(epochs=3, random_state=0).fit(checked(rng, 30))
+  assert isinstance(model.detector_.arrays["features"], features.PatchMap)
+  scores = model.detector_.score(np.r_[checked(rng, 30), plain(rng, 30)])
+  assert metrics.auroc(np.repeat([0, 1], 30), scores) > 0.95
 
 
 def test_given_negatives_go_through_the_map_too():

@@ -374,3 +374,20 @@ def test_no_header_and_columns_do_not_go_together(trained, tmp_path):
   detector = detector_jax.load(folder / "run" / "detector")
   with pytest.raises(DataError, match="must name its columns"):
     scoring.score_input(detector, str(tmp_path / "x.csv"), tmp_path / "s.csv", header="no")
+
+
+def test_a_decimal_comma_beside_thousands_and_parentheses(tmp_path):
+  path = tmp_path / "bank.csv"
+  rows = [f"{i},50;{i},25;1.{i}0;{i},5" for i in range(10, 40)]
+  rows += ["1.234,50;(1.000,00);2.500;0,5", ";3,00;1.100;0,5"]
+  path.write_text("\n".join(["amount;booked;units;share", *rows]))
+  got = mixed.load_mixed(path, None, "", "", "auto", dialect=";,")
+  spans = {c.name: (c.notation, c.low, c.high) for c in got.schema.columns}
+  assert spans == {
+    "amount": ("1.000,0", 10.5, 1234.5),
+    "booked": ("(1.000,0)", -1000.0, 39.25),
+    "units": ("1.000,0", 1100.0, 2500.0),
+    "share": ("", 0.5, 39.5),
+  }
+  (piece,) = mixed.read_mixed_pieces(str(path), got.schema, dialect=";,")
+  np.testing.assert_array_equal(piece.x[:-1], got.x_train[:-1])

@@ -68,7 +68,7 @@ class Csv(Reader):
     head = _head(stream)
     text = head.decode("utf-8-sig", errors="surrogateescape")
     self._dialect = dialect.of(columns.dialect, text, source.name)
-    self._patterns = patterns(self._dialect.delimiter)
+    self._patterns, self.decimal = patterns(self._dialect.delimiter), self._dialect.decimal
     self._blocks = _blocks(stream, source.name, self._dialect.delimiter, head)
     first = next(self._blocks, b"").removeprefix(b"\xef\xbb\xbf")
     while not first.strip() and (more := next(self._blocks, b"")):
@@ -161,7 +161,7 @@ class Csv(Reader):
     numbers = [found[str(i)].to_numpy() for i in self._numbers]
     x = np.stack(numbers, axis=1) if numbers else np.zeros((len(found), 0))
     texts = [found[str(i)].combine_chunks() for i in self._texts]
-    return x, [self._dialect.plain_cells(cells) for cells in texts], None
+    return x, self._as_wanted(texts), None
 
   def _parse_lines(self, block: bytes) -> tuple[np.ndarray, list[Any], np.ndarray]:
     """As ``_parse``, line by line."""
@@ -175,8 +175,12 @@ class Csv(Reader):
       pa.array([None if f[i] in nothing or not _is_utf8(f[i]) else f[i] for f in kept], pa.string())
       for i in self._texts
     ]
-    texts = [self._dialect.plain_cells(cells) for cells in texts]
+    texts = self._as_wanted(texts)
     return np.array(numbers, np.float64).reshape(len(kept), len(self._numbers)), texts, refused
+
+  def _as_wanted(self, texts: list[pa.Array]) -> list[pa.Array]:
+    """Columns of text as they are where raw ones are wanted, else with decimal points."""
+    return texts if self.columns.raw else [self._dialect.plain_cells(cells) for cells in texts]
 
   def _number(self, field: str) -> float:
     return table.number(self._dialect.plain(field)) if self._is_number(field) else np.nan

@@ -107,6 +107,7 @@ class Reader:
     names: of the columns of ``Piece.x`` or ``Piece.raw``; columns without a name have their number
       in the file. None for records of more axes than one.
     named: whether the file names its columns.
+    decimal: mark of the numbers in raw columns of text, which are as the file has them.
 
   Raises:
     DataError: the file cannot be used. What a damaged one makes a parser raise, see ``opened``.
@@ -117,6 +118,7 @@ class Reader:
 
   names: tuple[str, ...] | None
   named: bool = False
+  decimal: str = "."
 
   def __init__(self, source: Input, columns: Columns):
     self.source, self.columns = source, columns
