@@ -24,6 +24,7 @@ NEGLIGIBLE = (
 )
 WHITE, HARDLY_WHITE = 0.1, 100.0  # noise of whitening, see ``Patches``
 TINY = 1e-9
+COMPARED, SYMMETRIC = 500, 0.6  # images, and share of them that ``is_symmetric`` allows
 STRANGE_NOISE = 0.01  # of whitening patches that keep their contrast, see ``Whitening.fit``
 
 
@@ -121,7 +122,7 @@ class Strangeness:
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["filters", "shift", "centroids", "contrast", "whitening", "strangeness"],
+  data_fields=["filters", "shift", "centroids", "contrast", "whitening", "strangeness", "mirror"],
   meta_fields=["window", "stride", "pool", "rows", "hellinger"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +150,7 @@ class PatchMap:
     rows: see ``FeatureMap``.
     strangeness: where ``Patches.defects`` is set, else None.
     hellinger: see ``Patches``.
+    mirror: the mirror image's portion of an image's code, a half; None where it has none.
   """
 
   filters: jax.Array
@@ -162,6 +164,7 @@ class PatchMap:
   rows: int
   strangeness: Strangeness | None = None
   hellinger: bool = True
+  mirror: jax.Array | None = None
 
   @property
   def defects(self) -> bool:
@@ -174,6 +177,13 @@ class PatchMap:
 
   def code(self, x: jax.Array) -> jax.Array:
     """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
+    own = self.one_sided(x)
+    if self.mirror is None:
+      return own
+    return own + self.mirror * (self.one_sided(x[:, :, ::-1]) - own)
+
+  def one_sided(self, x: jax.Array) -> jax.Array:
+    """As ``code``, of the records as they are."""
     distance = self._distances(x)
     code = pooled(jax.nn.relu(jnp.mean(distance, axis=-1, keepdims=True) - distance), self.pool)
     if not self.hellinger:
@@ -238,6 +248,10 @@ class Patches:
       map, see ``Strangeness`` and ``combination.with_strangest``: a defect of a few pixels is lost
       in a mean over hundreds of patches, and shows in one of them. It takes half of the held-out
       records.
+    mirrored: whether the code of an image is the mean of its own and its mirror image's, so that
+      which way a thing faces does not count. None: where mirror images of training images lie as
+      near to other training images as these do, see ``is_symmetric``; not with ``defects``, and
+      not of series.
 
   References:
     Coates, Ng and Lee, An analysis of single-layer networks in unsupervised feature learning,
@@ -256,6 +270,7 @@ class Patches:
   hellinger: bool = True
   patches: int = 50_000
   defects: bool = False
+  mirrored: bool | None = None
 
   def fit(self, x: np.ndarray, seed: int = 0) -> PatchMap:
     """Learns patches, centroids and whitening from typical records, a batch at a time.
@@ -266,7 +281,8 @@ class Patches:
       seed: of the patches that are drawn, and of k-means.
 
     Raises:
-      ValueError: records of another shape, smaller than a window, or that are all flat.
+      ValueError: records of another shape, smaller than a window, or that are all flat; or a
+        setting out of its range.
     """
     for name, least in LEAST.items():
       batching.whole(name, getattr(self, name), least)
@@ -280,7 +296,15 @@ class Patches:
       raise ValueError(
         f"pool={self.pool} parts are more than the {min(counts)} places of a patch along an axis."
       )
-    fitted = self._dictionary(x, seed)
+    if self.mirrored not in (True, False, None):
+      raise ValueError(f"mirrored must be True, False or None, got {self.mirrored!r}.")
+    if self.mirrored and len(shape) == 2:
+      raise ValueError("mirrored is of images: a series that runs backwards is another one.")
+    fitted, mirrored = self._dictionary(x, seed), self.mirrored
+    if mirrored is None:
+      mirrored = len(shape) == 3 and not self.defects and is_symmetric(fitted, x)
+    if mirrored:
+      fitted = dataclasses.replace(fitted, mirror=jnp.float32(0.5))
     codes = in_turn(lambda batch: _code(fitted, batch), x, fitted.rows)
     noise = self.noise
     if noise is None:
@@ -347,6 +371,35 @@ class Patches:
 
 
 _code = jax.jit(PatchMap.code)
+_one_sided = jax.jit(PatchMap.one_sided)
+
+
+def is_symmetric(fitted: PatchMap, x: Any) -> bool:
+  """Whether mirror images of training images lie as near to other training images as these do.
+
+  Of each of at most 500 images, the distance to the nearest other one is compared with that of its
+  mirror image to the nearest one that it is not made from. Of things that face both ways alike
+  the mirror image's is the larger one in a half of the cases, of letters and shoes in nearly all.
+
+  Args:
+    fitted: the map, whose whitening is not looked at.
+    x: ``[n, height, width, channels]`` typical training images.
+  """
+  rows = np.linspace(0, len(x) - 1, min(len(x), COMPARED)).round().astype(int)
+  some = np.asarray(x[rows], np.float32)
+  own, mirrored = (
+    np.concatenate(list(in_turn(lambda part: _one_sided(fitted, part), each, fitted.rows)))
+    for each in (some, some[:, :, ::-1])
+  )
+  nearest = [_to_others(each, own) for each in (own, mirrored)]
+  return bool(np.mean(nearest[1] > nearest[0]) <= SYMMETRIC)
+
+
+def _to_others(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
+  """Squared distance of each code to the nearest of ``own`` but that of its own number."""
+  squared = np.sum(codes**2, axis=1)[:, None] - 2.0 * codes @ own.T + np.sum(own**2, axis=1)
+  np.fill_diagonal(squared, np.inf)
+  return squared.min(axis=1)
 
 
 def drawn_patches(x: Any, window: int, number: int, rng: np.random.Generator) -> np.ndarray:

@@ -27,6 +27,8 @@ class FeaturesConfig:
     components: features that are left after whitening, >= 1.
     defects: whether the patch that is least like those of training joins the score, so that a small
       defect shows in it; takes half of the held-out records.
+    mirrored: whether an image's mirror image counts as the same, see ``Patches``; None: where the
+      training images face both ways alike.
     shares: of the kernels, >= 84: how many features before they are whitened.
     values: portion of the values beside the kernels' features, in [0, 1], see ``RandomKernels``.
   """
@@ -38,6 +40,7 @@ class FeaturesConfig:
   pool: int = Patches.pool
   components: int = Patches.components
   defects: bool = Patches.defects
+  mirrored: bool | None = Patches.mirrored
   shares: int = RandomKernels.shares
   values: float = RandomKernels.values
 
