@@ -28,7 +28,6 @@ class FeaturesConfig:
     defects: whether the patch that is least like those of training joins the score, so that a small
       defect shows in it; takes half of the held-out records.
     shares: of the kernels, >= 84: how many features before they are whitened.
-    values: portion of the values beside the kernels' features, in [0, 1], see ``RandomKernels``.
   """
 
   name: str = "auto"
@@ -39,7 +38,6 @@ class FeaturesConfig:
   components: int = Patches.components
   defects: bool = Patches.defects
   shares: int = RandomKernels.shares
-  values: float = RandomKernels.values
 
   def patches(self) -> Patches:
     """The settings of the patches."""
