@@ -74,10 +74,10 @@ def table3(
     x = found.x_train[splits.drawn(len(found.x_train), chosen.train, seed)]
     test = splits.drawn(len(x_test), chosen.test, seed)
     settings = _settings(row, x, seed, chosen)
-    found = images.measured(settings, x, x_test[test], labels[test], chosen, seed)
+    cells = images.measured(settings, x, x_test[test], labels[test], chosen, seed)
     task = series_classes.Task(x, x_test[test], labels[test])
     default = metrics.auroc(task.labels, series_classes.drocc_scores(task, seed))
-    return {"DROCC, default": {"last": default}, **found}
+    return {"DROCC, default": {"last": default}, **cells}
 
   def published(row: str, method: str) -> float | None:
     places = {"released": 0, "marvin": 1}
