@@ -160,7 +160,7 @@ class DROCC(DetectorEstimator, Training):
       settings = on_features.run_settings(settings, features)
       x = apply(features, x)
       negatives = None if negatives is None else apply(features, negatives)
-      config, network = on_features.settled(config, network, x.shape[1])
+      config, network = on_features.settled(config, network, x.shape[1], features)
     prepared = recipe.build_training(
       x[rows],
       config,

@@ -88,7 +88,9 @@ def run_settings(settings: Any, features: Any) -> Any:
   return dataclasses.replace(settings, scaling=scaling, trim=settings.trim or 0.0)
 
 
-def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.Module]:
+def settled(
+  config: Any, network: nn.Module | None, dim: int, features: Any = None
+) -> tuple[Any, nn.Module]:
   """Settings and network for ``dim`` features, where none are stated.
 
   Nothing that was tried learned more from the negatives of its own search than the distance to the
@@ -99,6 +101,8 @@ def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.M
     config: settings of one of the algorithms.
     network: that was asked for, or None.
     dim: how many features there are.
+    features: the map that makes them; one of several kinds of features has ``parts``, see
+      ``prototypes.Prototypes``.
   """
   if config.radius is None:
     config = dataclasses.replace(config, radius=RADIUS * float(np.sqrt(dim)))
@@ -108,5 +112,6 @@ def settled(config: Any, network: nn.Module | None, dim: int) -> tuple[Any, nn.M
   unset = {name: value for name, value in recipe.USUAL.items() if getattr(config, name) is None}
   config = dataclasses.replace(config, **unset)
   if network is None:
-    network = networks.MLP((UNITS,)) if given else prototypes.Prototypes()
+    parts = tuple(getattr(features, "parts", ()))
+    network = networks.MLP((UNITS,)) if given else prototypes.Prototypes(parts=parts)
   return config, network

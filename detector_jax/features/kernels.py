@@ -3,14 +3,19 @@
 Each of 84 kernels has nine weights, -1 but for three that are 2, and sums to 0. It is laid over a
 series at several dilations; a feature is the share of places at which the result is above a bias, a
 quantile of what the kernel makes of a training series drawn at random. It does not matter where in
-the series something happens, while distances value by value know hardly anything else.
+the series something happens, while distances value by value know hardly anything else: the map has
+both, apart, since which of them says more differs from data to data.
+
+A share of T places that is near 0 or 1 varies less than one near a half. Its angle,
+``arcsin(sqrt(share))``, varies equally everywhere (Anscombe, 1948), and is what is compared.
 
 References:
+  Anscombe, The transformation of Poisson, binomial and negative-binomial data, Biometrika 1948.
   Dempster, Schmidt and Webb, MiniRocket: a very fast (almost) deterministic transform for time
   series classification, KDD 2021.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
 import itertools
@@ -32,7 +37,8 @@ KERNELS = np.full((LENGTH, len(TWOS)), -1.0, np.float32)
 KERNELS[np.transpose(TWOS), np.arange(len(TWOS))] = 2.0
 LEAST, TINY = 1e-3, 1e-12
 MOST_VALUES = 1024  # beside the shares
-COMPARED = 1000  # series that say how large values and shares are
+COMPARED = 1000  # series that say how much the angles of shares vary
+NEAREST_END = 1e-4  # of 0 and of 1 that a share comes to its angle with, which has a slope there
 SOFT = 0.1  # width of the step at a bias, in deviations of what the kernel makes of series
 
 
@@ -96,7 +102,10 @@ def shares(values: jax.Array, biases: jax.Array, slopes: jax.Array) -> jax.Array
 
 @functools.partial(
   jax.tree_util.register_dataclass,
-  data_fields=["center", "scale", "weights", "biases", "slopes", "factors", "whitening"],
+  data_fields=[
+    *("center", "scale", "weights", "biases", "slopes", "deviations"),
+    *("of_values", "of_shares"),
+  ],
   meta_fields=["dilations", "counts", "rows"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +119,9 @@ class KernelMap:
       that each of them sums, over the deviation of these.
     biases: ``[84, shares of a kernel]``, those of the first dilation first.
     slopes: ``[dilations, 84]``, see ``shares``.
-    factors: ``[2]``, of the standardised values and of the shares.
-    whitening: of both together; None gives the shares alone.
+    deviations: ``[84 * shares of a kernel]`` of the angles of shares.
+    of_values: whitening of the standardised values; None gives the shares alone, as they are.
+    of_shares: whitening of the angles over their deviations, or None.
     dilations: of the kernels.
     counts: of biases at each dilation.
     rows: see ``FeatureMap``.
@@ -122,20 +132,33 @@ class KernelMap:
   weights: jax.Array
   biases: jax.Array
   slopes: jax.Array
-  factors: jax.Array
-  whitening: Whitening | None
+  deviations: jax.Array
+  of_values: Whitening | None
+  of_shares: Whitening | None
   dilations: tuple[int, ...]
   counts: tuple[int, ...]
   rows: int
 
+  @property
+  def whitening(self) -> Whitening | None:
+    """Of the shares: None where features are as they come."""
+    return self.of_shares
+
+  @property
+  def parts(self) -> tuple[int, ...]:
+    """How many features are of values, and how many of shares: distances are to be taken apart."""
+    return tuple(each.size for each in (self.of_values, self.of_shares) if each is not None)
+
   def __call__(self, x: jax.Array) -> jax.Array:
     """Features ``[batch, features]`` of raw series ``[batch, time, channels]``."""
-    return self.shares(x) if self.whitening is None else self.whitening(self.code(x))
+    if self.of_values is None or self.of_shares is None:
+      return self.shares(x)
+    return jnp.concatenate([self.of_values(self.values(x)), self.of_shares(self.angles(x))], axis=1)
 
-  def code(self, x: jax.Array) -> jax.Array:
-    """Values and shares by their factors, before they are whitened."""
-    parts = self.values(x) * self.factors[0], self.shares(x) * self.factors[1]
-    return jnp.concatenate(parts, axis=1)
+  def angles(self, x: jax.Array) -> jax.Array:
+    """Angles of the shares over their deviations, ``[batch, 84 * shares of a kernel]``."""
+    shares = jnp.clip(self.shares(x), NEAREST_END, 1.0 - NEAREST_END)
+    return jnp.arcsin(jnp.sqrt(shares)) / self.deviations[None]
 
   def values(self, x: jax.Array) -> jax.Array:
     """Standardised values, ``[batch, time * channels]``; of more than 1,024 means over steps."""
@@ -158,7 +181,7 @@ class KernelMap:
     return jnp.concatenate(found, axis=1)
 
 
-_code = jax.jit(KernelMap.code)
+_values, _angles = jax.jit(KernelMap.values), jax.jit(KernelMap.angles)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,17 +190,14 @@ class RandomKernels:
 
   Attributes:
     shares: how many, >= 84, of which each kernel has an 84th; the paper: 9,996.
-    components: features that are left after whitening, >= 1; the length of what they leave out is
-      one more.
-    noise: see ``Whitening.fit``.
-    values: portion of the standardised values in the variance before it is whitened, in [0, 1]; the
-      rest is of the shares.
+    components: at most so many features of the values, and of the shares, >= 1; the length of what
+      they leave out is one more of each.
+    noise: see ``Whitening.fit``; the more, the more of the differences between eigenvalues is left.
   """
 
   shares: int = 1008
   components: int = 256
-  noise: float = 0.1
-  values: float = 0.05
+  noise: float = 30.0
 
   def fit(self, x: Any, seed: int = 0) -> KernelMap:
     """Draws kernels and biases, and learns the whitening from typical series, a batch at a time.
@@ -190,22 +210,30 @@ class RandomKernels:
       ValueError: series of another shape, of fewer than 9 steps, or that are all the same.
     """
     batching.whole("components", self.components)
-    if not 0.0 <= self.values <= 1.0:
-      raise ValueError(f"values must be in [0, 1], got {self.values!r}.")
     raw = self.drawn(x, seed)
     some = np.sort(np.random.default_rng(seed).permutation(len(x))[:COMPARED]).tolist()
-    variances = _variances(raw, np.stack([np.asarray(x[row], np.float32) for row in some]))
-    factors = np.sqrt(np.array([self.values, 1.0 - self.values]) / np.maximum(variances, TINY))
-    raw = dataclasses.replace(raw, factors=jnp.asarray(factors, jnp.float32))
-    codes = in_turn(lambda batch: _code(raw, batch), x, raw.rows)
-    whitening = Whitening.fit(codes, self.components, self.noise, residual=True)
-    return dataclasses.replace(raw, whitening=whitening)
+    compared = np.stack([np.asarray(x[row], np.float32) for row in some])
+    deviations = np.concatenate(list(self._made(_angles, raw, compared))).std(axis=0, dtype=float)
+    deviations = np.where(deviations > LEAST, deviations, 1.0)
+    raw = dataclasses.replace(raw, deviations=jnp.asarray(deviations, jnp.float32))
+    of_values, of_shares = (
+      Whitening.fit(
+        self._made(each, raw, x), self.components, self.noise, residual=True, left_out=False
+      )
+      for each in (_values, _angles)
+    )
+    return dataclasses.replace(raw, of_values=of_values, of_shares=of_shares)
+
+  @staticmethod
+  def _made(function: Any, raw: KernelMap, x: Any) -> Iterator[np.ndarray]:
+    """What a function of the map makes of series ``[n, time, channels]``, a batch at a time."""
+    return in_turn(lambda batch: function(raw, batch), x, raw.rows)
 
   def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> KernelMap:
     """The map of arrays that a detector was saved with; see ``Patches.rebuilt``."""
     sizes, counts = dilations(len(arrays["center"]), self.shares)
-    fields = {**arrays, "whitening": Whitening(**arrays["whitening"])}
-    return KernelMap(**fields, dilations=sizes, counts=counts, rows=rows)
+    whitenings = {name: Whitening(**arrays[name]) for name in ("of_values", "of_shares")}
+    return KernelMap(**{**arrays, **whitenings}, dilations=sizes, counts=counts, rows=rows)
 
   def drawn(self, x: Any, seed: int = 0) -> KernelMap:
     """The map that gives the shares alone, without whitening; arguments and errors as ``fit``."""
@@ -240,20 +268,13 @@ class RandomKernels:
       as_float32(np.stack(weights)),
       as_float32(np.concatenate(biases, axis=1)),
       as_float32(np.stack(slopes)),
-      jnp.ones(2),
+      jnp.ones(drawn),
+      None,
       None,
       sizes,
       counts,
       rows_for(time * max(LENGTH * channels, len(TWOS))),
     )
-
-
-def _variances(raw: KernelMap, x: np.ndarray) -> np.ndarray:
-  """Sums of the variances of values and of shares of series ``[n, time, channels]``."""
-  codes = np.concatenate(list(in_turn(lambda batch: _code(raw, batch), x, raw.rows)))
-  of_each = codes.astype(np.float64).var(axis=0)
-  shares = raw.biases.size
-  return np.array([of_each[:-shares].sum(), of_each[-shares:].sum()])
 
 
 def _channels(channels: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from detector_jax import batching
 
 SMALLEST = 1e-7  # variance, as a share of the largest, that is more than rounding
+ROUNDING, TINY = 1e-6, 1e-12  # share of a squared length that may be rounding; for a derivative
 
 
 @functools.partial(
@@ -44,6 +45,7 @@ class Whitening:
     components: int,
     noise: float = 1e-3,
     residual: bool = False,
+    left_out: bool = True,
   ) -> Self:
     """Statistics of all rows, in float64.
 
@@ -55,6 +57,8 @@ class Whitening:
       residual: whether the length of what the components leave out is a feature, too: an anomaly
         may be where no training row is. Components are then at most half of the rows, since more
         would leave nothing out of a training row.
+      left_out: False lets components be as many as hold every training row, for distances to these:
+        with all of them and the length these are as if nothing were left out.
 
     Raises:
       ValueError: fewer than one component, fewer than two rows, or none that differ.
@@ -75,7 +79,7 @@ class Whitening:
     values, vectors = values[::-1], vectors[:, ::-1]
     if not values[0] > 0:
       raise ValueError("Every feature is constant over the training rows.")
-    most = count // 2 if residual else count - 1
+    most = count // 2 if residual and left_out else count - 1
     kept = min(components, most, int(np.sum(values > SMALLEST * values[0])))
     scale = 1.0 / np.sqrt(values[:kept] + noise * values.mean())
     common = np.sqrt(np.mean(values[:kept] * np.square(scale)))
@@ -89,6 +93,11 @@ class Whitening:
       None if left is None else as_float32(1.0 / np.sqrt(left) / common),
     )
 
+  @property
+  def size(self) -> int:
+    """How many features it makes."""
+    return int(self.projection.shape[1]) + (self.residual is not None)
+
   def __call__(self, x: jax.Array) -> jax.Array:
     """Whitens rows ``[batch, features]`` to ``[batch, components]``, and the residual."""
     centred = x - self.mean[None]
@@ -96,6 +105,7 @@ class Whitening:
     if self.residual is None:
       return z
     within = z * jax.lax.rsqrt(jnp.sum(jnp.square(self.projection), axis=0))[None]
-    square = jnp.sum(jnp.square(centred), axis=1) - jnp.sum(jnp.square(within), axis=1)
-    length = jnp.sqrt(jnp.maximum(square, 1e-12)) * self.residual
+    whole = jnp.sum(jnp.square(centred), axis=1)
+    square = jnp.maximum(whole - jnp.sum(jnp.square(within), axis=1), ROUNDING * whole)
+    length = jnp.sqrt(square + TINY) * self.residual
     return jnp.concatenate([z, length[:, None]], axis=1)

@@ -198,7 +198,7 @@ def rebuild(
   features = config.features.rebuilt(fitted, loaded.batch_size) if fitted else None
   if features is not None:
     config = on_features.run_settings(config, features)
-    _, member = on_features.settled(config.drocc, member, len(center))
+    _, member = on_features.settled(config.drocc, member, len(center), features)
   records = loaded.metadata["training_records"]
   member = networks.for_records(member or recipe.network_of(config.drocc, shape, records), records)
   network = ensemble.of_members(member, loaded.metadata.get("folds") or config.members)
@@ -259,7 +259,7 @@ def prepare(
   chosen, trim, network = config.drocc, config.trim, config.network.make()
   if features is not None:
     config = on_features.run_settings(config, features)
-    chosen, network = on_features.settled(chosen, network, x.shape[1])
+    chosen, network = on_features.settled(chosen, network, x.shape[1], features)
   if config.warmup_epochs:
     trim = 0.0 if trim is None else trim
     sizes = [len(x)] if without is None else np.sum(~without, axis=1).tolist()

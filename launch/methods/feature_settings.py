@@ -30,7 +30,6 @@ class FeaturesConfig:
     mirrored: whether an image's mirror image counts as the same, see ``Patches``; None: where the
       training images face both ways alike.
     shares: of the kernels, >= 84: how many features before they are whitened.
-    values: portion of the values beside the kernels' features, in [0, 1], see ``RandomKernels``.
   """
 
   name: str = "auto"
@@ -42,7 +41,6 @@ class FeaturesConfig:
   defects: bool = Patches.defects
   mirrored: bool | None = Patches.mirrored
   shares: int = RandomKernels.shares
-  values: float = RandomKernels.values
 
   def patches(self) -> Patches:
     """The settings of the patches."""

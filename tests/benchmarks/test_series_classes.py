@@ -35,3 +35,10 @@ def test_a_set_that_is_not_there_is_named(tmp_path, monkeypatch):
   monkeypatch.setenv("OOD_DATA_DIR", str(tmp_path))
   with pytest.raises(ValueError, match=r"no series/OSULeaf.npz; set OOD_DATA_DIR"):
     series_classes.read("OSULeaf")
+
+
+def test_a_run_is_of_the_sets_that_are_asked_for():
+  splits = ["epilepsy, released", "epilepsy, recording"]
+  assert series_classes.rows(["OSULeaf", "epilepsy"]) == ["OSULeaf", *splits]
+  with pytest.raises(ValueError, match="--series_sets: 'Leaf' is none of epilepsy, JapaneseVowels"):
+    series_classes.rows(["Leaf"])

@@ -10,7 +10,7 @@ import pytest
 import detector_jax
 from detector_jax import features
 from detector_jax.features import kernels
-from detector_jax.preprocessing import Identity
+from detector_jax.preprocessing import Identity, extreme_values
 from detector_jax.program import nested
 
 SMALL = features.RandomKernels(shares=84 * 3, components=6)
@@ -110,31 +110,67 @@ def test_a_step_is_soft_around_its_bias():
   np.testing.assert_allclose(got, [[(0.0 + 0.5 + 0.75 + 1.0) / 4]], atol=1e-6)
 
 
-def test_where_in_a_series_something_happens_counts_less_than_by_values():
+def test_where_in_a_series_something_happens_counts_for_values_and_hardly_for_shares():
   """Trained on bumps of the first half: others late, and narrower ones where those were."""
-  rng, found = np.random.default_rng(1), {}
+  rng, found = np.random.default_rng(1), []
   x, late = bumps(rng, late=0), bumps(rng, late=12)
   narrow = bumps(rng, late=0, width=1.5)
-  for values in (0.0, 1.0):
-    fitted = dataclasses.replace(SMALL, values=values, components=30).fit(x)
-    train, *parts = (features.apply(fitted, each) for each in (x, late, narrow))
-    moved, changed = (_between(part, train).min(axis=1).mean() for part in parts)
-    found[values] = moved / changed
-  assert found[0.0] < 0.5 * found[1.0]
+  fitted = dataclasses.replace(SMALL, components=60).fit(x)
+  train, *others = (features.apply(fitted, each) for each in (x, late, narrow))
+  for part in (slice(fitted.parts[0]), slice(fitted.parts[0], None)):
+    moved, changed = (_between(z[:, part], train[:, part]).min(axis=1).mean() for z in others)
+    found.append(moved / changed)
+  assert found[1] < 0.5 * found[0]
 
 
 def _between(z, other):
   return np.linalg.norm(z[:, None] - other[None], axis=2)
 
 
-@pytest.mark.parametrize("values", [0.0, 0.25])
-def test_values_have_the_portion_of_the_variance_that_is_set(values):
+def test_values_and_shares_stand_apart_each_with_variances_of_mean_one(fitted):
   x = bumps(np.random.default_rng(0))
-  fitted = dataclasses.replace(SMALL, values=values).fit(x)
-  variances = np.asarray(fitted.code(jnp.asarray(x))).var(axis=0)
-  assert variances[:64].sum() == pytest.approx(values, abs=1e-3)
-  assert variances[64:].sum() == pytest.approx(1.0 - values, abs=1e-3)
-  assert features.apply(fitted, x).shape == (60, 7)
+  assert fitted.parts == (7, 7)  # components and the length of what they leave out
+  z = features.apply(fitted, x)
+  assert z.shape == (60, 14)
+  for first in (0, 7):
+    assert z[:, first : first + 6].var(axis=0).mean() == pytest.approx(1.0, abs=1e-3)
+  moved = dataclasses.replace(fitted, biases=fitted.biases + 0.5)
+  changed = np.abs(features.apply(moved, x) - z).max(axis=0)
+  assert changed[:7].max() == 0.0
+  assert changed[7:].min() > 0.0
+
+
+def test_with_all_components_distances_to_training_series_lose_nothing():
+  """Fewer series than components: each part is a rotation, and the length of what is outside."""
+  x, other = bumps(np.random.default_rng(0), 20), bumps(np.random.default_rng(1), 5, late=3)
+  fitted = dataclasses.replace(SMALL, components=500, noise=1e6).fit(x)
+  assert fitted.parts == (20, 20)
+  z, w = (features.apply(fitted, each) for each in (x, other))
+  for part, name in ((slice(20), "values"), (slice(20, None), "angles")):
+    raw = [np.asarray(getattr(fitted, name)(jnp.asarray(each))) for each in (x, other)]
+    got, want = _between(w[:, part], z[:, part]), _between(raw[1], raw[0])
+    np.testing.assert_allclose(got / want, (got / want).mean(), rtol=2e-3)
+
+
+def test_what_rounding_leaves_of_training_series_outside_the_components_is_no_extreme_value():
+  x = bumps(np.random.default_rng(0), 20)
+  fitted = dataclasses.replace(SMALL, components=500).fit(x)
+  z = features.apply(fitted, x)
+  assert extreme_values(z).passed
+  outside = features.apply(fitted, bumps(np.random.default_rng(1), 5, late=3))
+  assert outside[:, [19, 39]].min() > 10.0 * z[:, [19, 39]].max()
+
+
+def test_angles_of_shares_vary_equally_over_the_training_series(fitted):
+  x = bumps(np.random.default_rng(0))
+  angles = np.asarray(fitted.angles(jnp.asarray(x)))
+  deviations = angles.std(axis=0)
+  constant = np.asarray(fitted.deviations) == 1.0
+  np.testing.assert_allclose(deviations[~constant], 1.0, rtol=1e-3)
+  assert deviations[constant].max(initial=0.0) < 1e-3
+  shares = np.clip(np.asarray(fitted.shares(jnp.asarray(x))), 1e-4, 1 - 1e-4)
+  want = np.arcsin(np.sqrt(shares)) / np.asarray(fitted.deviations)
+  np.testing.assert_allclose(angles, want, rtol=1e-4)
 
 
 def test_values_of_a_long_series_are_means_over_steps(fitted, monkeypatch):
@@ -159,8 +195,8 @@ def test_a_channel_s_unit_and_offset_do_not_count():
   np.testing.assert_allclose(one.shares(jnp.asarray(x)), two.shares(jnp.asarray(moved)), atol=2e-3)
 
 
-def test_shares_have_a_derivative(fitted):
-  gradient = jax.jit(jax.grad(lambda x: jnp.sum(jnp.square(fitted.shares(x)))))
+def test_features_have_a_derivative(fitted):
+  gradient = jax.jit(jax.grad(lambda x: jnp.sum(jnp.square(fitted(x)))))
   assert np.isfinite(gradient(jnp.zeros((2, 32, 2)))).all()
   assert np.abs(gradient(jnp.asarray(bumps(np.random.default_rng(0), 2)))).max() > 1e-3
 
@@ -183,7 +219,6 @@ def test_a_folder_gives_the_same_scores_and_the_map(detector, fitted, tmp_path):
     ({}, (9, 8, 1), r"9 steps or more, got \[9, 8, 1\]"),
     ({"shares": 83}, (9, 12, 1), "shares must be >= 84"),
     ({"components": 0}, (9, 12, 1), "components must be >= 1"),
-    ({"values": 1.5}, (9, 12, 1), r"values must be in \[0, 1\], got 1.5"),
   ],
 )
 def test_what_cannot_be_fitted_says_so(settings, shape, message, rng):

@@ -193,3 +193,13 @@ def test_columns_keep_their_names(tmp_path):
 def test_what_is_no_feature_map_is_refused():
   with pytest.raises(ValueError, match="features must be \"auto\" or no string, got 'patches'"):
     DROCC(features="patches").fit(np.zeros((9, 4)) + np.arange(4) * np.arange(9)[:, None])
+
+
+def test_values_and_shares_of_series_are_parts_of_the_network():
+  x = checked(np.random.default_rng(1), 40)[..., 0]
+  settings = features.RandomKernels(shares=84 * 3, components=8)
+  model = DROCC(features=settings, epochs=1, calibration_size=0.0, random_state=0).fit(x)
+  variables = model.detector_.arrays["variables"]
+  assert variables["params"]["weights"].shape == (40, 2)
+  assert variables["params"]["centres"].shape == (40, 18)
+  assert variables["stats"]["constants"]["scale"].shape == (2, 2)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from drocc_jax import networks, prototypes
 
@@ -58,3 +59,35 @@ def test_long_records_have_fewer_points_and_are_begun_from_fewer(monkeypatch, rn
   monkeypatch.setattr(networks, "SAMPLED", 50)
   x = jnp.asarray(rng.normal(size=(30, 4, 3)), jnp.float32)
   assert networks.sample_for(prototypes.Prototypes(), x).shape == (4, 4, 3)
+
+
+def test_parts_are_judged_apart_each_by_its_own_nearest_point_and_unit(rng):
+  """Near one record in one part and near another in the other is near; noise of a part is small."""
+  x = np.concatenate([rng.normal(size=(40, 3)), 50.0 * rng.normal(size=(40, 2))], axis=1)
+  x = x.astype(np.float32)
+  forward = networks.as_forward(prototypes.Prototypes(count=40, tau=1e-3, parts=(3, 2)))
+  params, stats = forward.init(jax.random.key(0), x)
+  others = np.concatenate([x[:20], x[20:], 3.0 * rng.normal(size=(30, 5))]).astype(np.float32)
+  others[:20, 3:] = x[20:, 3:]
+  want = np.zeros(len(others))
+  for part in (slice(3), slice(3, None)):
+    squared = np.square(others[:, None, part] - x[None, :, part]).sum(-1)
+    own = np.square(x[:, None, part] - x[None, :, part]).sum(-1) + np.diag(np.full(40, np.inf))
+    nearest = own.min(axis=1)
+    want += (squared.min(axis=1) - nearest.mean()) / nearest.std() / 2.0
+  np.testing.assert_allclose(
+    forward.evaluate(params, stats, others), 5.0 * (1.0 - want), rtol=2e-2, atol=0.2
+  )
+
+
+def test_parts_that_do_not_add_up_are_refused(rng):
+  x = rng.normal(size=(4, 5)).astype(np.float32)
+  with pytest.raises(ValueError, match=r"parts=\(3, 1\) are of 4 features, got 5"):
+    networks.as_forward(prototypes.Prototypes(parts=(3, 1))).init(jax.random.key(0), x)
+
+
+def test_parts_of_one_row_or_of_equal_rows_have_units(rng):
+  for x in (np.ones((1, 4), np.float32), np.ones((5, 4), np.float32)):
+    forward = networks.as_forward(prototypes.Prototypes(count=2, parts=(2, 2)))
+    params, stats = forward.init(jax.random.key(0), x)
+    assert np.isfinite(forward.evaluate(params, stats, x + 1.0)).all()

@@ -68,7 +68,7 @@ def test_kernels_of_a_series_are_exported_with_a_live_program_too(tmp_path):
   np.save(tmp_path / "train.npy", stripes(60, 0)[..., 0])
   config = Config(
     data=Files(train=str(tmp_path / "train.npy")),
-    features=FeaturesConfig("kernels", shares=84 * 2, components=4, values=0.25),
+    features=FeaturesConfig("kernels", shares=84 * 2, components=4),
     epochs=1,
     checkpoints=1,
   )
