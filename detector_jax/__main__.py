@@ -7,13 +7,15 @@
 
 ``card`` is the model card, see ``detector_jax.card``. ``score`` reads .csv (matched by name where
 it has a header) and .npy, and writes score, p_value and decision of each record to standard output,
-columns of a .csv before them with ``--keep``, and why it is anomalous with ``--explain``.
+columns of a .csv before them with ``--keep``, and why it is anomalous with ``--explain``. The marks
+between fields and in numbers are sniffed, or set by ``--dialect=';,'``, see ``dialect.of``.
 ``python -m launch.score`` of a clone reads more formats, in chunks.
 """
 
 import argparse
 from collections.abc import Sequence
 import csv
+import io
 import os
 import pathlib
 import sys
@@ -22,9 +24,10 @@ from typing import Any
 import numpy as np
 
 import detector_jax
-from detector_jax import artifact, card, table
+from detector_jax import artifact, card, dialect, schema, table
 
 WRITTEN = ("score", "p_value", "decision", "reason")
+SNIFFED = 2**20  # characters that tell how a .csv is written
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
   score.add_argument("records", help=".csv or .npy")
   score.add_argument("--header", choices=table.HEADERS, default="auto", help="of a .csv")
   score.add_argument("--explain", action="store_true", help="say why a record is anomalous")
+  score.add_argument("--dialect", default="auto", help="of a .csv: delimiter and decimal mark")
   score.add_argument("--keep", default="", help="columns of a .csv to write beside it: id,time")
   given = parser.parse_args(arguments)
   try:
@@ -73,21 +77,22 @@ def _score(given: argparse.Namespace) -> None:
   header = given.header if detector.schema is None else "yes"
   if detector.schema is not None and given.header == "no":
     raise ValueError("This detector finds columns by their names: give a header, not --header=no.")
-  kept, beside = _kept(given.records, given.keep, header, detector.feature_names)
-  if detector.schema is None or given.records.lower().endswith(".npy"):
-    x: Any = _read(given.records, detector.feature_names, given.header, kept)
+  path, ending = given.records, pathlib.Path(given.records).suffix.lower()
+  if ending not in (".csv", ".npy"):
+    raise ValueError(f"{path} has an unknown ending {ending!r}; known ones are .csv and .npy.")
+  if given.keep and ending != ".csv":
+    raise ValueError(f"--keep is for .csv files, which name columns, not {path}.")
+  kept: list[str] = []
+  beside: list[list[str]] = []
+  if ending == ".npy":
+    x: Any = np.load(path, allow_pickle=False)
   else:
-    with open(given.records, newline="", encoding="utf-8-sig") as file:
-      reader = csv.DictReader(file)
-      table.check_unique(given.records, reader.fieldnames or [])
-      x = list(reader)
-    for row, record in enumerate(x):
-      if None in record or None in record.values():
-        raise ValueError(
-          f"Record {row} of {given.records} has another number of fields; repair it."
-        )
-    if not x:
-      raise ValueError(f"{given.records} holds no records.")
+    lines, found = _lines(path, given.dialect)
+    kept, beside = _kept(path, lines, given.keep, header, detector.feature_names)
+    if detector.schema is None:
+      x = _numbers(path, lines, found, detector.feature_names, given.header, kept)
+    else:
+      x = _columns(path, lines, found, detector.schema)
   scores = detector.score(x)
   calibrated = detector.calibration.scores.size > 0
   p_values = detector.calibration.p_value(scores) if calibrated else [None] * len(scores)
@@ -106,50 +111,75 @@ def _score(given: argparse.Namespace) -> None:
     writer.writerow([*cells, reasons.get(row, "")] if given.explain else cells)
 
 
+Lines = list[tuple[int, list[str]]]
+
+
+def _lines(path: str, setting: str) -> tuple[Lines, dialect.Dialect]:
+  """The lines of a .csv that hold something, with their numbers, and how it is written."""
+  text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+  found = dialect.of(setting, text[:SNIFFED], path)
+  reader = csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter)
+  return [(reader.line_num, fields) for fields in reader if fields], found
+
+
 def _kept(
-  path: str, keep: str, header: str, trained: tuple[str, ...] | None
+  path: str, lines: Lines, keep: str, header: str, trained: tuple[str, ...] | None
 ) -> tuple[list[str], list[list[str]]]:
   """Names of the columns that are to stand beside the scores, and their cells as they are."""
   names = keep.split(",") if keep else []
   if not names:
     return [], []
-  if pathlib.Path(path).suffix.lower() != ".csv":
-    raise ValueError(f"--keep is for .csv files, which name columns, not {path}.")
   if len({*names, *WRITTEN}) < len(names) + len(WRITTEN):
     raise ValueError(f"--keep={keep} would write two columns of one name.")
-  with open(path, newline="", encoding="utf-8-sig") as file:
-    lines = [fields for fields in csv.reader(file) if fields]
-  found, named = table.header(path, lines[0] if lines else [], header, trained)
+  found, named = table.header(path, lines[0][1] if lines else [], header, trained)
   if lacking := [name for name in names if name not in found]:
     raise ValueError(
       f"{path} has no column {table.listed(lacking)} to keep; it has {table.listed(found)}."
     )
   places = [found.index(name) for name in names]
-  return names, [["".join(fields[i : i + 1]) for i in places] for fields in lines[named:]]
+  return names, [["".join(fields[i : i + 1]) for i in places] for _, fields in lines[named:]]
 
 
-def _read(
-  path: str, trained: tuple[str, ...] | None, header: str, kept: Sequence[str]
+def _check_length(path: str, number: int, fields: Sequence[str], names: Sequence[str]) -> None:
+  if len(fields) != len(names):
+    raise ValueError(
+      f"Line {number} of {path} has {len(fields)} fields where the first has {len(names)}; repair "
+      "the line."
+    )
+
+
+def _columns(
+  path: str, lines: Lines, written: dialect.Dialect, known: schema.Schema
+) -> list[dict[str, str]]:
+  """Records by column; what a schema reads in its own notation as it is, numbers with a point."""
+  names = lines[0][1] if lines else []
+  table.check_unique(path, names)
+  own = {column.name for column in known.columns if column.notation}
+  records = []
+  for number, fields in lines[1:]:
+    _check_length(path, number, fields, names)
+    pairs = zip(names, fields, strict=True)
+    records.append({n: field if n in own else written.plain(field) for n, field in pairs})
+  if not records:
+    raise ValueError(f"{path} holds no records.")
+  return records
+
+
+def _numbers(
+  path: str,
+  lines: Lines,
+  written: dialect.Dialect,
+  trained: tuple[str, ...] | None,
+  header: str,
+  kept: Sequence[str],
 ) -> np.ndarray:
-  """Records ``[n, ...]`` of a file, its columns in the detector's order; ``kept`` is not told."""
-  ending = pathlib.Path(path).suffix.lower()
-  if ending == ".npy":
-    return np.load(path, allow_pickle=False)
-  if ending != ".csv":
-    raise ValueError(f"{path} has an unknown ending {ending!r}; known ones are .csv and .npy.")
-  with open(path, newline="", encoding="utf-8-sig") as file:
-    reader = csv.reader(file)
-    lines = [(reader.line_num, fields) for fields in reader if fields]
+  """Records ``[n, columns]``, in the detector's order; ``kept`` is not told as left out."""
   names, named = table.header(path, lines[0][1] if lines else [], header, trained)
   places = table.match(names, trained, path, kept=kept) if named else list(range(len(names)))
   rows = []
   for number, fields in lines[named:]:
-    if len(fields) != len(names):
-      raise ValueError(
-        f"Line {number} of {path} has {len(fields)} fields where the first has {len(names)}; "
-        "repair the line."
-      )
-    rows.append([table.number(fields[place]) for place in places])
+    _check_length(path, number, fields, names)
+    rows.append([table.number(written.plain(fields[place])) for place in places])
     if not np.isfinite(rows[-1]).all():
       place = places[int(np.argmin(np.isfinite(rows[-1])))]
       raise ValueError(

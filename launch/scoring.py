@@ -97,7 +97,7 @@ def score_input(
     fdr: in (0, 1): decisions are those of ``calibration.fdr_rank`` over all rows, which are read
       twice; None takes the detector's threshold.
     encoding: of a CSV input.
-    dialect: likewise, see ``launch.data.formats.dialect``.
+    dialect: likewise, see ``detector_jax.dialect``.
     steps: with a stride, writes a row for each time step in the place of windows, see ``steps``.
 
   Raises:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
 from detector_jax import batching
+from detector_jax.features import symmetry
 from detector_jax.features.base import in_turn, per_channel, rows_for
 from detector_jax.features.whitening import Whitening
 
@@ -24,7 +25,6 @@ NEGLIGIBLE = (
 )
 WHITE, HARDLY_WHITE = 0.1, 100.0  # noise of whitening, see ``Patches``
 TINY = 1e-9
-COMPARED, SYMMETRIC = 500, 0.6  # images, and share of them that ``is_symmetric`` allows
 STRANGE_NOISE = 0.01  # of whitening patches that keep their contrast, see ``Whitening.fit``
 
 
@@ -250,7 +250,7 @@ class Patches:
       records.
     mirrored: whether the code of an image is the mean of its own and its mirror image's, so that
       which way a thing faces does not count. None: where mirror images of training images lie as
-      near to other training images as these do, see ``is_symmetric``; not with ``defects``, and
+      near to other training images as these do, see ``symmetry``; not with ``defects``, and
       not of series.
 
   References:
@@ -302,7 +302,7 @@ class Patches:
       raise ValueError("mirrored is of images: a series that runs backwards is another one.")
     fitted, mirrored = self._dictionary(x, seed), self.mirrored
     if mirrored is None:
-      mirrored = len(shape) == 3 and not self.defects and is_symmetric(fitted, x)
+      mirrored = len(shape) == 3 and not self.defects and self._is_symmetric(fitted, x)
     if mirrored:
       fitted = dataclasses.replace(fitted, mirror=jnp.float32(0.5))
     codes = in_turn(lambda batch: _code(fitted, batch), x, fitted.rows)
@@ -325,6 +325,9 @@ class Patches:
       fields["strangeness"] = Strangeness(Whitening(**whitening), centroids)
     settings = {name: getattr(self, name) for name in ("window", "stride", "pool", "hellinger")}
     return PatchMap(**fields, **settings, rows=rows)
+
+  def _is_symmetric(self, fitted: PatchMap, x: Any) -> bool:
+    return symmetry.is_symmetric(lambda part: _one_sided(fitted, part), x, fitted.rows)
 
   def _dictionary(self, x: np.ndarray, seed: int) -> PatchMap:
     """Patch whitening and centroids."""
@@ -372,34 +375,6 @@ class Patches:
 
 _code = jax.jit(PatchMap.code)
 _one_sided = jax.jit(PatchMap.one_sided)
-
-
-def is_symmetric(fitted: PatchMap, x: Any) -> bool:
-  """Whether mirror images of training images lie as near to other training images as these do.
-
-  Of each of at most 500 images, the distance to the nearest other one is compared with that of its
-  mirror image to the nearest one that it is not made from. Of things that face both ways alike
-  the mirror image's is the larger one in a half of the cases, of letters and shoes in nearly all.
-
-  Args:
-    fitted: the map, whose whitening is not looked at.
-    x: ``[n, height, width, channels]`` typical training images.
-  """
-  rows = np.linspace(0, len(x) - 1, min(len(x), COMPARED)).round().astype(int)
-  some = np.asarray(x[rows], np.float32)
-  own, mirrored = (
-    np.concatenate(list(in_turn(lambda part: _one_sided(fitted, part), each, fitted.rows)))
-    for each in (some, some[:, :, ::-1])
-  )
-  nearest = [_to_others(each, own) for each in (own, mirrored)]
-  return bool(np.mean(nearest[1] > nearest[0]) <= SYMMETRIC)
-
-
-def _to_others(codes: np.ndarray, own: np.ndarray) -> np.ndarray:
-  """Squared distance of each code to the nearest of ``own`` but that of its own number."""
-  squared = np.sum(codes**2, axis=1)[:, None] - 2.0 * codes @ own.T + np.sum(own**2, axis=1)
-  np.fill_diagonal(squared, np.inf)
-  return squared.min(axis=1)
 
 
 def drawn_patches(x: Any, window: int, number: int, rng: np.random.Generator) -> np.ndarray:

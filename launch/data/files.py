@@ -141,7 +141,7 @@ def read_table(
     header: whether a .csv has one: "auto", "yes" or "no".
     trained: names of the columns that are wanted where the file names its own, in any order.
     encoding: of a .csv.
-    dialect: likewise, see ``formats.dialect``.
+    dialect: likewise, see ``detector_jax.dialect``.
 
   Raises:
     DataError: the file is missing, empty, damaged, of an unknown ending, or holds anything but

@@ -17,10 +17,11 @@ from pyarrow import compute
 
 from detector_jax import cells, notation
 from detector_jax import schema as schema_lib
+from detector_jax.dialect import Dialect
 from detector_jax.schema import Schema
 from detector_jax.table import unfit
 from launch.data.formats import Columns, DataError, opened
-from launch.data.formats.dialect import Dialect
+from launch.data.formats.csv_text import plain_cells
 from launch.data.formats.reader import Fault, Piece, joined
 from launch.data.splits import Splits
 
@@ -66,7 +67,7 @@ def load_mixed(
     group: name of the column that says what records belong to; "": none.
     columns: "auto", or kinds that are set: "zip:category,id:drop".
     encoding: of a .csv.
-    dialect: likewise, see ``formats.dialect``.
+    dialect: likewise, see ``detector_jax.dialect``.
 
   Raises:
     DataError: a file or cell that cannot be used; all problems of the training file are told.
@@ -117,7 +118,7 @@ def read_mixed_pieces(
     rows: rows per piece of a .parquet; a CSV input has pieces of about 8 MiB.
     keep: see ``Columns``.
     encoding: of a .csv.
-    dialect: likewise, see ``formats.dialect``.
+    dialect: likewise, see ``detector_jax.dialect``.
 
   Raises:
     DataError: the input is missing, damaged, of another ending, or lacks a column.
@@ -224,7 +225,7 @@ def _labels(piece: Piece, name: str | None) -> np.ndarray:
 def _with_points(values: Any, decimal: str) -> Any:
   """A column whose numbers, where it is of text, have points."""
   text = pa.types.is_string(values.type)
-  return Dialect(decimal=decimal).plain_cells(values) if text else values
+  return plain_cells(values, Dialect(decimal=decimal)) if text else values
 
 
 def _notation(values: Any, decimal: str) -> str:

@@ -50,7 +50,7 @@ def read_pieces(
     shape: of a record, to which pictures are resized.
     keep: names of columns of a CSV or .parquet input that pieces carry as they are.
     encoding: of a CSV input.
-    dialect: likewise, see ``formats.dialect``.
+    dialect: likewise, see ``detector_jax.dialect``.
 
   Raises:
     DataError: the input is missing, empty, damaged, of an unknown ending, or lacks a column.

@@ -13,7 +13,6 @@ import detector_jax
 from detector_jax import features, metrics
 from detector_jax.features import patches, rotations
 from detector_jax.preprocessing import Identity, Standardizer
-from detector_jax.program import nested
 
 SMALL = features.Patches(centroids=8, window=3, components=6, patches=500)
 TURNS = features.Rotations(
@@ -364,44 +363,3 @@ def test_two_feature_maps_do_not_stack_and_an_offset_is_refused(rng):
   inner = detector_jax.Detector.create(NORM, {}, far, (6,))
   with pytest.raises(ValueError, match="lose their digits in float32"):
     inner.behind(fitted, x.shape[1:])
-
-
-def facing(rng, n, both):
-  """Images of a ramp, brighter towards one side or, in a half of them, the other."""
-  ramp = np.linspace(0.0, 3.0, 12) ** 2 + 0.5 * np.sin(2.1 * np.arange(12))
-  x = ramp[None, None, :, None] + 0.3 * rng.normal(size=(n, 12, 12, 1))
-  if both:
-    x[::2] = x[::2, :, ::-1]
-  return x.astype(np.float32)
-
-
-def test_mirror_images_count_as_the_same_where_training_images_face_both_ways(rng):
-  x = facing(rng, 80, both=True)
-  fitted = SMALL.fit(x)
-  assert float(fitted.mirror) == 0.5
-  mean = 0.5 * (fitted.one_sided(x) + fitted.one_sided(x[:, :, ::-1]))
-  np.testing.assert_allclose(fitted.code(x), mean, rtol=1e-5)
-  np.testing.assert_allclose(fitted.code(x[:, :, ::-1]), mean, rtol=1e-5)
-  assert dataclasses.replace(SMALL, mirrored=False).fit(x).mirror is None
-  assert dataclasses.replace(SMALL, defects=True).fit(x).mirror is None
-  one_way = facing(rng, 80, both=False)
-  assert SMALL.fit(one_way).mirror is None
-  assert dataclasses.replace(SMALL, mirrored=True).fit(one_way).mirror is not None
-
-
-def test_a_map_of_mirror_images_is_saved_with_its_detector(rng, tmp_path):
-  x = facing(rng, 60, both=True)
-  detector = behind(SMALL.fit(x), x)
-  detector.save(tmp_path / "detector")
-  loaded = detector_jax.load(tmp_path / "detector")
-  np.testing.assert_allclose(loaded.score(x), loaded.score(x[:, :, ::-1]), rtol=1e-4)
-  assert np.ptp(loaded.score(x)) > 0.1
-  fitted = SMALL.rebuilt(nested(loaded.arrays, "features"), 8)
-  np.testing.assert_allclose(features.apply(fitted, x[:3]), SMALL.fit(x)(x[:3]), atol=1e-4)
-
-
-def test_mirrored_is_of_images(rng):
-  with pytest.raises(ValueError, match="a series that runs backwards"):
-    dataclasses.replace(SMALL, mirrored=True).fit(rng.normal(size=(9, 12, 2)))
-  with pytest.raises(ValueError, match="True, False or None, got 'auto'"):
-    dataclasses.replace(SMALL, mirrored="auto").fit(rng.normal(size=(9, 12, 12, 1)))

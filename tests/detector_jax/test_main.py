@@ -117,6 +117,27 @@ def test_columns_that_a_schema_names_need_a_header(detector, records, tmp_path, 
   assert "give a header, not --header=no" in said.err
 
 
+def test_semicolons_and_decimal_commas_are_sniffed_or_told(
+  folder, detector, records, tmp_path, capsys
+):
+  rows = [dict(zip("abc", row, strict=True)) for row in records.tolist()]
+  weights = [row | {"c": f"{row['c']:.2f} kg".replace(".", ",")} for row in rows]
+  columns, path = tmp_path / "columns", tmp_path / "x.csv"
+  facts = {"schema": schema.learn(weights).to_json(), "feature_names": ["a", "b", "c"]}
+  detector.with_metadata(**facts).save(columns)
+  shown = [f"{row['a']!r};{row['b']!r};{row['c']:.2f}".replace(".", ",") for row in rows[:9]]
+  want = load(folder).score(records[:9])
+  for place, unit in ((folder, ""), (columns, " kg")):
+    path.write_text("\n".join(["a;b;c", *(line + unit for line in shown)]))
+    told = ["--keep=b"] if place == folder else ["--keep=b", "--dialect=;,"]
+    assert main.main(["score", str(place), str(path), *told]) == 0
+    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    np.testing.assert_allclose([float(line["score"]) for line in lines], want, rtol=0.05)
+    assert lines[0]["b"] == shown[0].split(";")[1]
+  assert main.main(["score", str(folder), str(path), "--dialect=;;"]) == 1
+  assert "The dialect of a .csv is its delimiter" in capsys.readouterr().err
+
+
 def test_what_is_no_detector_is_one_line(tmp_path, capsys):
   assert main.main(["info", str(tmp_path)]) == 1
   assert "is not a detector folder" in capsys.readouterr().err

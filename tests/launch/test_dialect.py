@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from detector_jax import dialect
 from launch.data import Files
 from launch.data.files import DataError, read_table
-from launch.data.formats import csv_text, dialect
+from launch.data.formats import csv_text
 from launch.data.scoring import read_pieces
 
 X = [[1.5, 2.0], [-3.25, 4.0], [5.0, 6.125]]
@@ -62,7 +63,7 @@ def test_what_reads_in_two_ways_is_refused_until_it_is_set(tmp_path, lines, mess
 
 @pytest.mark.parametrize("setting", [";", ",,", "x.", ";;", ";,."])
 def test_a_dialect_that_is_none_is_refused(setting):
-  with pytest.raises(DataError, match=r"its delimiter .* and its decimal mark"):
+  with pytest.raises(ValueError, match=r"its delimiter .* and its decimal mark"):
     dialect.of(setting, "", "x.csv")
   assert dialect.of("tab,", "", "x.csv") == dialect.Dialect("\t", ",")
 

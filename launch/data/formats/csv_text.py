@@ -12,11 +12,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute
 from pyarrow import csv as arrow_csv
 
-from detector_jax import table
+from detector_jax import dialect, table
 from detector_jax.table import unfit
-from launch.data.formats import dialect
 from launch.data.formats.columns import Columns, DataError, as_data_error
 from launch.data.formats.reader import Fault, Input, Piece, Reader, problem
 
@@ -67,7 +67,10 @@ class Csv(Reader):
     stream = _as_utf8(source.stream, columns.encoding)
     head = _head(stream)
     text = head.decode("utf-8-sig", errors="surrogateescape")
-    self._dialect = dialect.of(columns.dialect, text, source.name)
+    try:
+      self._dialect = dialect.of(columns.dialect, text, source.name)
+    except ValueError as error:
+      raise DataError(str(error)) from error
     self._patterns, self.decimal = patterns(self._dialect.delimiter), self._dialect.decimal
     self._blocks = _blocks(stream, source.name, self._dialect.delimiter, head)
     first = next(self._blocks, b"").removeprefix(b"\xef\xbb\xbf")
@@ -180,7 +183,7 @@ class Csv(Reader):
 
   def _as_wanted(self, texts: list[pa.Array]) -> list[pa.Array]:
     """Columns of text as they are where raw ones are wanted, else with decimal points."""
-    return texts if self.columns.raw else [self._dialect.plain_cells(cells) for cells in texts]
+    return texts if self.columns.raw else [plain_cells(cells, self._dialect) for cells in texts]
 
   def _number(self, field: str) -> float:
     return table.number(self._dialect.plain(field)) if self._is_number(field) else np.nan
@@ -346,3 +349,10 @@ def _records(
     end = line.end() if found is None or fields is None else found.end()
     yield start, end, fields
     start = end
+
+
+def plain_cells(cells: pa.Array, written: dialect.Dialect) -> pa.Array:
+  """Text cells ``[n]`` whose numbers have a point."""
+  if written.decimal == ".":
+    return cells
+  return compute.replace_substring_regex(cells, dialect.CELL, r"\1.\2")

@@ -5,11 +5,6 @@ import dataclasses
 import logging
 import re
 
-import pyarrow as pa
-from pyarrow import compute
-
-from launch.data.formats.columns import DataError
-
 logger = logging.getLogger(__name__)
 
 DELIMITERS, DECIMALS = ",;\t|", ".,"
@@ -36,12 +31,6 @@ class Dialect:
     """A field whose number, if it is one, has a point."""
     return field if self.decimal == "." else re.sub(CELL, r"\1.\2", field)
 
-  def plain_cells(self, cells: pa.Array) -> pa.Array:
-    """Text cells ``[n]``, as ``plain``."""
-    if self.decimal == ".":
-      return cells
-    return compute.replace_substring_regex(cells, CELL, r"\1.\2")
-
 
 def of(setting: str, text: str, path: object) -> Dialect:
   """The dialect of a file that begins with ``text``; said where it is sniffed and not the usual.
@@ -52,7 +41,7 @@ def of(setting: str, text: str, path: object) -> Dialect:
     path: of the file, for messages.
 
   Raises:
-    DataError: no such setting, or a text that reads well in several ways.
+    ValueError: no such setting, or a text that reads well in several ways.
   """
   if setting != "auto":
     found = setting.replace("tab", "\t")
@@ -62,7 +51,7 @@ def of(setting: str, text: str, path: object) -> Dialect:
       or found[1] not in DECIMALS
       or (found[0] == found[1])
     ):
-      raise DataError(
+      raise ValueError(
         "The dialect of a .csv is its delimiter (a comma, ;, | or tab) and its decimal mark (a "
         f"point or a comma), such as ';,' or 'tab.', or auto; got {setting!r}."
       )
@@ -70,7 +59,7 @@ def of(setting: str, text: str, path: object) -> Dialect:
   tables = {each: table for each in DELIMITERS if (table := _table(text, each))}
   if len(tables) > 1:
     told = " and ".join(map(_called, tables))
-    raise DataError(
+    raise ValueError(
       f"The fields of {path} could be separated by {told}: say which, with the decimal mark, by "
       "dialect=',.' or dialect=';,'."
     )
@@ -110,7 +99,7 @@ def _decimal(rows: list[list[str]], path: object) -> str:
   if not commas:
     return "."
   if any(map(WITH_POINT.fullmatch, cells)) or all(map(THOUSANDS.fullmatch, commas)):
-    raise DataError(
+    raise ValueError(
       f"Whether {commas[0].strip()!r} in {path} has a decimal comma cannot be told: say so by "
       "dialect=';,' or dialect=';.', with the delimiter of the file."
     )
