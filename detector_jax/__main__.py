@@ -116,10 +116,16 @@ Lines = list[tuple[int, list[str]]]
 
 def _lines(path: str, setting: str) -> tuple[Lines, dialect.Dialect]:
   """The lines of a .csv that hold something, with their numbers, and how it is written."""
-  text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+  try:
+    text = pathlib.Path(path).read_bytes().decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path} is not in UTF-8, at byte {error.start}: save it so.") from error
   found = dialect.of(setting, text[:SNIFFED], path)
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter)
-  return [(reader.line_num, fields) for fields in reader if fields], found
+  try:
+    return [(reader.line_num, fields) for fields in reader if fields], found
+  except csv.Error as error:
+    raise ValueError(f"Line {reader.line_num} of {path} cannot be read: {error}.") from error
 
 
 def _kept(

@@ -248,16 +248,17 @@ class NeuralFP(DetectorEstimator):
   def _computed(self, X: Any, *, reset: bool) -> joined.Computed:
     """Activations of records, where the user's function computes them."""
     assert self.activations is not None
+    batch_size = batching.whole("batch_size", plain(self.batch_size))
     X = X if hasattr(X, "shape") else np.asarray(X)
     if not len(X):
       raise ValueError("X has no records.")
     if reset:
-      first = self.activations(X[: self.batch_size])
+      first = self.activations(X[:batch_size])
       self._shapes = joined.shapes_of(first, self.layers)
     elif not hasattr(self, "_shapes"):
       facts = self.detector_.metadata
       self._shapes = dict(zip(facts["layers"], map(tuple, facts["layer_shapes"]), strict=True))
-    return joined.Computed(self.activations, X, self._shapes, plain(self.batch_size))
+    return joined.Computed(self.activations, X, self._shapes, batch_size)
 
   def explain(self, X: Any) -> Explanation:
     """Says of records ``[n, ...]`` which layer objects, on which side, and how sure it is.

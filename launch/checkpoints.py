@@ -44,7 +44,8 @@ class Checkpoints:
     self._writing: ocp.AsyncResponse[None] | None = None
 
   def _epochs(self) -> list[int]:
-    return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+    names = (path.name for path in self._folder.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
   def latest(self) -> int | None:
     """Epoch of the newest whole checkpoint, or None."""

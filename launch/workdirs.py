@@ -205,6 +205,8 @@ def _from_dict(cls: Any, values: dict[str, Any]) -> Any:
   if cls is DroccConfig:  # the first algorithm that has all these settings
     cls = next((each.config for each in ALGORITHMS if _names(each.config) >= values.keys()), cls)
   values = {**getattr(cls, "former", {}), **values}  # what settings were before they could be set
+  gone = getattr(cls, "gone", ())  # settings that earlier releases had
+  values = {name: value for name, value in values.items() if name not in gone}
   hints = typing.get_type_hints(cls)
   known = _names(cls)
   if not known >= values.keys():

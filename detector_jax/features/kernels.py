@@ -230,7 +230,16 @@ class RandomKernels:
     return in_turn(lambda batch: function(raw, batch), x, raw.rows)
 
   def rebuilt(self, arrays: Mapping[str, Any], rows: int) -> KernelMap:
-    """The map of arrays that a detector was saved with; see ``Patches.rebuilt``."""
+    """The map of arrays that a detector was saved with; see ``Patches.rebuilt``.
+
+    Raises:
+      ValueError: an earlier release saved it, whose map had one whitening for all features.
+    """
+    if "factors" in arrays:
+      raise ValueError(
+        "The detector has the random kernels of an earlier release, which this one scores with "
+        "from the folder and cannot rebuild: export it with that release, or train it anew."
+      )
     sizes, counts = dilations(len(arrays["center"]), self.shares)
     whitenings = {name: Whitening(**arrays[name]) for name in ("of_values", "of_shares")}
     return KernelMap(**{**arrays, **whitenings}, dilations=sizes, counts=counts, rows=rows)

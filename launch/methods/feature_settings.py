@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class FeaturesConfig:
       training images face both ways alike.
     shares: of the kernels, >= 84: how many features before they are whitened.
   """
+
+  former: ClassVar[dict[str, Any]] = {"mirrored": False}
+  gone: ClassVar[tuple[str, ...]] = ("values",)
 
   name: str = "auto"
   centroids: int = Patches.centroids

@@ -229,3 +229,8 @@ def test_what_cannot_be_fitted_says_so(settings, shape, message, rng):
 def test_series_that_are_all_the_same_are_refused():
   with pytest.raises(ValueError, match="nothing to learn from"):
     SMALL.fit(np.ones((20, 12, 2), np.float32))
+
+
+def test_a_map_of_an_earlier_release_is_not_rebuilt():
+  with pytest.raises(ValueError, match="of an earlier release"):
+    features.RandomKernels().rebuilt({"center": np.zeros(16), "factors": np.ones(2)}, 8)

@@ -57,13 +57,15 @@ def test_info_says_what_it_is_and_what_it_states(folder, capsys):
     ("a,b,c\n1,2\n", "Line 2 of {} has 2 fields where the first has 3"),
     ("a,b,c\n1,2,3\n1,x,3\n", "Line 3 of {} holds 'x' in column 'b', no finite number"),
     ("a,b,c\n1,,3\n", "Line 2 of {} holds '' in column 'b'"),
+    (f"a,b,c\n1,2,3\n{'1' * 2**18},2,3\n", "Line 3 of {} cannot be read: field larger"),
+    (b"a,b,c\n1,2,\xe9\n", "{} is not in UTF-8, at byte 10"),
     ("a,b,c\n", "{} holds no records"),
     ("", "{} is empty"),
   ],
 )
 def test_bad_input_is_one_line(folder, tmp_path, capsys, content, message):
   path = tmp_path / "x.csv"
-  path.write_text(content)
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
   assert main.main(["score", str(folder), str(path)]) == 1
   said = capsys.readouterr()
   assert said.out == ""

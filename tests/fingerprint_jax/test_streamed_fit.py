@@ -104,3 +104,9 @@ def test_activations_are_computed_of_the_records_that_are_named():
   )
   with pytest.raises(ValueError, match="activations of record 4 hold NaN"):
     Computed(lambda x: {"a": np.where(x == 4, np.nan, x)}, found.records, {"a": (1,)}, 3)[2:]
+
+
+@pytest.mark.parametrize("batch_size", [0, 2.5])
+def test_a_batch_size_that_is_none_is_named(stored, batch_size):
+  with pytest.raises(ValueError, match="batch_size must be"):
+    NeuralFP(activations=wide, **{**CHEAP, "batch_size": batch_size}).fit(stored)

@@ -101,8 +101,12 @@ def test_what_a_killed_process_left_unfinished_neither_counts_nor_stays(tmp_path
     (path / "state").mkdir(parents=True)
   state = new()
   with checkpoints.open_checkpoints(tmp_path) as saved:
-    assert saved.latest() is None
+    (tmp_path / "010").mkdir()
+    (tmp_path / "9").touch()
+    assert saved.latest() is None, "neither is how an epoch is written"
     assert saved.newest(state) is None
+    (tmp_path / "010").rmdir()
+    (tmp_path / "9").unlink()
     assert all(path.is_dir() for path in left), "another process may be writing them"
     saved.save(4, state, {"epoch": 4})
   assert [path.name for path in tmp_path.iterdir()] == ["4"]

@@ -76,6 +76,17 @@ def test_config_of_drocc_survives_its_file(tmp_path):
   assert run.read_config(tmp_path) == config
 
 
+def test_features_of_an_earlier_release_are_read_and_keep_their_map(tmp_path):
+  stored = dataclasses.asdict(drocc.Config())
+  del stored["features"]["mirrored"]
+  stored["features"]["values"] = 0.05
+  (tmp_path / "config.json").write_text(json.dumps({"method": "drocc", **stored}))
+  assert run.read_config(tmp_path).features.mirrored is False
+  with pytest.raises(ValueError, match=r"features.mirrored was False, is None\)"):
+    workdirs.check(tmp_path, drocc.Config())
+  workdirs.check(tmp_path, drocc.Config(features=drocc.FeaturesConfig(mirrored=False)))
+
+
 def test_file_without_a_method_is_of_drocc(tmp_path):
   values = dataclasses.asdict(drocc.Config(seed=3))
   (tmp_path / "config.json").write_text(json.dumps(values))
