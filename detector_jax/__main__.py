@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 import csv
 import io
+import logging
 import os
 import pathlib
 import sys
@@ -27,6 +28,7 @@ import detector_jax
 from detector_jax import artifact, card, dialect, schema, table
 
 WRITTEN = ("score", "p_value", "decision", "reason")
+SAID = logging.getLogger(dialect.__name__)  # what is sniffed goes to standard error
 SNIFFED = 2**20  # characters that tell how a .csv is written
 
 
@@ -45,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
   score.add_argument("--dialect", default="auto", help="of a .csv: delimiter and decimal mark")
   score.add_argument("--keep", default="", help="columns of a .csv to write beside it: id,time")
   given = parser.parse_args(arguments)
+  if not SAID.handlers:
+    SAID.addHandler(logging.StreamHandler())
+    SAID.setLevel(logging.INFO)
   try:
     if given.command == "score":
       _score(given)

@@ -66,8 +66,9 @@ class Checkpoints:
 
   def _tidy(self, _: None) -> None:
     """Keeps the newest two, and nothing that a killed process left unfinished."""
-    old = [self._folder / str(epoch) for epoch in self._epochs()[:-2]]
-    for path in [*old, *self._folder.glob("*.orbax-checkpoint-tmp*")]:
+    paths = (self._folder / str(epoch) for epoch in self._epochs())
+    whole = [path for path in paths if any(path.iterdir())]
+    for path in [*whole[:-2], *self._folder.glob("*.orbax-checkpoint-tmp*")]:
       shutil.rmtree(path, ignore_errors=True)
 
   def restore(self, epoch: int, like: Any) -> tuple[Any, dict[str, Any]]:

@@ -109,7 +109,13 @@ def test_what_a_killed_process_left_unfinished_neither_counts_nor_stays(tmp_path
     (tmp_path / "9").unlink()
     assert all(path.is_dir() for path in left), "another process may be writing them"
     saved.save(4, state, {"epoch": 4})
-  assert [path.name for path in tmp_path.iterdir()] == ["4"]
+    saved.close()
+    (tmp_path / "6").mkdir()
+    saved.save(8, state, {"epoch": 8})
+    saved.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "6", "8"], "6 is empty"
+    saved.save(9, state, {"epoch": 9})
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["6", "8", "9"]
 
 
 @pytest.mark.parametrize(
