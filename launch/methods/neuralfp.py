@@ -221,12 +221,10 @@ def _stage(prepared: recipe.Prepared, key: jax.Array, rows: np.ndarray) -> stage
     state, losses = prepared.advance(state, key, first, last)
     return state, {f"{name}_loss": value for name, value in losses.items()}
 
-  steps = failures.fingerprint_steps(prepared, key, rows) if prepared.epochs else None
+  steps = failures.fingerprint_steps(prepared, key, rows)
   batch_size = min(prepared.config.batch_size, len(rows))
   named = f"autoencoders of {len(prepared.fingerprint.layers)} layers"
-  task = None
-  if prepared.epochs:
-    task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
+  task = costs.of_data(named, prepared.train_epochs, prepared.data, key, batch_size)
   return stages.Stage("fingerprints", prepared.epochs, advance, steps, task)
 
 
