@@ -59,8 +59,8 @@ PAPERS = (
     "features_mirrored",
     "CIFAR-10 through features, mirror images",
     "The table above is from before `DROCC()` took the mean of an image's code and its mirror "
-    "image's where training images face both ways alike; this is to be the one with it, without "
-    "rotations. The rule was chosen on groups of the CIFAR-100 sample.",
+    "image's where training images face both ways alike; this one has it, and no rotations. The "
+    "rule was chosen on groups of the CIFAR-100 sample.",
     command="python -m benchmarks.tables --table=features --norotations",
   ),
   Section(
