@@ -16,7 +16,6 @@ import argparse
 from collections.abc import Sequence
 import csv
 import io
-import logging
 import os
 import pathlib
 import sys
@@ -28,7 +27,6 @@ import detector_jax
 from detector_jax import artifact, card, dialect, schema, table
 
 WRITTEN = ("score", "p_value", "decision", "reason")
-SAID = logging.getLogger(dialect.__name__)  # what is sniffed goes to standard error
 SNIFFED = 2**20  # characters that tell how a .csv is written
 
 
@@ -47,9 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
   score.add_argument("--dialect", default="auto", help="of a .csv: delimiter and decimal mark")
   score.add_argument("--keep", default="", help="columns of a .csv to write beside it: id,time")
   given = parser.parse_args(arguments)
-  if not SAID.handlers:
-    SAID.addHandler(logging.StreamHandler())
-    SAID.setLevel(logging.INFO)
   try:
     if given.command == "score":
       _score(given)
@@ -87,6 +82,8 @@ def _score(given: argparse.Namespace) -> None:
     raise ValueError(f"{path} has an unknown ending {ending!r}; known ones are .csv and .npy.")
   if given.keep and ending != ".csv":
     raise ValueError(f"--keep is for .csv files, which name columns, not {path}.")
+  if given.dialect != "auto" and ending != ".csv":
+    raise ValueError(f"--dialect is for .csv files, not {path}.")
   kept: list[str] = []
   beside: list[list[str]] = []
   if ending == ".npy":
@@ -126,6 +123,8 @@ def _lines(path: str, setting: str) -> tuple[Lines, dialect.Dialect]:
   except UnicodeDecodeError as error:
     raise ValueError(f"{path} is not in UTF-8, at byte {error.start}: save it so.") from error
   found = dialect.of(setting, text[:SNIFFED], path)
+  if setting == "auto" and found != dialect.Dialect():
+    print(f"{path}: {found}.", file=sys.stderr)
   reader = csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter)
   try:
     return [(reader.line_num, fields) for fields in reader if fields], found

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import logging
 import re
 
@@ -26,6 +27,11 @@ class Dialect:
 
   delimiter: str = ","
   decimal: str = "."
+
+  def __str__(self) -> str:
+    """In words."""
+    comma = " and numbers have a decimal comma" if self.decimal == "," else ""
+    return f"fields are separated by {_called(self.delimiter)}{comma}"
 
   def plain(self, field: str) -> str:
     """A field whose number, if it is one, has a point."""
@@ -66,8 +72,7 @@ def of(setting: str, text: str, path: object) -> Dialect:
   delimiter = next(iter(tables), ",")
   dialect = Dialect(delimiter, "." if delimiter == "," else _decimal(tables[delimiter], path))
   if dialect != Dialect():
-    mark = " and numbers have a decimal comma" if dialect.decimal == "," else ""
-    logger.info("%s: fields are separated by %s%s.", path, _called(delimiter), mark)
+    logger.info("%s: %s.", path, dialect)
   return dialect
 
 
@@ -79,7 +84,7 @@ def _table(text: str, delimiter: str) -> list[list[str]]:
   """The first records, where all of them have as many fields, and more than one; else nothing."""
   rows: list[list[str]] = []
   try:
-    for fields in csv.reader(text.splitlines(keepends=True), delimiter=delimiter):
+    for fields in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
       if fields:
         rows.append(fields)
       if len(rows) == SAMPLE:

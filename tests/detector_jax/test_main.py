@@ -133,11 +133,17 @@ def test_semicolons_and_decimal_commas_are_sniffed_or_told(
     path.write_text("\n".join(["a;b;c", *(line + unit for line in shown)]))
     told = ["--keep=b"] if place == folder else ["--keep=b", "--dialect=;,"]
     assert main.main(["score", str(place), str(path), *told]) == 0
-    lines = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    said = capsys.readouterr()
+    sniffed = f"{path}: fields are separated by semicolons and numbers have a decimal comma.\n"
+    assert said.err == (sniffed if place == folder else "")
+    lines = list(csv.DictReader(said.out.splitlines()))
     np.testing.assert_allclose([float(line["score"]) for line in lines], want, rtol=0.05)
     assert lines[0]["b"] == shown[0].split(";")[1]
   assert main.main(["score", str(folder), str(path), "--dialect=;;"]) == 1
   assert "The dialect of a .csv is its delimiter" in capsys.readouterr().err
+  np.save(tmp_path / "x.npy", records)
+  assert main.main(["score", str(folder), str(tmp_path / "x.npy"), "--dialect=;,"]) == 1
+  assert "--dialect is for .csv files" in capsys.readouterr().err
 
 
 def test_what_is_no_detector_is_one_line(tmp_path, capsys):
