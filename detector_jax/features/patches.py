@@ -177,10 +177,11 @@ class PatchMap:
 
   def code(self, x: jax.Array) -> jax.Array:
     """Pooled code ``[batch, pool ** axes * centroids]``, before it is whitened."""
-    own = self.one_sided(x)
     if self.mirror is None:
-      return own
-    return own + self.mirror * (self.one_sided(x[:, :, ::-1]) - own)
+      return self.one_sided(x)
+    sides = jnp.stack([x, x[:, :, ::-1]])
+    own, mirrored = jax.lax.map(self.one_sided, sides)  # one at a time: both leave the cache
+    return own + self.mirror * (mirrored - own)
 
   def one_sided(self, x: jax.Array) -> jax.Array:
     """As ``code``, of the records as they are."""
