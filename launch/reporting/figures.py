@@ -361,7 +361,7 @@ def grouped_bars(
   ylabel: str,
   bottom: float,
 ) -> Figure:
-  """Grouped bars with error bars: name -> (mean per group, standard deviation per group)."""
+  """Grouped bars of percentages, with error bars: name -> (mean, standard deviation) per group."""
   figure, axes = _axes(max(5.6, 1.6 * len(groups) + 2.0), 3.6)
   width = 0.8 / len(series)
   for place, (name, (mean, std)) in enumerate(series.items()):
@@ -370,7 +370,8 @@ def grouped_bars(
     hatch = "///" if place >= len(COLOURS) else None
     style: Any = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
     axes.bar(x, mean, width * 0.92, yerr=std, label=name, error_kw={"lw": 0.8}, **style)
-  axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, None))
+  top = min(axes.get_ylim()[1], 100.0)
+  axes.set(xticks=np.arange(len(groups)), ylabel=ylabel, ylim=(bottom, top))
   axes.set_xticklabels(groups)
   figure.legend(frameon=False, fontsize=9, ncols=3, loc="outside lower center")
   return figure

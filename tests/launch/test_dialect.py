@@ -122,3 +122,8 @@ def test_a_test_file_has_the_encoding_that_is_set(tmp_path):
   got = Files(train=train, test=test, label="y", encoding="cp1252").load()
   assert got.feature_names == ("höhe",)
   np.testing.assert_array_equal(got.x_test, [[1.5], [2.5]])
+
+
+def test_a_field_may_hold_what_other_programs_end_lines_with():
+  text = "a;b\n" + "".join(f"{i},5;x\u2028y\x85z\x0b\n" for i in range(9))
+  assert dialect.of("auto", text, "x.csv") == dialect.Dialect(";", ",")

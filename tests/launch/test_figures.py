@@ -128,3 +128,10 @@ def test_a_threshold_beyond_all_scores_is_drawn(rng):
     "anomalous (25)",
     "threshold 40",
   ]
+
+
+def test_bars_of_percentages_end_at_a_hundred():
+  bars = {"one": ([99.0, 100.0], [0.5, 0.0])}
+  assert figures.grouped_bars(["a", "b"], bars, "AUROC, %", 90.0).axes[0].get_ylim() == (90, 100)
+  low = figures.grouped_bars(["a"], {"one": ([60.0], [1.0])}, "AUROC, %", 50.0)
+  assert 61 <= low.axes[0].get_ylim()[1] < 70
