@@ -38,7 +38,7 @@ from drocc_jax import DROCC
 from launch import flags as common
 from launch.reporting import progress
 
-PARTS, WARM_ROWS = 16, 1000
+PARTS, WARM_PARTS, WARM_ROWS = 16, 4, 1000
 BATCH, IN_MEMORY = 50_000, 48  # records of a batch, batches that are scored in memory
 PINNED: list[pathlib.Path] = []
 NAMES = [f"c{i}" for i in range(small_devices.FEATURES)]
@@ -91,8 +91,9 @@ def dask(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   kinds = {"id": "int64", "score": "float64", "p_value": "float64", "decision": "int64"}
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
-    scores = dd.read_parquet(source, split_row_groups=False).map_partitions(scorer, meta=kinds)
-    how = {"scheduler": "processes", "pool": pool}
+    records = dd.read_parquet(source, split_row_groups=False)
+    scores = records.map_partitions(scorer, meta=kinds).optimize()
+    how = {"scheduler": "processes", "pool": pool, "chunksize": 1}
     scores.to_parquet(output, write_index=False, compute_kwargs=how)
 
   context = multiprocessing.get_context("spawn")
@@ -189,7 +190,8 @@ def prepare(folder: pathlib.Path, rows: int) -> None:
       )
       first.write_table(table)
       parquet.write_table(table, folder / f"parts/{part:02d}.parquet")
-  parquet.write_table(table.slice(0, WARM_ROWS), folder / "few" / "0.parquet")
+  for part in range(WARM_PARTS):
+    parquet.write_table(table.slice(0, WARM_ROWS), folder / f"few/{part}.parquet")
 
 
 def launcher(folder: pathlib.Path) -> float:
@@ -228,7 +230,7 @@ def timed(engine: Engine, folder: pathlib.Path, workers: int) -> tuple[float, pa
   """Seconds that ``workers`` take for all parts, once they have started, and where scores are."""
   output = folder / f"scores{workers}"
   with engine(folder, workers) as run:
-    for _ in range(2):  # both workers
+    for _ in range(2):  # a pool starts its second worker when the first one has no time
       run(folder / "few", folder / "warm")
       shutil.rmtree(folder / "warm")
     shutil.rmtree(output, ignore_errors=True)
