@@ -4,12 +4,14 @@
 
 Records of 20 columns (those of ``benchmarks.small_devices``) in 16 .parquet files are read, scored
 by ``DROCC()`` through ``detector_jax.Scorer`` and written again, as docs/engines.md has it. A
-worker has a core that no other worker has. An engine is started and has scored a few records before
-the clock runs, but Ray, whose actors start anew for each table. Every score, p-value and decision
-is held against what ``launch.score`` writes for one file of the same records. The record's ratio is
-how many times as fast two workers are. Runs of one and of two alternate, and the median over the
-pairs counts; beside it stands the same ratio of processes that score records in memory, without
-files or an engine, in the same minutes: what two cores of the machine are worth.
+worker is a core: with one worker all processes of the engine share one core, with two they have two
+and each worker keeps to its own. An engine is started and has scored a few records before the clock
+runs; what a few records take then, in which Ray starts its actors anew, is taken from the seconds
+of all. Every score, p-value and decision is held against what ``launch.score`` writes for one file
+of the same records. The record's ratio is how many times as fast two workers are. Runs of one and
+of two alternate, and the median over the pairs counts; beside it stands the same ratio of processes
+that score records in memory, without files or an engine, in the same minutes: what two cores of the
+machine are worth.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 import numpy as np
@@ -77,9 +79,15 @@ def take_a_core(claim: pathlib.Path, cores: tuple[int, ...]) -> None:
       claim.with_name(f"{claim.name}-{core}").touch(exist_ok=False)
     except FileExistsError:
       continue
-    for thread in os.listdir("/proc/self/task"):
-      os.sched_setaffinity(int(thread), {core})
+    keep_to({core})
     return
+
+
+def keep_to(cores: set[int]) -> None:
+  """Moves all threads of this process, and what it starts from now on, to these cores."""
+  for thread in os.listdir("/proc/self/task"):
+    with contextlib.suppress(ProcessLookupError):  # one that has ended since
+      os.sched_setaffinity(int(thread), cores)
 
 
 @contextlib.contextmanager
@@ -226,22 +234,57 @@ def difference(got: pathlib.Path, wanted: pathlib.Path) -> dict[str, float]:
   return found
 
 
-def timed(engine: Engine, folder: pathlib.Path, workers: int) -> tuple[float, pathlib.Path]:
-  """Seconds that ``workers`` take for all parts, once they have started, and where scores are."""
+class Timed(NamedTuple):
+  """A table on an engine.
+
+  Attributes:
+    seconds: for all parts, less ``start``.
+    start: seconds for a few records, once the engine stands.
+    output: where the scores are.
+  """
+
+  seconds: float
+  start: float
+  output: pathlib.Path
+
+
+def timed(engine: Engine, folder: pathlib.Path, workers: int) -> Timed:
+  """What so many workers take, on as many cores."""
   output = folder / f"scores{workers}"
-  with engine(folder, workers) as run:
-    for _ in range(2):  # a pool starts its second worker when the first one has no time
+  start = 0.0
+  with on_cores(workers), engine(folder, workers) as run:
+    for _ in range(3):  # a pool starts its second worker when the first one has no time
+      began = time.perf_counter()
       run(folder / "few", folder / "warm")
+      start = time.perf_counter() - began
       shutil.rmtree(folder / "warm")
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
     run(folder / "parts", output)
-    return time.perf_counter() - began, output
+    return Timed(time.perf_counter() - began - start, start, output)
+
+
+@contextlib.contextmanager
+def on_cores(count: int) -> Iterator[None]:
+  """Keeps this process, and all that it starts, to the first of its cores.
+
+  Raises:
+    ValueError: it has fewer.
+  """
+  cores = os.sched_getaffinity(0)
+  if len(cores) < count:
+    raise ValueError(f"{count} workers need {count} cores, and this process has {len(cores)}.")
+  keep_to(set(sorted(cores)[:count]))
+  try:
+    yield
+  finally:
+    keep_to(cores)
 
 
 def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, Any]]:
   """Scores ``rows`` records with one worker and with two, ``runs`` times, in turn."""
   taken: dict[int, list[float]] = {1: [], 2: []}
+  starts: dict[int, list[float]] = {1: [], 2: []}
   in_memory: dict[int, list[float]] = {1: [], 2: []}
   apart: dict[int, dict[str, float]] = {}
   with tempfile.TemporaryDirectory() as name, progress.bar(engine, 2 + 2 * runs) as advance:
@@ -252,12 +295,13 @@ def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, A
     advance(1, f"launch.score, {alone:.1f} s")
     for _ in range(runs):
       for workers in (1, 2):
-        in_memory[workers].append(timed(memory, folder, workers)[0])
-        seconds, output = timed(ENGINES[engine], folder, workers)
-        taken[workers].append(seconds)
+        in_memory[workers].append(timed(memory, folder, workers).seconds)
+        found = timed(ENGINES[engine], folder, workers)
+        taken[workers].append(found.seconds)
+        starts[workers].append(found.start)
         if workers not in apart:
-          apart[workers] = difference(output, folder / "wanted.parquet")
-        advance(1, f"{workers} workers, {seconds:.1f} s")
+          apart[workers] = difference(found.output, folder / "wanted.parquet")
+        advance(1, f"{workers} workers, {found.seconds:.1f} s + {found.start:.1f} s")
   middle = {workers: statistics.median(each) for workers, each in taken.items()}
   record = SpeedRecord(
     case=f"{engine}, {rows:,} records of {len(NAMES)} columns, two workers",
@@ -270,6 +314,7 @@ def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, A
   return record, {
     "rows": rows,
     "seconds": {str(workers): [round(one, 2) for one in each] for workers, each in taken.items()},
+    "start_seconds": {str(w): round(statistics.median(each), 2) for w, each in starts.items()},
     "ratio_in_memory": round(_speedup(in_memory), 2),
     "rows_per_second": {str(workers): round(rows / each) for workers, each in middle.items()},
     "core_hours_of_a_billion": {
