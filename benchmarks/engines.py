@@ -253,7 +253,7 @@ def timed(engine: Engine, folder: pathlib.Path, workers: int) -> Timed:
   output = folder / f"scores{workers}"
   start = 0.0
   with on_cores(workers), engine(folder, workers) as run:
-    for _ in range(3):  # a pool starts its second worker when the first one has no time
+    for _ in range(2):  # the first one starts the workers
       began = time.perf_counter()
       run(folder / "few", folder / "warm")
       start = time.perf_counter() - began
