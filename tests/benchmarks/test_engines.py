@@ -47,11 +47,11 @@ def test_runs_of_one_and_of_two_workers_alternate_and_the_median_pair_counts(mon
   monkeypatch.setattr(engines, "on_cores", contextlib.nullcontext)
   record, facts = engines.measure("dask", 1000, 3)
   assert order == [1, 1, 2, 2] * 3
-  # six readings at 0, 1, 8, ... of every run, the second warm one taken from the one that counts
-  assert facts["seconds"] == {"1": [114, 402, 690], "2": [258, 546, 834]}
-  assert facts["start_seconds"] == {"1": 33**3 - 32**3, "2": 45**3 - 44**3}
-  assert record.ratio == round(402 / 546, 2)
-  assert facts["rows_per_second"] == {"1": round(1000 / 402), "2": round(1000 / 546)}
+  # eight readings at 0, 1, 8, ... of every run, the third warm one taken from the one that counts
+  assert facts["seconds"] == {"1": [162, 546, 930], "2": [354, 738, 1122]}
+  assert facts["start_seconds"] == {"1": 45**3 - 44**3, "2": 61**3 - 60**3}
+  assert record.ratio == round(546 / 738, 2)
+  assert facts["rows_per_second"] == {"1": round(1000 / 546), "2": round(1000 / 738)}
 
 
 def test_a_run_and_what_it_starts_keeps_to_as_many_cores_as_workers():
