@@ -137,8 +137,9 @@ def spark(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   from pyspark.sql import SparkSession
 
   os.environ["PYSPARK_PYTHON"] = sys.executable
-  session = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
-  session = session.getOrCreate()
+  builder = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
+  # a task for each file: three of them at once would leave one worker idle at the end
+  session = builder.config("spark.sql.files.maxPartitionBytes", "32m").getOrCreate()
   scorer = OneCore(folder, os.sched_getaffinity(0), f"spark-{time.monotonic_ns()}")
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
