@@ -5,13 +5,13 @@
 Records of 20 columns (those of ``benchmarks.small_devices``) in 16 .parquet files are read, scored
 by ``DROCC()`` through ``detector_jax.Scorer`` and written again, as docs/engines.md has it. A
 worker is a core: with one worker all processes of the engine share one core, with two they have two
-and each worker keeps to its own. An engine is started and has scored all records once before the clock
-runs, so that Spark's JVM has compiled what it runs often; what a few records take then, in which
-Ray starts its actors anew, is taken from the seconds of all. Every score, p-value and decision is held against what ``launch.score`` writes for one file
-of the same records. The record's ratio is how many times as fast two workers are. Runs of one and
-of two alternate, and the median over the pairs counts; beside it stands the same ratio of processes
-that score records in memory, without files or an engine, in the same minutes: what two cores of the
-machine are worth.
+and each worker keeps to its own. An engine is started and has scored all records once before the
+clock runs, so that Spark's JVM has compiled what it runs often; what a few records take then, in
+which Ray starts its actors anew, is taken from the seconds of all. Every score, p-value and
+decision is held against what ``launch.score`` writes for one file of the same records. The record's
+ratio is how many times as fast two workers are. Runs of one and of two alternate, and the median
+over the pairs counts; beside it stands the same ratio of processes that score records in memory,
+without files or an engine, in the same minutes: what two cores of the machine are worth.
 """
 
 from collections.abc import Callable, Iterator

@@ -2,7 +2,8 @@
 
 ``DROCC()`` as it is; the five nearest neighbours on the values, each by its own mean and deviation
 over the training series; and the five nearest neighbours on MiniRocket's 9,996 features, as
-``features.RandomKernels`` draws them, likewise. Epilepsy on two splits: "released" shares
+``features.RandomKernels`` draws them, likewise, and as aeon does where the extra ``aeon`` is
+installed. Epilepsy on two splits: "released" shares
 recordings between training and test, "recording" does not. JapaneseVowels, ItalyPowerDemand and
 OSULeaf: each class in turn is typical, trained on the archive's training part and tested on all of
 its test part; the mean over the classes is shown.
@@ -12,6 +13,7 @@ The sets are read from ``OOD_DATA_DIR``: ``series/NAME.npz`` with ``x`` ``[n, ti
 """
 
 from collections.abc import Callable, Iterator
+import functools
 import os
 import pathlib
 import time
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from benchmarks import images, protocol
-from benchmarks.baselines import nearest_neighbour
+from benchmarks.baselines import aeon_kernels, nearest_neighbour
 from benchmarks.ledger import Ledger
 from benchmarks.records import TableRecord
 from detector_jax import metrics
@@ -39,6 +41,7 @@ _SETS = flags.DEFINE_list(
   f"What the table series measures: epilepsy (both splits), {', '.join(SETS)}.",
 )
 OURS, PEER, ROCKET = "DROCC", "5 neighbours", "5 neighbours, MiniRocket"
+AEON = "5 neighbours, aeon's MiniRocket"
 
 
 class Task(NamedTuple):
@@ -86,11 +89,7 @@ def measured(row: str, seed: int) -> dict[str, dict[str, float]]:
   """Means over the tasks of a row: method -> metric -> value."""
   found: dict[str, dict[str, list[float]]] = {}
   for task in tasks(row, seed):
-    for method, score in (
-      (OURS, drocc_scores),
-      (PEER, neighbour_scores),
-      (ROCKET, rocket_scores),
-    ):
+    for method, score in methods().items():
       start = time.process_time()
       scores = score(task, seed)
       spent = time.process_time() - start
@@ -101,6 +100,13 @@ def measured(row: str, seed: int) -> dict[str, dict[str, float]]:
     method: {metric: float(np.mean(values)) for metric, values in by_metric.items()}
     for method, by_metric in found.items()
   }
+
+
+@functools.cache
+def methods() -> dict[str, Callable[[Task, int], np.ndarray]]:
+  """What is measured here, by name."""
+  own = {OURS: drocc_scores, PEER: neighbour_scores, ROCKET: rocket_scores}
+  return own | ({AEON: aeon_scores} if aeon_kernels.installed() else {})
 
 
 def tasks(row: str, seed: int) -> Iterator[Task]:
@@ -143,6 +149,11 @@ def rocket_scores(task: Task, seed: int) -> np.ndarray:
   """Mean distance ``[m]`` to the five nearest, of MiniRocket's features."""
   drawn = RandomKernels(ROCKET_FEATURES).drawn(task.x, seed)
   return _nearest(apply(drawn, task.x), apply(drawn, task.x_test), seed)
+
+
+def aeon_scores(task: Task, seed: int) -> np.ndarray:
+  """The same of the features that aeon computes."""
+  return _nearest(*aeon_kernels.features(task.x, task.x_test, seed), seed)
 
 
 def _nearest(x: np.ndarray, x_test: np.ndarray, seed: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import series_classes
+from benchmarks.baselines import aeon_kernels
 
 
 @pytest.fixture
@@ -27,8 +28,30 @@ def test_each_class_in_turn_is_typical(leaves):
 
 def test_all_tell_the_classes_apart(leaves):
   found = series_classes.measured("OSULeaf", 0)
-  assert list(found) == [series_classes.OURS, series_classes.PEER, series_classes.ROCKET]
+  own = [series_classes.OURS, series_classes.PEER, series_classes.ROCKET]
+  assert [name for name in found if name != series_classes.AEON] == own
   assert all(each["auroc"] > 0.99 and each["cpu_seconds"] > 0 for each in found.values())
+
+
+def test_aeon_s_features_stand_beside_ours_where_it_is_installed(monkeypatch, caplog):
+  monkeypatch.setattr(aeon_kernels.importlib.util, "find_spec", lambda name: None)
+  series_classes.methods.cache_clear()
+  assert series_classes.AEON not in series_classes.methods()
+  assert "pip install 'drocc-jax[aeon]'" in caplog.text
+  monkeypatch.setattr(aeon_kernels.importlib.util, "find_spec", lambda name: name)
+  series_classes.methods.cache_clear()
+  assert list(series_classes.methods())[-1] == series_classes.AEON
+  series_classes.methods.cache_clear()
+
+
+def test_aeon_s_features_tell_shapes_apart(leaves):
+  pytest.importorskip("aeon", reason="aeon is not installed: pip install -e '.[aeon]'")
+  task = next(series_classes.tasks("OSULeaf", 0))
+  x, x_test = aeon_kernels.features(task.x, task.x_test, 0)
+  assert len(x) == 20 and len(x_test) == 20 and x.shape[1] == x_test.shape[1] > 9000
+  assert 0.0 <= x.min() and x.max() <= 1.0
+  scores = series_classes.aeon_scores(task, 0)
+  assert scores[task.labels == 1].min() > scores[task.labels == 0].max()
 
 
 def test_a_set_that_is_not_there_is_named(tmp_path, monkeypatch):
