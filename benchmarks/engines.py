@@ -4,12 +4,14 @@
 
 Records of 20 columns (those of ``benchmarks.small_devices``) in 16 .parquet files are read, scored
 by ``DROCC()`` through ``detector_jax.Scorer`` and written again, as docs/engines.md has it. A
-worker has a core that no other worker has. An engine is started and has scored a few records before
-the clock runs, but Ray, whose actors start anew for each table. Every score, p-value and decision
-is held against what ``launch.score`` writes for one file of the same records. The record's ratio is
-how many times as fast two workers are. Runs of one and of two alternate, and the median over the
-pairs counts; beside it stands the same ratio of processes that score records in memory, without
-files or an engine, in the same minutes: what two cores of the machine are worth.
+worker is a core: with one worker all processes of the engine share one core, with two they have two
+and each worker keeps to its own. An engine is started and has scored all records once before the
+clock runs, so that Spark's JVM has compiled what it runs often; what a few records take then, in
+which Ray starts its actors anew, is taken from the seconds of all. Every score, p-value and
+decision is held against what ``launch.score`` writes for one file of the same records. The record's
+ratio is how many times as fast two workers are. Runs of one and of two alternate, and the median
+over the pairs counts; beside it stands the same ratio of processes that score records in memory,
+without files or an engine, in the same minutes: what two cores of the machine are worth.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 import numpy as np
@@ -38,7 +40,7 @@ from drocc_jax import DROCC
 from launch import flags as common
 from launch.reporting import progress
 
-PARTS, WARM_ROWS = 16, 1000
+PARTS, WARM_PARTS, WARM_ROWS = 16, 4, 1000
 BATCH, IN_MEMORY = 50_000, 48  # records of a batch, batches that are scored in memory
 PINNED: list[pathlib.Path] = []
 NAMES = [f"c{i}" for i in range(small_devices.FEATURES)]
@@ -77,9 +79,15 @@ def take_a_core(claim: pathlib.Path, cores: tuple[int, ...]) -> None:
       claim.with_name(f"{claim.name}-{core}").touch(exist_ok=False)
     except FileExistsError:
       continue
-    for thread in os.listdir("/proc/self/task"):
-      os.sched_setaffinity(int(thread), {core})
+    keep_to({core})
     return
+
+
+def keep_to(cores: set[int]) -> None:
+  """Moves all threads of this process, and what it starts from now on, to these cores."""
+  for thread in os.listdir("/proc/self/task"):
+    with contextlib.suppress(ProcessLookupError):  # one that has ended since
+      os.sched_setaffinity(int(thread), cores)
 
 
 @contextlib.contextmanager
@@ -91,8 +99,9 @@ def dask(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   kinds = {"id": "int64", "score": "float64", "p_value": "float64", "decision": "int64"}
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
-    scores = dd.read_parquet(source, split_row_groups=False).map_partitions(scorer, meta=kinds)
-    how = {"scheduler": "processes", "pool": pool}
+    records = dd.read_parquet(source, split_row_groups=False)
+    scores = records.map_partitions(scorer, meta=kinds).optimize()
+    how = {"scheduler": "processes", "pool": pool, "chunksize": 1}
     scores.to_parquet(output, write_index=False, compute_kwargs=how)
 
   context = multiprocessing.get_context("spawn")
@@ -128,8 +137,9 @@ def spark(folder: pathlib.Path, workers: int) -> Iterator[Run]:
   from pyspark.sql import SparkSession
 
   os.environ["PYSPARK_PYTHON"] = sys.executable
-  session = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
-  session = session.getOrCreate()
+  builder = SparkSession.builder.master(f"local[{workers}]").config("spark.ui.enabled", "false")
+  # a task for each file: three of them at once would leave one worker idle at the end
+  session = builder.config("spark.sql.files.maxPartitionBytes", "32m").getOrCreate()
   scorer = OneCore(folder, os.sched_getaffinity(0), f"spark-{time.monotonic_ns()}")
 
   def run(source: pathlib.Path, output: pathlib.Path) -> None:
@@ -189,7 +199,8 @@ def prepare(folder: pathlib.Path, rows: int) -> None:
       )
       first.write_table(table)
       parquet.write_table(table, folder / f"parts/{part:02d}.parquet")
-  parquet.write_table(table.slice(0, WARM_ROWS), folder / "few" / "0.parquet")
+  for part in range(WARM_PARTS):
+    parquet.write_table(table.slice(0, WARM_ROWS), folder / f"few/{part}.parquet")
 
 
 def launcher(folder: pathlib.Path) -> float:
@@ -224,22 +235,57 @@ def difference(got: pathlib.Path, wanted: pathlib.Path) -> dict[str, float]:
   return found
 
 
-def timed(engine: Engine, folder: pathlib.Path, workers: int) -> tuple[float, pathlib.Path]:
-  """Seconds that ``workers`` take for all parts, once they have started, and where scores are."""
+class Timed(NamedTuple):
+  """A table on an engine.
+
+  Attributes:
+    seconds: for all parts, less ``start``.
+    start: seconds for a few records, once the engine stands.
+    output: where the scores are.
+  """
+
+  seconds: float
+  start: float
+  output: pathlib.Path
+
+
+def timed(engine: Engine, folder: pathlib.Path, workers: int) -> Timed:
+  """What so many workers take, on as many cores."""
   output = folder / f"scores{workers}"
-  with engine(folder, workers) as run:
-    for _ in range(2):  # both workers
-      run(folder / "few", folder / "warm")
+  start = 0.0
+  with on_cores(workers), engine(folder, workers) as run:
+    for source in ("few", "parts", "few"):  # what starts the workers, warms them, and tells a start
+      began = time.perf_counter()
+      run(folder / source, folder / "warm")
+      start = time.perf_counter() - began
       shutil.rmtree(folder / "warm")
     shutil.rmtree(output, ignore_errors=True)
     began = time.perf_counter()
     run(folder / "parts", output)
-    return time.perf_counter() - began, output
+    return Timed(time.perf_counter() - began - start, start, output)
+
+
+@contextlib.contextmanager
+def on_cores(count: int) -> Iterator[None]:
+  """Keeps this process, and all that it starts, to the first of its cores.
+
+  Raises:
+    ValueError: it has fewer.
+  """
+  cores = os.sched_getaffinity(0)
+  if len(cores) < count:
+    raise ValueError(f"{count} workers need {count} cores, and this process has {len(cores)}.")
+  keep_to(set(sorted(cores)[:count]))
+  try:
+    yield
+  finally:
+    keep_to(cores)
 
 
 def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, Any]]:
   """Scores ``rows`` records with one worker and with two, ``runs`` times, in turn."""
   taken: dict[int, list[float]] = {1: [], 2: []}
+  starts: dict[int, list[float]] = {1: [], 2: []}
   in_memory: dict[int, list[float]] = {1: [], 2: []}
   apart: dict[int, dict[str, float]] = {}
   with tempfile.TemporaryDirectory() as name, progress.bar(engine, 2 + 2 * runs) as advance:
@@ -250,12 +296,13 @@ def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, A
     advance(1, f"launch.score, {alone:.1f} s")
     for _ in range(runs):
       for workers in (1, 2):
-        in_memory[workers].append(timed(memory, folder, workers)[0])
-        seconds, output = timed(ENGINES[engine], folder, workers)
-        taken[workers].append(seconds)
+        in_memory[workers].append(timed(memory, folder, workers).seconds)
+        found = timed(ENGINES[engine], folder, workers)
+        taken[workers].append(found.seconds)
+        starts[workers].append(found.start)
         if workers not in apart:
-          apart[workers] = difference(output, folder / "wanted.parquet")
-        advance(1, f"{workers} workers, {seconds:.1f} s")
+          apart[workers] = difference(found.output, folder / "wanted.parquet")
+        advance(1, f"{workers} workers, {found.seconds:.1f} s + {found.start:.1f} s")
   middle = {workers: statistics.median(each) for workers, each in taken.items()}
   record = SpeedRecord(
     case=f"{engine}, {rows:,} records of {len(NAMES)} columns, two workers",
@@ -268,6 +315,7 @@ def measure(engine: str, rows: int, runs: int) -> tuple[SpeedRecord, dict[str, A
   return record, {
     "rows": rows,
     "seconds": {str(workers): [round(one, 2) for one in each] for workers, each in taken.items()},
+    "start_seconds": {str(w): round(statistics.median(each), 2) for w, each in starts.items()},
     "ratio_in_memory": round(_speedup(in_memory), 2),
     "rows_per_second": {str(workers): round(rows / each) for workers, each in middle.items()},
     "core_hours_of_a_billion": {

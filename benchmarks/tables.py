@@ -7,23 +7,24 @@ the others, fidelity has the released recipe in JAX and in PyTorch, features put
 front of DROCC on images, pretrained activations of a network trained on ImageNet, and defects has
 small scratches on made textures; figure1, ocln-mnist and ocln-speech are its experiments with
 limited negatives, and kinds asks what a few labelled negatives are worth on real sets. mixed has
-tables with text and missing cells, series has DROCC() on one class of series, explain asks whether
-explanations name the columns that were planted, explain-maps whether maps point at squares that
-were. neuralfp, neuralfp-layers, neuralfp-steps and
-neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its default beside other
-scores of the same networks. adbench has real sets of ADBench and one setting for all of them,
-adbench-more those that nothing was chosen on; adbench-ablations says what each part of that setting
-is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes along a training, and
-adbench-chaos how far it moves where nothing of substance does; contamination mixes anomalies into
-the training records; small-sets has few of them, and small-sets-alarms the rate of false alarms
-there. references holds every baseline against a published figure under that figure's protocol,
-costs has training seconds, scoring rate and size beside quality, adaptation what thresholds that
-follow a stream realise, precision says what bfloat16 in the search costs, and small-devices what it
-costs to score by a C header with rounded weights. The full protocol of images and series is for a
-GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and ``benchmarks.series``. With
---output an interrupted table of these goes on where it was, given the same command again. Prints a
-readable table, or with --output writes JSON and, beside it, the figures as PNG files. Columns:
-``last`` epoch, ``selected`` without any test label, ``oracle`` best test epoch.
+tables with text and missing cells, missing asks what the cells themselves are worth, series has
+DROCC() on one class of series, explain asks whether explanations name the columns that were
+planted, explain-maps whether maps point at squares that were. neuralfp, neuralfp-layers,
+neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its
+default beside other scores of the same networks. adbench has real sets of ADBench and one setting
+for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each
+part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes
+along a training, and adbench-chaos how far it moves where nothing of substance does; contamination
+mixes anomalies into the training records; small-sets has few of them, and small-sets-alarms the
+rate of false alarms there. references holds every baseline against a published figure under that
+figure's protocol, costs has training seconds, scoring rate and size beside quality, adaptation what
+thresholds that follow a stream realise, precision says what bfloat16 in the search costs, and
+small-devices what it costs to score by a C header with rounded weights. The full protocol of images
+and series is for a GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and
+``benchmarks.series``. With --output an interrupted table of these goes on where it was, given the
+same command again. Prints a readable table, or with --output writes JSON and, beside it, the
+figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best
+test epoch.
 """
 
 from collections.abc import Callable
@@ -75,6 +76,7 @@ TABLES: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "7": (synthetic.table7, synthetic.count),
   "kinds": (kinds.table, kinds.count),
   "mixed": (mixed.table, mixed.count),
+  "missing": (mixed.table_missing, mixed.count_missing),
   "explain-maps": (explain_maps.table, explain_maps.count),
   "figure1": (limited_negatives.figure1, limited_negatives.count_methods),
   "ocln-mnist": (limited_negatives.table_mnist, limited_negatives.count_methods),

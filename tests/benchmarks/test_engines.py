@@ -1,6 +1,9 @@
 """What came back from an engine is held against one file, in whatever order it came."""
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +43,24 @@ def test_runs_of_one_and_of_two_workers_alternate_and_the_median_pair_counts(mon
   monkeypatch.setattr(engines, "difference", lambda got, wanted: {"score": 0.0})
   monkeypatch.setattr(engines, "memory", engine)
   monkeypatch.setitem(engines.ENGINES, "dask", engine)
-  monkeypatch.setattr(engines.time, "perf_counter", lambda: next(clock) ** 2)
+  monkeypatch.setattr(engines.time, "perf_counter", lambda: next(clock) ** 3)
+  monkeypatch.setattr(engines, "on_cores", contextlib.nullcontext)
   record, facts = engines.measure("dask", 1000, 3)
   assert order == [1, 1, 2, 2] * 3
-  # a reading at 0, 1, 4, ...: the engine's runs take 5, 13, 21, 29, 37 and 45 seconds
-  assert facts["seconds"] == {"1": [5, 21, 37], "2": [13, 29, 45]}
-  assert record.ratio == round(21 / 29, 2)
-  assert facts["rows_per_second"] == {"1": round(1000 / 21), "2": round(1000 / 29)}
+  # eight readings at 0, 1, 8, ... of every run, the third warm one taken from the one that counts
+  assert facts["seconds"] == {"1": [162, 546, 930], "2": [354, 738, 1122]}
+  assert facts["start_seconds"] == {"1": 45**3 - 44**3, "2": 61**3 - 60**3}
+  assert record.ratio == round(546 / 738, 2)
+  assert facts["rows_per_second"] == {"1": round(1000 / 546), "2": round(1000 / 738)}
+
+
+def test_a_run_and_what_it_starts_keeps_to_as_many_cores_as_workers():
+  cores = os.sched_getaffinity(0)
+  count = "import os; print(len(os.sched_getaffinity(0)))"
+  with engines.on_cores(1):
+    told = subprocess.run([sys.executable, "-c", count], capture_output=True, check=True)
+    assert int(told.stdout) == 1
+  assert os.sched_getaffinity(0) == cores
+  few = pytest.raises(ValueError, match="999 workers need 999 cores, and this process has")
+  with few, engines.on_cores(999):
+    pass

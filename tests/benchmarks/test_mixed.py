@@ -39,3 +39,20 @@ def test_every_form_of_every_set_is_trained(monkeypatch):
   (peer,) = [r for r in records if r.method == mixed.PEER and r.row == "adbench/one"]
   assert peer.mean > 95.0
   assert set(figures) == {"mixed"}
+
+
+def test_what_missing_cells_are_worth_to_who_knows_the_labels(monkeypatch, rng):
+  y = np.repeat([0, 1], [200, 100])
+  x = rng.normal(size=(300, 3)) + np.array([3.0, 0.0, 0.0]) * y[:, None]
+  monkeypatch.setattr(mixed.real, "load", lambda name: (x, y))
+  monkeypatch.setattr(mixed, "SETS", ("one",))
+  notes = []
+  records, figures = mixed.table_missing(2, lambda count, note: notes.append(note))
+  assert len(notes) == mixed.count_missing(2)
+  assert not figures
+  means = {record.method: record.mean for record in records if record.row == "one"}
+  whole, holes = (means[method] for method in mixed.SUPERVISED)
+  assert whole > 95.0
+  assert whole - 20.0 < holes < whole - 3.0  # one cell in five of the only column that tells
+  told = mixed.supervised(x, rng.permutation(y), 0)
+  assert 0.35 < told < 0.65  # of labels that say nothing it learns nothing
