@@ -86,6 +86,7 @@ class Estimate:
     step_seconds: of one of them.
     before: seconds from the start of the command to here, where that was measured.
     followed: by how many stages that cost about as much.
+    again: seconds that each of these needs before its steps, as this one did.
   """
 
   stage: str
@@ -98,6 +99,7 @@ class Estimate:
   step_seconds: float
   before: float = 0.0
   followed: int = 0
+  again: float = 0.0
 
   @property
   def seconds(self) -> float:
@@ -117,7 +119,7 @@ class Estimate:
   @property
   def _then(self) -> str:
     """What comes after the stage, for the end of a sentence."""
-    whole = words((1 + self.followed) * self.seconds)
+    whole = words(self.seconds + self.followed * (self.again + self.seconds))
     more = f"{self.followed} more training{'s' * (self.followed != 1)} like it"
     return f", then {more}, {whole} in all" if self.followed else ""
 
@@ -139,7 +141,13 @@ class Estimate:
 
 
 def estimate(
-  stage: str, task: Task, state: Any, epochs: int, before: float = 0.0, followed: int = 0
+  stage: str,
+  task: Task,
+  state: Any,
+  epochs: int,
+  before: float = 0.0,
+  followed: int = 0,
+  began: float | None = None,
 ) -> Estimate:
   """Times a few steps on a copy of the state, once they are compiled; the run is as it was.
 
@@ -150,6 +158,8 @@ def estimate(
     epochs: that are left.
     before: see ``Estimate``.
     followed: likewise.
+    began: when what the stages that follow do again began, by ``time.monotonic``: from there to the
+      end of compiling is ``Estimate.again``. None: they do nothing of it.
   """
 
   def spent(steps: int) -> float:
@@ -159,6 +169,7 @@ def estimate(
 
   alone, most = jax.process_count() == 1, task.steps
   spent(1)  # compiles
+  again = 0.0 if began is None else time.monotonic() - began
   timed = min(1 if alone else OF_SEVERAL, most)
   seconds = spent(timed)
   while alone and seconds < ENOUGH and timed < most:
@@ -178,6 +189,7 @@ def estimate(
     seconds / timed,
     before,
     followed,
+    again,
   )
 
 

@@ -34,6 +34,7 @@ class Stage:
       tell at which records. None: only the epoch is told.
     task: what is trained, so that its cost can be told before; None: it is not.
     followed: by how many stages of the run that cost about as much.
+    began: when what they do again began, such as fitting features; see ``costs.estimate``.
   """
 
   name: str
@@ -42,6 +43,7 @@ class Stage:
   steps: failures.Steps | None = None
   task: costs.Task | None = None
   followed: int = 0
+  began: float | None = None
 
 
 class _Tried(BaseException):
@@ -81,7 +83,8 @@ def _tried(stage: Stage, state: Any) -> Any:
   assert _trial is not None
   assert stage.task is not None
   before = time.monotonic() - _trial.began
-  told = costs.estimate(stage.name, stage.task, state, stage.epochs, before, stage.followed)
+  followed, began = stage.followed, stage.began
+  told = costs.estimate(stage.name, stage.task, state, stage.epochs, before, followed, began)
   _trial.found.append(told)
   if stage.name == _trial.last:
     raise _Tried
@@ -128,8 +131,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
       stopping.deferred_signals() as signalled,
     ):
       if stage.task is not None:
-        left = stage.epochs - epoch
-        told = costs.estimate(stage.name, stage.task, state, left, followed=stage.followed)
+        left, then = stage.epochs - epoch, {"followed": stage.followed, "began": stage.began}
+        told = costs.estimate(stage.name, stage.task, state, left, **then)
         if devices.primary():
           print(told, file=sys.stderr, flush=True)
       while epoch < stage.epochs:

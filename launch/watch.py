@@ -48,6 +48,7 @@ _ON_BAD_ROW = flags.DEFINE_enum(
 
 _WINDOW = flags.DEFINE_bool("window", False, "Lines are time steps, for a detector of windows.")
 _STRIDE = flags.DEFINE_integer("stride", 1, "With --window: lines between windows.", lower_bound=1)
+_TIME = flags.DEFINE_string("time", "", "With --window: what lines call their time; a gap is seen.")
 
 
 def main() -> None:
@@ -61,13 +62,13 @@ def main() -> None:
     detector = evaluation.load_detector(pathlib.Path(_WORKDIR.value))
   else:
     detector = detector_jax.load(_DETECTOR.value)
-  if _STRIDE.value != 1 and not _WINDOW.value:
-    raise ValueError("A stride is between windows of a series: give --window, too.")
+  if (_STRIDE.value != 1 or _TIME.value) and not _WINDOW.value:
+    raise ValueError("--stride and --time are for windows of a series: give --window, too.")
   if _WINDOW.value and _ADAPT.value == "judged":
     raise ValueError("Windows cannot be given back: --window has no --adapt=judged.")
   kind, more = watching.Watcher, {}
   if _WINDOW.value:
-    kind, more = watching_steps.StepWatcher, {"stride": _STRIDE.value}
+    kind, more = watching_steps.StepWatcher, {"stride": _STRIDE.value, "time": _TIME.value}
   watcher = kind(
     detector,
     fpr=_FPR.value,

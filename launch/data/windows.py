@@ -154,29 +154,31 @@ def cut(x: np.ndarray, window: int, stride: int, path: str) -> np.ndarray:
 
 def _check_even(path: str, name: str, values: np.ndarray) -> None:
   """Raises a DataError where time does not rise in equal steps."""
-  time = _seconds(values)
+  time = seconds_of_times(values)
   if (wrong := np.isnan(time)).any():
     row = int(wrong.argmax())
     said = f"holds {str(values[row])[:40]!r} in record {row}, no number or ISO 8601 time: repair it"
-  elif (found := _jumps(np.diff(time)))[0].any():
+  elif (found := jumps(np.diff(time)))[0].any():
     row = int(found[0].argmax())
     before, after = (f"{t:g}" if isinstance(t, float) else t for t in values[row : row + 2])
     said = (
       f"goes from {before} to {after} after record {row} where others are {found[1]:g} apart: fill "
       "the gap, or cut the series there"
     )
+    if (time[1:] < time[:-1]).mean() > 0.5:
+      said = f"falls, from {before} to {after} after record {row} on: sort the records by it"
   else:
     return
   raise DataError(f"Column {name!r} of {path} {said}.")
 
 
-def _seconds(values: Iterable[Any]) -> np.ndarray:
+def seconds_of_times(values: Iterable[Any]) -> np.ndarray:
   """Times as numbers: as they are, or seconds since 1970; NaN where a value is neither."""
   numbers = ((table.number(str(value)), value) for value in values)
   return np.array([cells.seconds_of(v) if np.isnan(n) else n for n, v in numbers], np.float64)
 
 
-def _jumps(steps: np.ndarray, usual: float | None = None) -> tuple[np.ndarray, float | None]:
+def jumps(steps: np.ndarray, usual: float | None = None) -> tuple[np.ndarray, float | None]:
   """Which steps of time are not the usual one, and the usual one: what most of them are."""
   if usual is None and len(steps):
     usual = float(np.nanmedian(steps)) if not np.isnan(steps).all() else None
@@ -239,8 +241,8 @@ def _with_jumps(pieces: Iterable[Piece], name: str) -> Iterator[Piece]:
       )
     jump = np.zeros(len(piece.x))
     if piece.groups is not None:
-      seconds = np.concatenate([last, _seconds(piece.groups)])
-      wrong, usual = _jumps(np.diff(seconds), usual)
+      seconds = np.concatenate([last, seconds_of_times(piece.groups)])
+      wrong, usual = jumps(np.diff(seconds), usual)
       jump[len(jump) - len(wrong) :] = wrong
       last = seconds[-1:]
     yield dataclasses.replace(piece, x=np.column_stack([piece.x, jump]))

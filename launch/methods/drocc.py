@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+import time
 from typing import Any, ClassVar
 
 import jax
@@ -134,7 +135,7 @@ def _trained(
     name: of the stage.
     claimed: the configuration of the run, where it is not that of the training.
   """
-  rows, held_out = roles.rows, roles.held_out
+  began, rows, held_out = time.monotonic(), roles.rows, roles.held_out
   x, raw = splits.x_train[rows], splits.x_train[held_out]
   x_held_out, negatives = raw, negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
@@ -150,7 +151,8 @@ def _trained(
   unseen = x_held_out if roles.folds is None else x_held_out[:0]
   stage = _stage(prepared, unseen, train_key, rows, name)
   if splits.stretches is not None and name == in_turn.WHOLE:
-    stage = dataclasses.replace(stage, followed=len(in_turn.numbers(splits.stretches)))
+    followed = len(in_turn.numbers(splits.stretches))
+    stage = dataclasses.replace(stage, followed=followed, began=began)
   state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
   metadata = {
     "method": config.title,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
+import time
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,13 @@ def test_an_estimate_adds_up_and_leaves_the_state_as_it_was():
   assert str(told).startswith("training: 7 epochs of 3 steps, about ")
 
 
+def test_what_follows_does_again_what_went_before_its_steps():
+  told = costs.estimate("training", of_rows(10, 4), new(), 7, 0.0, 5, time.monotonic() - 60.0)
+  assert 60.0 < told.again < 90.0
+  told = dataclasses.replace(told, step_seconds=0.5, again=60.0)
+  assert str(told).endswith("about 10 s left, then 5 more trainings like it, 6 min in all")
+
+
 def small(kind, folder):
   """A configuration of a kind, and what its stages are called."""
   rng = np.random.default_rng(0)
@@ -115,6 +123,7 @@ def test_a_dry_run_tells_what_is_trained_and_leaves_nothing(kind, tmp_path, monk
     assert (found[0].epochs, found[0].task.records, found[0].task.network) == (9, 48, "5 x MLP")
     assert "  records  48 for each of 5 members, 48 in a step" in found[0].lines
   assert found[-1].followed == (5 if kind == "windows" else 0)
+  assert (found[-1].again > 0.0) == (kind == "windows")
   assert (", then 5 more trainings like it, " in str(found[-1])) == (kind == "windows")
 
 

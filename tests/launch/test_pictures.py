@@ -122,6 +122,26 @@ def test_other_sizes_are_resized_and_that_is_said_once(tmp_path, caplog):
   assert said.endswith("of 64 x 32.")
 
 
+@pytest.mark.parametrize(
+  ("train", "test", "message"),
+  [
+    (RED, GREY, "Grey pictures are read where records are in colours, such as "),
+    (GREY, RED, "Pictures with colours are read where records are in grey, such as "),
+    (RED, RED, None),
+    (GREY, GREY, None),
+  ],
+)
+def test_pictures_of_another_mode_are_said_once(tmp_path, caplog, train, test, message):
+  for part, picture in (("train", train), ("test", test)):
+    for i in range(3):
+      write(tmp_path / part / f"{i}.png", picture)
+  with caplog.at_level(logging.WARNING):
+    Pictures(folder=str(tmp_path), train="train/*", test="test/*", typical="test", size=16).load()
+  said = [record.getMessage() for record in caplog.records]
+  assert len(said) == (message is not None)
+  assert message is None or said[0].startswith(message)
+
+
 def test_pictures_are_decoded_a_piece_at_a_time(folder, monkeypatch):
   decoded = []
   inner = pictures.as_array

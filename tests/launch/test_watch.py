@@ -309,6 +309,39 @@ def test_a_bad_step_begins_the_window_anew(of_windows, records):
     told(watching_steps.StepWatcher(of_windows), ["[1, 2, 3]"])
 
 
+def test_a_gap_in_time_begins_the_window_anew(of_windows, records, caplog):
+  times = [*range(6), *range(60, 70), 70.5, *range(72, 76)]
+  lines = [
+    json.dumps({"t": t, "a": a, "b": b})
+    for t, (a, b) in zip(times, records[: len(times)].tolist(), strict=True)
+  ]
+  got, tally = told(watching_steps.StepWatcher(of_windows, time="t"), lines)
+  assert [line["line"] for line in got] == [4, 5, 6, *range(10, 17), 21]
+  assert not tally.bad
+  windows = [records[line["line"] - 4 : line["line"]] for line in got]
+  scores = of_windows.score(np.stack(windows))
+  np.testing.assert_allclose([line["score"] for line in got], scores, rtol=1e-5, atol=1e-6)
+  assert "Time goes on by 55 where 1 is usual" in caplog.text
+  without, _ = told(watching_steps.StepWatcher(of_windows), lines)
+  assert len(without) == len(times) - 3
+  days = [json.dumps({"t": f"2026-11-{day:02}", "a": 0, "b": 0}) for day in (1, 2, 3, 5, 6, 7, 8)]
+  got, _ = told(watching_steps.StepWatcher(of_windows, time="t"), days)
+  assert [line["line"] for line in got] == [7]
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("[1, 2]", "Line 1 has no 't', which --time names"),
+    ('{"a": 1, "b": 2}', "Line 1 has no 't', which --time names"),
+    ('{"a": 1, "b": 2, "t": "noon"}', "Line 1 has 'noon' in 't', no number or ISO 8601 time"),
+  ],
+)
+def test_a_line_without_its_time_is_refused(of_windows, line, message):
+  with pytest.raises(ValueError, match=message):
+    told(watching_steps.StepWatcher(of_windows, time="t"), [line])
+
+
 def test_steps_are_for_detectors_of_windows(detector):
   with pytest.raises(ValueError, match=r"--window is for detectors of windows .* are \(2,\)"):
     watching_steps.StepWatcher(detector)

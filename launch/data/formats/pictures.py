@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 DEEP = ("I", "I;16", "I;16B", "I;16L")  # modes of 16 bits
+GREY = ("1", "L", "LA", "F", *DEEP)
 THREADS = 4
 ENLARGED = 8  # times at most
 
@@ -25,8 +26,9 @@ class Pictures(Reader):
 
   Grey pictures have 8 or 16 bits. Palettes become colours, what is transparent white, and pictures
   are turned as their EXIF says. Colours become grey by their luma where the records are grey. Other
-  sizes than that of the records are resized, without regard to their proportions; the first is
-  named in a warning.
+  sizes than that of the records are resized, without regard to their proportions. The first of
+  another size is named in a warning, and so is the first that is grey where the records have
+  colours, or the other way round.
   """
 
   ending = "/"
@@ -43,7 +45,7 @@ class Pictures(Reader):
     self.files = files(source.path, columns.pattern)
     if not self.files:
       raise DataError(f"{source.name} holds no pictures ({', '.join(ENDINGS)}) {columns.pattern}.")
-    self._resized = False
+    self._resized = self._recoloured = False
 
   def pieces(self, rows: int) -> Iterator[Piece]:
     """See ``Reader``."""
@@ -72,7 +74,8 @@ class Pictures(Reader):
     """A picture, or what is wrong with it."""
     try:
       with Image.open(path) as image:
-        x, mode = as_array(ImageOps.exif_transpose(image), self._shape[2]), image.mode
+        grey, mode = image.mode in GREY, image.mode
+        x = as_array(ImageOps.exif_transpose(image), self._shape[2])
     except Exception as error:  # a damaged file makes Pillow raise anything
       return f"cannot be read, it is damaged or no picture ({reason_of(error)})"
     if mode == "F" or x.min() < 0.0 or x.max() > 1.0:
@@ -80,6 +83,12 @@ class Pictures(Reader):
     height, width, _ = self._shape
     if min(x.shape[0] * ENLARGED / height, x.shape[1] * ENLARGED / width) < 1.0:
       return f"is only {x.shape[1]} x {x.shape[0]} pixels where records are {width} x {height}"
+    if grey != (self._shape[2] == 1) and not self._recoloured:
+      self._recoloured = True
+      said = (
+        ("Pictures with colours", "grey") if self._shape[2] == 1 else ("Grey pictures", "colours")
+      )
+      logger.warning("%s are read where records are in %s, such as %s.", *said, path)
     if x.shape == self._shape:
       return x
     if not self._resized:
@@ -110,7 +119,7 @@ def is_grey(path: pathlib.Path) -> bool:
   """Whether a picture has no colours; True of what is no picture."""
   try:
     with Image.open(path) as image:
-      return image.mode in ("1", "L", "LA", "F", *DEEP)
+      return image.mode in GREY
   except Exception:  # whoever reads it says what is wrong
     return True
 
