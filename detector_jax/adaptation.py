@@ -116,6 +116,7 @@ class Adaptation:
   def __post_init__(self) -> None:
     if self.learn_from not in LEARN_FROM:
       raise ValueError(f"learn_from must be one of {LEARN_FROM}, got {self.learn_from!r}.")
+    batching.whole("window", self.window)
     if self.window < BLOCK or not 0.0 < self.step <= 1.0:
       raise ValueError(
         f"window must be >= {BLOCK} and step in (0, 1], got {self.window!r} and {self.step!r}."

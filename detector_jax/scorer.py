@@ -121,7 +121,7 @@ class Scorer:
     described = artifact.read_description(self._folder)
     calibrated = ("p_value",) * bool(described.get("calibration_records"))
     self.columns = (*self._keep, "score", *calibrated, "decision")
-    table.check_unique("The scores", self.columns)
+    table.check_unique("A scored batch", self.columns)
     self._checksum = described["sha256"]["detector.json"]
 
   @property

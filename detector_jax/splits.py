@@ -97,7 +97,13 @@ def divide(ids: np.ndarray, sizes: Sequence[int], seed: int | Sequence[int]) -> 
 
 
 def distinct(x: np.ndarray) -> np.ndarray:
-  """Row numbers of the first of each set of equal records ``[n, ...]``, ascending."""
+  """Row numbers of the first of each set of equal records ``[n, ...]``, ascending.
+
+  Raises:
+    ValueError: ``x`` is a single value.
+  """
+  if np.ndim(x) == 0:
+    raise ValueError(f"Records must be an array [n, ...], got {np.asarray(x).item()!r}.")
   _, first = np.unique(group_rows(x), return_index=True)
   return first
 

@@ -202,6 +202,8 @@ class Watcher:
       checksum, text = content["calibration"], json.dumps(content["monitor"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
       raise ValueError(f"{path} is no saved state of launch.watch, or damaged.") from error
+    except OSError as error:
+      raise OSError(f"The state cannot be read from {path}: {error.strerror}.") from error
     try:
       self.monitor, self.state = monitor.Monitor.loads(text)
       if self.follower is not None and "adaptation" in content:
@@ -288,8 +290,8 @@ def _locked(state: pathlib.Path) -> int | None:
     return locking.take(state.with_name(f".{state.name}.lock"), state)
   except locking.HeldError as error:
     raise ValueError(
-      f"{state} is kept by another launch.watch, process {error.holder}: give each stream a "
-      "--state of its own, or stop the other."
+      f"{state} is kept by another launch.watch or launch.serve, process {error.holder}: give each "
+      "stream a --state of its own, or stop the other."
     ) from None
   except OSError as error:
     raise OSError(f"The state cannot be written to {state}: {error.strerror}.") from error

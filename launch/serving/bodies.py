@@ -57,7 +57,11 @@ class Form:
   def written(self, answer: Any) -> bytes:
     """The body that tells what a Scorer says."""
     if self.media == JSON:
-      return json.dumps({"records": answer}).encode()
+      try:
+        return json.dumps({"records": answer}, allow_nan=False).encode()
+      except ValueError:  # a kept cell is what Python's JSON alone can say; null instead
+        plain = json.loads(json.dumps(answer), parse_constant=lambda _: None)
+        return json.dumps({"records": plain}).encode()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, answer.schema) as writer:
       writer.write_table(answer)

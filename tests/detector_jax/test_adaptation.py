@@ -180,6 +180,7 @@ def test_more_calibration_scores_than_the_window_holds_leave_its_threshold():
   [
     ({"learn_from": "some"}, "learn_from must be one of"),
     ({"window": BLOCK - 1}, "window must be >= 50 and step"),
+    ({"window": 100.5}, r"window must be a whole number, got 100\.5"),
     ({"step": 0.0}, r"step in \(0, 1\], got 1000 and 0.0"),
     ({"n": 10}, "needs at least 19 different calibration records, got 10"),
   ],
@@ -251,6 +252,8 @@ def test_update_keeps_as_many_of_the_old_as_there_is_room_for(rng):
     detector.update(x, window=8)
   with pytest.raises(ValueError, match="There are no records to score"):
     detector.update(x[:0])
+  with pytest.raises(ValueError, match=r"must be an array \[n, \.\.\.\], got 'today.csv'"):
+    detector.update("today.csv")
 
 
 def test_update_of_a_detector_without_a_rate_is_refused():

@@ -211,7 +211,7 @@ def test_what_is_left_out_and_constants_are_told_once(tmp_path, caplog):
   [
     ({"on_bad_row": "drop"}, "on_bad_row must be one of fail, skip, nan; got 'drop'"),
     ({"on_bad_row": "skip"}, "nothing would say which are left: keep a column"),
-    ({"keep": ["id", "score"]}, "two columns named 'score'"),
+    ({"keep": ["id", "score"]}, "^A scored batch has two columns named 'score'"),
     ({"keep": "id"}, "keep must be a list of columns, got 'id'"),
   ],
 )

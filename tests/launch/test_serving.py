@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_the_answer_has_the_form_of_the_records_and_what_a_scorer_says(folder, r
     got = answer.json()["records"]
     assert [list(row) for row in got] == [list(want)] * 30
     assert {name: [row[name] for row in got] for name in want} == want
+
+
+def test_an_answer_is_json_whatever_is_kept(folder, records):
+  kept = [float("nan"), [float("inf"), "NaN"], 7]
+  told = [{**record, "id": value} for record, value in zip(dicts(records), kept, strict=False)]
+  body = {"content": json.dumps({"records": told}), "headers": {"content-type": JSON}}
+  (answer,) = asked(Service(folder, QUICK, keep=["id"]), body)
+  assert answer.status_code == 200
+  got = json.loads(answer.content, parse_constant=pytest.fail)["records"]
+  assert [row["id"] for row in got] == [None, [None, "NaN"], 7]
+  assert [row["score"] for row in got] == detector_jax.load(folder).score(records[:3]).tolist()
 
 
 @pytest.mark.parametrize("bad", [False, True])

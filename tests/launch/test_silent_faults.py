@@ -190,7 +190,7 @@ def test_watch_matches_by_name_and_counts_changed_constants(finished, caplog):
 def test_one_state_has_one_stream(finished, tmp_path):
   detector = detector_jax.load(finished / "run" / "detector")
   first = watching.Watcher(detector, state=tmp_path / "state.json")
-  with pytest.raises(ValueError, match=rf"kept by another launch\.watch, process {os.getpid()}"):
+  with pytest.raises(ValueError, match=rf"launch\.watch or launch\.serve, process {os.getpid()}"):
     watching.Watcher(detector, state=tmp_path / "state.json")
   watching.watch(first, [], lambda _: None)
   watching.Watcher(detector, state=tmp_path / "state.json").close()

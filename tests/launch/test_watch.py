@@ -142,6 +142,8 @@ def test_a_state_of_something_else_is_refused(detector, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
       watching.Watcher(detector, state=path)
+  with pytest.raises(OSError, match=rf"^The state cannot be read from {tmp_path}: Is a directory"):
+    watching.Watcher(detector, state=tmp_path)
 
 
 def test_an_uncalibrated_detector_is_refused():
