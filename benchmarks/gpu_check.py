@@ -1,12 +1,15 @@
-"""All that needs a GPU, in one command: tests, train steps, speed in float32 and bf16, memory.
+"""All that needs a GPU, in one command: tests, train steps, speed, memory, Table 1 in full.
 
   make gpu-check
   python -m benchmarks.gpu_check --output=gpu_check.json
 
-tests  those marked ``gpu``, in a process of their own
-steps  every train step of ``benchmarks.accelerators``: milliseconds, what is predicted from its
-       compiled program, and the megabytes that it takes
-speed  ``benchmarks.speed`` --case=search, in float32 and bf16, and --case=mobilenet
+tests   those marked ``gpu``, in a process of their own
+steps   every train step of ``benchmarks.accelerators``: milliseconds, what is predicted from its
+        compiled program, and the megabytes that it takes
+speed   ``benchmarks.speed`` --case=search, in float32 and bf16, and --case=mobilenet
+table1  ``benchmarks.tables`` --table=1 --scale=full, one seed, last of all and in a file of its own
+        (gpu_check_table1.json): it takes hours, wants CIFAR-10, and goes on where it was cut;
+        --notable1 leaves it out
 
 Where there is no GPU it says so, and the exit code is not 0.
 """
@@ -47,6 +50,12 @@ def tested(*arguments: str) -> int:
   return subprocess.run(
     command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cuda,cpu"}
   ).returncode
+
+
+def table1(output: pathlib.Path) -> int:
+  """Measures Table 1 in full into a file; the exit code of ``benchmarks.tables``."""
+  command = [sys.executable, "-m", "benchmarks.tables", "--table=1", "--scale=full", "--seeds=1"]
+  return subprocess.run([*command, f"--output={output}"], cwd=ROOT).returncode
 
 
 def timed(case: str, step: Step, runs: int) -> dict[str, Any]:
@@ -100,9 +109,12 @@ def main() -> None:
   print(f"records: {output}")
   if code:
     raise RuntimeError(f"The tests that need a GPU ended with {code}; see above.")
+  if FLAGS.table1 and table1(output.with_name(f"{output.stem}_table1.json").absolute()):
+    raise RuntimeError("Table 1 was not measured; see above.")
 
 
 if __name__ == "__main__":
   flags.DEFINE_integer("runs", 10, "Timed runs of each step.", lower_bound=1)
+  flags.DEFINE_bool("table1", True, "Whether Table 1 is measured in full.")
   flags.DEFINE_string("output", "gpu_check.json", "JSON file.")
   common.run(main)

@@ -131,8 +131,8 @@ def run(stage: Stage, state: Any, workdir: pathlib.Path, checkpoints: int) -> An
       stopping.deferred_signals() as signalled,
     ):
       if stage.task is not None:
-        left, then = stage.epochs - epoch, {"followed": stage.followed, "began": stage.began}
-        told = costs.estimate(stage.name, stage.task, state, left, **then)
+        left, then = stage.epochs - epoch, stage.followed
+        told = costs.estimate(stage.name, stage.task, state, left, 0.0, then, stage.began)
         if devices.primary():
           print(told, file=sys.stderr, flush=True)
       while epoch < stage.epochs:
