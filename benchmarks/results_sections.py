@@ -115,7 +115,8 @@ PAPERS = (
     "chosen on epilepsy and JapaneseVowels. In the mean of the three "
     "DROCC is ahead of all. On ItalyPowerDemand it is ahead of each; on JapaneseVowels those on "
     "values are still half a point ahead, and on leaves those on shares by one to two. "
-    "MiniRocket's features are the library's: channels by their own deviation, steps at a bias a little soft. "
+    "MiniRocket's features are the library's: channels by their own deviation, steps at a bias a "
+    "little soft. "
     "aeon's are the authors': a point to four more on these sets, in the mean less than DROCC.",
     ("series.png",),
     command="python -m benchmarks.tables --table=series "
