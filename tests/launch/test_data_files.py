@@ -9,6 +9,7 @@ import pytest
 import scipy.io
 
 from launch.data.files import DataError, load_files, read_table
+from launch.data.formats import arrays
 
 X = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 Y = np.array([0, 1, 0])
@@ -251,6 +252,14 @@ def test_matlab_7_3(write):
   header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400)
   with pytest.raises(DataError, match=r"t\.mat is a MATLAB 7\.3 file; save it with the option -v7"):
     read_table(write("t.mat", header))
+
+
+def test_a_file_that_crashes_the_reader_of_scipy_is_named(write, monkeypatch):
+  path = write("t.mat", {"X": X})
+  assert len(read_table(path).x) == len(X)
+  monkeypatch.setattr(arrays, "LOAD", "import os; os.abort()")
+  with pytest.raises(DataError, match=r"t\.mat cannot be read, it is damaged: SciPy's reader"):
+    read_table(path)
 
 
 def test_missing_file(tmp_path):

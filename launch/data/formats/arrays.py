@@ -5,6 +5,8 @@ an .npz, and .mat, are read whole.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import subprocess
+import sys
 from typing import Any
 import zipfile
 
@@ -14,6 +16,9 @@ import scipy.io
 from detector_jax.table import listed
 from launch.data.formats.columns import Columns, DataError
 from launch.data.formats.reader import Input, Piece, Reader
+
+# SciPy's reader can crash on a damaged file, and takes its process along.
+LOAD = "import io, sys, scipy.io; scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))"
 
 
 class Array(Reader):
@@ -161,6 +166,12 @@ class Mat(Archive):
 
   def __init__(self, source: Input, columns: Columns):
     super().__init__(source, columns)
+    tried = subprocess.run(
+      [sys.executable, "-c", LOAD], input=source.stream.read(), capture_output=True
+    )
+    if tried.returncode < 0:  # an exception is raised again below
+      raise DataError(f"{source.name} cannot be read, it is damaged: SciPy's reader crashes on it.")
+    source.stream.seek(0)
     try:
       self._content: Mapping[str, Any] = scipy.io.loadmat(source.stream)
     except NotImplementedError as error:
