@@ -12,7 +12,7 @@ labelled records, anomalies among them, on the same numbers with all cells and w
 which it takes as they are. Half of the records train and the other half tests, and in turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 import numpy as np
@@ -96,14 +96,7 @@ def table(seeds: int, advance: Callable[..., None]) -> tuple[list[TableRecord], 
       scores = peer.score(scale.transform(forms["by hand"][1]))
       found.setdefault((name, PEER), []).append(metrics.auroc(labels, scores))
       advance(1, f"{name}, neighbours, seed {seed}")
-  for form in (*FORMS, PEER):
-    values = [found[name, form] for name in SETS]
-    found["mean of the sets", form] = np.mean(values, axis=0).tolist()
-  records = [
-    record
-    for (name, form), values in found.items()
-    for record in protocol.summarise("mixed", name, form, "auroc", {"last": values})
-  ]
+  records = _with_mean("mixed", found, (*FORMS, PEER))
   return records, {"mixed": _bars(records)}
 
 
@@ -124,15 +117,7 @@ def table_missing(
       for method, cells in zip(SUPERVISED, (x, np.where(holes, np.nan, x)), strict=True):
         found.setdefault((name, method), []).append(supervised(cells, y, seed))
       advance(1, f"{name}, seed {seed}")
-  for method in SUPERVISED:
-    values = [found[name, method] for name in SETS]
-    found["mean of the sets", method] = np.mean(values, axis=0).tolist()
-  records = [
-    record
-    for (name, method), values in found.items()
-    for record in protocol.summarise("missing", name, method, "auroc", {"last": values})
-  ]
-  return records, {}
+  return _with_mean("missing", found, SUPERVISED), {}
 
 
 def supervised(x: np.ndarray, y: np.ndarray, seed: int) -> float:
@@ -147,6 +132,21 @@ def supervised(x: np.ndarray, y: np.ndarray, seed: int) -> float:
   model = ensemble.HistGradientBoostingClassifier(random_state=seed)
   told = model_selection.cross_val_predict(model, x, y, cv=halves, method="predict_proba")
   return metrics.auroc(y, told[:, 1])
+
+
+def _with_mean(
+  table: str, found: dict[tuple[str, str], list[float]], methods: Sequence[str]
+) -> list[TableRecord]:
+  """Records of what was found, (set, method) -> AUROC of each seed, and of the mean of the sets."""
+  means = {
+    ("mean of the sets", method): np.mean([found[name, method] for name in SETS], axis=0).tolist()
+    for method in methods
+  }
+  return [
+    record
+    for (name, method), values in {**found, **means}.items()
+    for record in protocol.summarise(table, name, method, "auroc", {"last": values})
+  ]
 
 
 def _bars(records: list[TableRecord]) -> Figure:
