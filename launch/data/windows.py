@@ -166,7 +166,7 @@ def _check_even(path: str, name: str, values: np.ndarray) -> None:
       "the gap, or cut the series there"
     )
     if (time[1:] < time[:-1]).mean() > 0.5:
-      said = f"falls, from {before} to {after} after record {row} on: sort the records by it"
+      said = f"falls, from {before} to {after} after record {row}: sort the records by it"
   else:
     return
   raise DataError(f"Column {name!r} of {path} {said}.")

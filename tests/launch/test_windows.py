@@ -250,6 +250,13 @@ def test_a_gap_in_time_is_named(source, tmp_path):
     source.load()
 
 
+def test_time_that_falls_is_to_be_sorted(source, tmp_path):
+  frame = series(STEPS).drop(columns="odd")[::-1]
+  frame.to_csv(tmp_path / "train.csv", index=False)
+  with pytest.raises(DataError, match=r"'time' of .* falls, from \d+ to \d+ after record 0: sort"):
+    source.load()
+
+
 @pytest.mark.parametrize(
   ("cell", "message"),
   [
