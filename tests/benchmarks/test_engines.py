@@ -41,6 +41,7 @@ def test_runs_of_one_and_of_two_workers_alternate_and_the_median_pair_counts(mon
   monkeypatch.setattr(engines, "prepare", lambda folder, rows: None)
   monkeypatch.setattr(engines, "launcher", lambda folder: 1.0)
   monkeypatch.setattr(engines, "difference", lambda got, wanted: {"score": 0.0})
+  monkeypatch.setattr(engines, "in_its_own_process", engines.timed)
   monkeypatch.setattr(engines, "memory", engine)
   monkeypatch.setitem(engines.ENGINES, "dask", engine)
   monkeypatch.setattr(engines.time, "perf_counter", lambda: next(clock) ** 3)
@@ -52,6 +53,25 @@ def test_runs_of_one_and_of_two_workers_alternate_and_the_median_pair_counts(mon
   assert facts["start_seconds"] == {"1": 45**3 - 44**3, "2": 61**3 - 60**3}
   assert record.ratio == round(546 / 738, 2)
   assert facts["rows_per_second"] == {"1": round(1000 / 546), "2": round(1000 / 738)}
+
+
+@contextlib.contextmanager
+def names_its_process(folder, workers):
+  def run(source, output):
+    del source
+    output.mkdir(parents=True)
+    (folder / f"{workers}-{os.getpid()}").touch()
+
+  yield run
+
+
+def test_no_run_finds_an_engine_that_another_has_left(tmp_path):
+  for workers in (1, 1):
+    found = engines.in_its_own_process(names_its_process, tmp_path, workers)
+    assert found.output == tmp_path / "scores1"
+  names = {path.name for path in tmp_path.glob("1-*")}
+  assert len(names) == 2
+  assert f"1-{os.getpid()}" not in names
 
 
 def test_a_run_and_what_it_starts_keeps_to_as_many_cores_as_workers():
