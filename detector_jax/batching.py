@@ -81,6 +81,11 @@ class Selection:
     """``(k, ...)``."""
     return (len(self.index), *self.records.shape[1:])
 
+  @property
+  def ndim(self) -> int:
+    """Number of axes."""
+    return len(self.shape)
+
   def __len__(self) -> int:
     return len(self.index)
 

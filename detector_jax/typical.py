@@ -19,7 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from detector_jax import notation
+from detector_jax import batching, notation
 from detector_jax.cells import number
 from detector_jax.preprocessing import QUANTILE_ROWS, shifted
 from detector_jax.program import flatten
@@ -223,7 +223,7 @@ class Typical:
     return np.where(usable, inner, np.where(whole > 0, whole, 1.0))
 
 
-def with_typical(detector: Any, x: np.ndarray) -> Any:
+def with_typical(detector: Any, x: batching.Records) -> Any:
   """A copy of a detector that keeps typical values of its training records ``[n, ...]``.
 
   Of more than 100,000 records, 2,000 of pictures and series, as many, evenly spread, are looked at.
@@ -231,6 +231,7 @@ def with_typical(detector: Any, x: np.ndarray) -> Any:
   """
   if x.ndim != 2:
     return _with_cells(detector, x)
+  x = np.asarray(x)
   groups = groups_of(detector.schema, detector.feature_names, x.shape[1])
   x = x[:: max(1, -(-len(x) // QUANTILE_ROWS))]
   whole = np.zeros(x.shape[1], bool)
@@ -254,11 +255,11 @@ def with_typical(detector: Any, x: np.ndarray) -> Any:
   return dataclasses.replace(detector, arrays={**detector.arrays, "typical": arrays})
 
 
-def _with_cells(detector: Any, x: np.ndarray) -> Any:
+def _with_cells(detector: Any, x: batching.Records) -> Any:
   """As ``with_typical``, of pictures and series ``[n, ...]``; other records have no cells."""
-  if x.ndim not in (3, 4) or len(CELL_QUANTILES) * x[0].size > CELL_VALUES:
+  if x.ndim not in (3, 4) or len(CELL_QUANTILES) * np.prod(x.shape[1:]) > CELL_VALUES:
     return detector
-  rows = shifted(x[:: -(-len(x) // CELL_ROWS)], detector.input_offset)
+  rows = shifted(np.asarray(x[:: -(-len(x) // CELL_ROWS)]), detector.input_offset)
   values = jnp.asarray(np.quantile(rows, CELL_QUANTILES, axis=0), jnp.float32)
   return dataclasses.replace(detector, arrays={**detector.arrays, "typical": {"values": values}})
 

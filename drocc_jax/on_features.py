@@ -6,6 +6,7 @@ from typing import Any
 from flax import linen as nn
 import numpy as np
 
+from detector_jax import batching
 from detector_jax.combination import with_strangest
 from detector_jax.detector import Detector
 from detector_jax.features import Patches, RandomKernels
@@ -52,7 +53,7 @@ def held_out_parts(features: Any) -> int:
 def behind(
   detector: Detector,
   features: Any,
-  x_calibration: np.ndarray,
+  x_calibration: batching.Records,
   fpr: float | None,
   confidence: float | None,
 ) -> Detector:
@@ -71,7 +72,7 @@ def behind(
   found = detector.behind(features, x_calibration.shape[1:])
   if held_out_parts(features) == 1:
     return found
-  return with_strangest(found, x_calibration, fpr, confidence)
+  return with_strangest(found, np.asarray(x_calibration), fpr, confidence)
 
 
 def run_settings(settings: Any, features: Any) -> Any:

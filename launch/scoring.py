@@ -22,7 +22,7 @@ from launch.data.formats import STANDARD_INPUT, DataError, pictures
 from launch.data.formats.reader import Piece
 from launch.data.mixed import read_mixed_pieces
 from launch.data.scoring import ScoreWriter, read_pieces
-from launch.data.windows import window_pieces
+from launch.data.windows import whole_pieces, window_pieces
 from launch.reporting import progress, reasons
 from launch.steps import StepWriter
 
@@ -203,7 +203,7 @@ def _pieces(
   else:
     pieces = read_mixed_pieces(source, schema, size, keep, *written)
   if not stride:
-    return pieces
+    return whole_pieces(pieces, detector.input_shape, source)
   if len(detector.input_shape) != 2:
     raise ValueError(f"A stride is for windows of series; records are {detector.input_shape}.")
   counted = _counted(pieces, tally)

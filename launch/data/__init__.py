@@ -17,6 +17,7 @@ from launch.data.real import RealTable as RealTable
 from launch.data.series import Epilepsy as Epilepsy
 from launch.data.source import Source as Source
 from launch.data.splits import Splits as Splits
+from launch.data.splits import taken as taken
 from launch.data.synthetic import NoisySine as NoisySine
 from launch.data.synthetic import Sine as Sine
 from launch.data.synthetic import Sphere as Sphere

@@ -3,7 +3,9 @@
 import collections
 import dataclasses
 import logging
+import os
 import pathlib
+import tempfile
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +13,6 @@ import numpy as np
 from launch.data import splits
 from launch.data.formats import Columns, DataError, opened
 from launch.data.formats.pictures import files, is_grey
-from launch.data.formats.reader import joined
 from launch.data.source import Source
 from launch.data.splits import Splits
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 ROWS = 64  # pictures that are decoded at a time
 LOOKED_AT = 100  # training pictures that say whether records are grey
+IN_MEMORY = 2**28  # bytes of decoded pictures; more are in a temporary file
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -26,7 +28,9 @@ class Pictures(Source):
   """Pictures of a folder, as MVTec AD has them: ``train/good``, ``test/good``, ``test/scratch``.
 
   Records are float32 ``[size, size, channels]`` in [0, 1], of one channel where the first training
-  pictures are grey; see ``formats.pictures.Pictures`` for what is read, and how.
+  pictures are grey; see ``formats.pictures.Pictures`` for what is read, and how. More than 256 MB
+  of them are no array in memory but a memory map, of a file in the folder for temporary ones
+  (``TMPDIR``) that has no name and goes with the process.
 
   Attributes:
     folder: of the pictures.
@@ -105,8 +109,10 @@ class Pictures(Source):
 
   def _part(self, pattern: str, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Pictures ``[n, size, size, channels]`` and their names."""
-    parts, left_out = [], []
+    left_out: list[str] = []
+    names: list[str] = []
     with opened(self._path, Columns(pattern=pattern, shape=shape)) as reader:
+      x = room(len(files(self._path, pattern)), shape)
       for piece in reader.pieces(ROWS):
         assert piece.refused is not None
         assert piece.groups is not None
@@ -114,10 +120,32 @@ class Pictures(Source):
         if rows and self.broken == "fail":
           raise piece.refuse(rows[0], "replace it, or give --config.data.broken=skip")
         left_out += [piece.explain(row) for row in rows]
-        parts.append((piece.x[~piece.refused], piece.groups[~piece.refused]))
+        kept = piece.x[~piece.refused]
+        x[len(names) : len(names) + len(kept)] = kept
+        names += piece.groups[~piece.refused].tolist()
     if left_out:
       logger.warning("Left out %d pictures; the first: %s.", len(left_out), left_out[0])
-    x, names = (joined(values) for values in zip(*parts, strict=True))
-    if not len(x):
+    if not names:
       raise DataError(f"No picture of {self.folder} can be read: {left_out[0]}.")
-    return x, names
+    return x[: len(names)], np.array(names)
+
+
+def room(number: int, shape: tuple[int, ...]) -> np.ndarray:
+  """Space for so many records float32 of a shape: a memory map where they are large.
+
+  Raises:
+    DataError: there is no room on the disk.
+  """
+  size = number * int(np.prod(shape)) * np.dtype(np.float32).itemsize
+  if size <= IN_MEMORY:
+    return np.empty((number, *shape), np.float32)
+  with tempfile.TemporaryFile() as file:
+    try:
+      os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+      raise DataError(
+        f"{number:,} pictures of {shape[0]} x {shape[1]} take {size / 1e9:.1f} GB in "
+        f"{tempfile.gettempdir()}, which has no room for them ({error.strerror}): set TMPDIR to a "
+        "folder that has, or a smaller size."
+      ) from error
+    return np.memmap(file, np.float32, "r+", shape=(number, *shape))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from detector_jax import batching
 from detector_jax.schema import Schema
 
 
@@ -334,6 +335,11 @@ def limited(split: Splits, limit: int, seed: int) -> Splits:
 def drawn(num_rows: int, limit: int, seed: int) -> np.ndarray:
   """Sorted numbers of at most ``limit`` of ``num_rows`` rows, drawn at random; 0 keeps all."""
   return _drawn(np.arange(num_rows), limit or num_rows, seed)
+
+
+def taken(x: np.ndarray, rows: np.ndarray) -> Any:
+  """Some of the records, of a memory map a ``Selection``, which reads them when they are wanted."""
+  return batching.Selection(x, rows) if isinstance(x, np.memmap) else x[rows]
 
 
 def image_shape(x: np.ndarray) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from detector_jax.features.base import batches_of
 from launch.data.formats import DataError
 from launch.data.imagenette import (
   CLASSES,
@@ -272,13 +273,17 @@ def load(config: StreamConfig) -> Splits:
 
 
 def score(detector: Any, x: Any) -> np.ndarray:
-  """Scores ``[n]`` of records ``[n, ...]``, of ``Crops`` as they are read.
+  """Scores ``[n]`` of records ``[n, ...]``, of ``Crops`` and memory maps as they are read.
 
   Args:
     detector: a ``detector_jax.Detector``.
     x: an array or ``Crops``, n >= 1.
   """
-  if not isinstance(x, Crops):
-    return detector.score(x, warn=False)
   size = detector.batch_size * -(-32 // detector.batch_size)
-  return np.concatenate([detector.score(batch, warn=False) for batch in x.batches(size)])
+  if isinstance(x, np.memmap):
+    batches = batches_of(x, size)
+  elif isinstance(x, Crops):
+    batches = x.batches(size)
+  else:
+    return detector.score(x, warn=False)
+  return np.concatenate([detector.score(batch, warn=False) for batch in batches])

@@ -187,6 +187,21 @@ def jumps(steps: np.ndarray, usual: float | None = None) -> tuple[np.ndarray, fl
   return ~np.isclose(steps, usual, rtol=1e-3) | (steps <= 0), usual
 
 
+def whole_pieces(pieces: Iterable[Piece], shape: tuple[int, ...], name: str) -> Iterator[Piece]:
+  """The same pieces, which hold records of a shape, and no long series to be cut into them.
+
+  Raises:
+    DataError: it is one.
+  """
+  for piece in pieces:
+    if len(shape) == 2 and piece.x.ndim == 2 and piece.x.shape[1] == shape[1]:
+      raise DataError(
+        f"{name} is a long series, and the detector scores windows of {shape[0]} steps: say how "
+        f"many steps apart, such as --stride={max(1, shape[0] // 4)}."
+      )
+    yield piece
+
+
 def window_pieces(
   pieces: Iterable[Piece], window: int, stride: int, name: str, time: str = ""
 ) -> Iterator[Piece]:

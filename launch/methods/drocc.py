@@ -136,10 +136,11 @@ def _trained(
     claimed: the configuration of the run, where it is not that of the training.
   """
   began, rows, held_out = time.monotonic(), roles.rows, roles.held_out
-  x, raw = splits.x_train[rows], splits.x_train[held_out]
-  x_held_out, negatives = raw, negatives_for(config, splits)
+  x, raw = data.taken(splits.x_train, rows), data.taken(splits.x_train, held_out)
+  negatives = negatives_for(config, splits)
   features = config.features.fit(config, x, negatives)
   if features is None:
+    x, x_held_out = np.asarray(x), np.asarray(raw)
     prepared = prepare(config, x, negatives, splits.feature_names, without=roles.without(rows))
   else:
     x = apply(features, x)
@@ -184,7 +185,7 @@ def _trained(
   if features is not None:
     detector = on_features.behind(detector, features, raw, config.fpr, config.confidence)
     detector = detector.with_metadata(feature_names=splits.feature_names)
-    detector = with_typical(detector, splits.x_train[rows])
+    detector = with_typical(detector, data.taken(splits.x_train, rows))
   return detector
 
 

@@ -152,6 +152,8 @@ BAD = {
     "unknown ending '.txt'; known ones are .csv, .parquet, .feather, .sql, .npy",
   ),
   "no ending": ("t", "1,2\n", None, "unknown ending ''; known ones are"),
+  "picture": ("t.png", "1", None, "t.png is one picture, .*: give its folder"),
+  "flat": ("t.npy", np.zeros(9), None, r"has shape \[9\]; .* a series of one channel as \[time, 1"),
   "empty": ("t.csv", "", None, "t.csv is empty"),
   "blank": ("t.csv", "\n\n", None, "t.csv is empty"),
   "empty npy": ("t.npy", b"", None, "t.npy is empty"),

@@ -1,6 +1,8 @@
 """Folders of pictures: what is read, how, what is refused, and from a folder to scores by name."""
 
+import errno
 import logging
+import os
 import pathlib
 import re
 import shutil
@@ -15,6 +17,7 @@ from drocc_jax.registry import NetworkConfig
 from launch import evaluation, exporting, run, scoring
 from launch.data import DataError, Pictures
 from launch.data.formats import Columns, opened, pictures
+import launch.data.pictures
 from launch.methods.drocc import Config, FeaturesConfig
 from launch.reporting import patch_maps
 
@@ -260,3 +263,34 @@ def test_maps_are_red_where_the_scratch_is(folder, finished):
   found = patch_maps.strengths(features, got.x_test, got.x_train)
   assert found.shape == (16, 20, 20)
   assert (found[8:, 2:18, 6:13].mean() > 3 * found[8:, :, 16:].mean()) & (found.max() <= 1.0)
+
+
+@pytest.mark.parametrize("defects", [True, False])
+def test_many_pictures_are_in_a_file_and_give_the_same_detector(
+  folder, tmp_path, monkeypatch, defects
+):
+  patches = FeaturesConfig(
+    "patches", centroids=16, window=5, pool=2, components=16, defects=defects
+  )
+  config = Config(
+    data=Pictures(folder=str(folder), size=SIDE), features=patches, epochs=2, checkpoints=1
+  )
+  found = []
+  for name, most in (("memory", 2**28), ("file", 0)):
+    monkeypatch.setattr(launch.data.pictures, "IN_MEMORY", most)
+    run.train(config, tmp_path / name)
+    result = evaluation.evaluate(tmp_path / name)
+    arrays = (tmp_path / name / "detector" / "arrays.npz").read_bytes()
+    found.append((arrays, result["metrics"], (tmp_path / name / "data.json").read_text()))
+  assert found[0] == found[1]
+  assert isinstance(config.data.load().x_train, np.memmap)
+
+
+def test_a_disk_without_room_for_the_pictures_is_one_sentence(folder, monkeypatch):
+  def full(*given):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(launch.data.pictures, "IN_MEMORY", 0)
+  monkeypatch.setattr(os, "posix_fallocate", full)
+  with pytest.raises(DataError, match=r"40 pictures of 24 x 24 take .*No space.*: set TMPDIR"):
+    Pictures(folder=str(folder), size=SIDE).load()

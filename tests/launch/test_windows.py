@@ -318,6 +318,17 @@ def test_windows_over_a_gap_get_no_score(tmp_path, monkeypatch, block):
   assert steps["step"][steps["score"].isna()].tolist() == [30, 31]
 
 
+@pytest.mark.parametrize("ending", ["npy", "csv"])
+def test_a_long_series_wants_a_stride(tmp_path, ending):
+  detector = detector_jax.Detector.create(
+    lambda v, x: x[:, 0, 0] * v, np.float32(1), Identity(), (8, 2)
+  )
+  path, x = tmp_path / f"x.{ending}", np.zeros((30, 2))
+  np.save(path, x) if ending == "npy" else np.savetxt(path, x, delimiter=",")
+  with pytest.raises(DataError, match=r"a long series, .* windows of 8 steps: .* --stride=2"):
+    scoring.score_input(detector, str(path), tmp_path / "s.csv")
+
+
 def test_a_stride_is_for_series_alone(tmp_path):
   detector = detector_jax.Detector.create(
     lambda v, x: x[:, 0] * v, np.float32(1), detector_jax.Standardizer.fit(np.eye(3)), (3,)

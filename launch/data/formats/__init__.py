@@ -16,6 +16,7 @@ from launch.data.formats.csv_text import Csv
 from launch.data.formats.feather_table import Feather
 from launch.data.formats.parquet_folder import ParquetFolder
 from launch.data.formats.parquet_table import Parquet
+from launch.data.formats.pictures import ENDINGS as PICTURES
 from launch.data.formats.pictures import Pictures
 from launch.data.formats.reader import Input, Reader
 from launch.data.formats.sql_query import Sql
@@ -57,6 +58,8 @@ def opened(source: str | os.PathLike[str], columns: Columns) -> Iterator[Reader]
   if path.is_dir() and ending not in known:
     yield Pictures(Input(path, path, io.BytesIO(), 0), columns)
     return
+  if ending in PICTURES:
+    raise DataError(f"{path} is one picture, and pictures are read by the folder: give its folder.")
   if ending not in known:
     raise DataError(
       f"{path} has an unknown ending {path.suffix!r}; known ones are {', '.join(known)}, "

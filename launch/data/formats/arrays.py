@@ -27,7 +27,10 @@ class Array(Reader):
   def _learn(self, shape: tuple[int, ...], columns: Columns | None = None) -> None:
     """Checks the shape of the records, and learns which columns are wanted."""
     if len(shape) < 2:
-      raise DataError(f"{self.source.name} has shape {list(shape)}; save records as [n, d].")
+      raise DataError(
+        f"{self.source.name} has shape {list(shape)}; save records as [n, d], and a series of one "
+        "channel as [time, 1]."
+      )
     if not shape[0]:
       raise self.no_records()
     self._shape, self.names, self._chosen = shape, None, None
