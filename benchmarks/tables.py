@@ -8,23 +8,23 @@ front of DROCC on images, pretrained activations of a network trained on ImageNe
 small scratches on made textures; figure1, ocln-mnist and ocln-speech are its experiments with
 limited negatives, and kinds asks what a few labelled negatives are worth on real sets. mixed has
 tables with text and missing cells, missing asks what the cells themselves are worth, series has
-DROCC() on one class of series, explain asks whether explanations name the columns that were
-planted, explain-maps whether maps point at squares that were. neuralfp, neuralfp-layers,
-neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's rule, neuralfp-peers has its
-default beside other scores of the same networks. adbench has real sets of ADBench and one setting
-for all of them, adbench-more those that nothing was chosen on; adbench-ablations says what each
-part of that setting is worth, adbench-sizes how much data it wants, adbench-epochs how AUROC goes
-along a training, and adbench-chaos how far it moves where nothing of substance does; contamination
-mixes anomalies into the training records; small-sets has few of them, and small-sets-alarms the
-rate of false alarms there. references holds every baseline against a published figure under that
-figure's protocol, costs has training seconds, scoring rate and size beside quality, adaptation what
-thresholds that follow a stream realise, precision says what bfloat16 in the search costs, and
-small-devices what it costs to score by a C header with rounded weights. The full protocol of images
-and series is for a GPU; --scale=cpu is a reduced one, see ``benchmarks.images`` and
-``benchmarks.series``. With --output an interrupted table of these goes on where it was, given the
-same command again. Prints a readable table, or with --output writes JSON and, beside it, the
-figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test label, ``oracle`` best
-test epoch.
+DROCC() on one class of series, windows a long series with one odd stretch, explain asks whether
+explanations name the columns that were planted, explain-maps whether maps point at squares that
+were. neuralfp, neuralfp-layers, neuralfp-steps and neuralfp-shifts are of NeuralFP with the paper's
+rule, neuralfp-peers has its default beside other scores of the same networks. adbench has real sets
+of ADBench and one setting for all of them, adbench-more those that nothing was chosen on; adbench-
+ablations says what each part of that setting is worth, adbench-sizes how much data it wants,
+adbench-epochs how AUROC goes along a training, and adbench-chaos how far it moves where nothing of
+substance does; contamination mixes anomalies into the training records; small-sets has few of them,
+and small-sets-alarms the rate of false alarms there. references holds every baseline against a
+published figure under that figure's protocol, costs has training seconds, scoring rate and size
+beside quality, adaptation what thresholds that follow a stream realise, precision says what
+bfloat16 in the search costs, and small-devices what it costs to score by a C header with rounded
+weights. The full protocol of images and series is for a GPU; --scale=cpu is a reduced one, see
+``benchmarks.images`` and ``benchmarks.series``. With --output an interrupted table of these goes on
+where it was, given the same command again. Prints a readable table, or with --output writes JSON
+and, beside it, the figures as PNG files. Columns: ``last`` epoch, ``selected`` without any test
+label, ``oracle`` best test epoch.
 """
 
 from collections.abc import Callable
@@ -64,6 +64,7 @@ from benchmarks import (
   synthetic,
   tabular,
   transformations,
+  windows,
 )
 from benchmarks.ledger import Ledger
 from launch import flags as common
@@ -91,6 +92,7 @@ RESUMED: dict[str, tuple[Measure, Callable[[int], int]]] = {
   "series": (series_classes.table, series_classes.count),
   "1": (images.table1, images.count1),
   "3": (series.table3, series.count),
+  "windows": (windows.table, windows.count),
   "4": (transformations.table4, transformations.count),
   "8": (images.table8, images.count1),
   "features": (features.table, features.count),
