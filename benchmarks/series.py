@@ -84,7 +84,8 @@ def table3(
     return PAPER[method][places[row]] if method in PAPER and row in places else None
 
   records = images.classes("3", rows, seeds, cell, advance, ledger, published, mean=False)
-  return records, {"table3": images.bars(records)}
+  epilepsy = set(_SERIES.value) & set(drocc_epilepsy.SPLITS)
+  return records, {"table3" if epilepsy else "table3-words": images.bars(records)}
 
 
 def loaded(row: str, seed: int) -> data.Splits:
