@@ -15,11 +15,12 @@ TINY = 1e-6
 class Gram:
   """How far the sums of rows of Gram matrices lie outside what the predicted class has shown.
 
-  Of each layer with activations F ``[channels, places]``, ``G_p = (F^p F^p^T)^(1/p)`` for the
-  powers ``p = 1 .. powers`` and the sums of its rows; below the least (above the largest) value of
-  the training inputs predicted as that class, a value adds its distance over the size of that
-  bound. A layer's deviations are divided by their mean over a tenth of the training inputs, of
-  which the bounds know nothing, and added up.
+  Of each layer with activations F ``[channels, places]``, the sums of the rows of ``F^p F^p^T``
+  to the power ``1 / p``, for ``p = 1 .. powers``, as the released code has it (the paper takes the
+  root of every entry). Below the least (above the largest) value of the training inputs predicted
+  as that class, a value adds its distance over the size of that bound. A layer's deviations are
+  divided by their mean over a tenth of the training inputs, of which the bounds know nothing, and
+  added up.
 
   Args:
     forward: the trained classifier; where it has ``layers``, ``x -> {name: [n, ..., channels]}``,
@@ -73,15 +74,16 @@ class Gram:
 
 
 def _row_sums(activation: jax.Array, powers: int) -> jax.Array:
-  """Sums of the rows of ``G_p``, ``[n, channels * powers]``; scaled, so that no power overflows."""
+  """Roots of the sums of rows, ``[n, channels * powers]``; scaled, so that no power overflows."""
   a = activation.reshape(activation.shape[0], -1, activation.shape[-1])
   size = jnp.maximum(jnp.max(jnp.abs(a), axis=(1, 2), keepdims=True), 1e-30)
   a, result = a / size, []
   for power in range(1, powers + 1):
     raised = a**power
     gram = jnp.einsum("npc,npd->ncd", raised, raised)
-    root = jnp.sign(gram) * jnp.abs(gram) ** (1.0 / power)
-    result.append(jnp.sum(root, axis=2) * size[:, 0] ** 2)
+    summed = jnp.sum(gram, axis=2)
+    root = jnp.sign(summed) * jnp.abs(summed) ** (1.0 / power)
+    result.append(root * size[:, 0] ** 2)
   return jnp.concatenate(result, axis=1)
 
 
