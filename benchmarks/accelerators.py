@@ -72,7 +72,8 @@ class Step(NamedTuple):
     step: ``(state, batch, key) -> (state, info)``.
     start: ``key -> state``, the first one.
     batch: shapes of what it takes.
-    epochs: ``(state, data, key, first, last) -> (state, info)``.
+    epochs: ``(state, data, key, first, last) -> (state, info)``, compiled as a training has them on
+      the backend that ``jax.default_backend`` tells; see ``traced_for``.
     data: shapes of what these take.
     ascent: steps of the search, 0 where there is none.
   """
@@ -96,6 +97,7 @@ def drocc_step(
   batch_size: int,
   ascent: int,
   algorithm: Algorithm = drocc.ALGORITHM,
+  **settings: Any,
 ) -> Step:
   """A step of DROCC or a relative.
 
@@ -105,9 +107,10 @@ def drocc_step(
     batch_size: records of a step.
     ascent: steps of the search.
     algorithm: which.
+    **settings: others of it.
   """
   config = algorithm.config(
-    radius=1.0, step_size=0.1, noise_scale=0.1, num_steps=ascent, project_every=10
+    radius=1.0, step_size=0.1, noise_scale=0.1, num_steps=ascent, project_every=10, **settings
   )
   static, rows = config.static(), max(getattr(network, "init_rows", 0), batch_size)
   init = algorithm.make_init(network, static)
@@ -119,7 +122,8 @@ def drocc_step(
     networks.in_training_form(algorithm.make_train_step(network, static)),
     start,
     _batch(shape, batch_size, algorithm.needs_negatives),
-    fit.make_train_epochs(network, static, batch_size, algorithm),
+    # Of its own: what it traces for another backend must not be what a training finds in the cache.
+    fit.compile_program.__wrapped__(network, static, batch_size, algorithm).train_epochs,
     _data(shape, rows, algorithm.needs_negatives),
     ascent,
   )
@@ -143,7 +147,7 @@ def fingerprint_step(
     return train.init(prints, frozen, optimizer, key)
 
   step = train.make_train_step(prints, optimizer)
-  epochs = training.make_train_epochs(step, batch_size)
+  epochs = training.compile_train_epochs(step, batch_size)
   rows = batching.padded_length(batch_size)
   return Step(step, start, _batch(shape, batch_size), epochs, _data(shape, rows), 0)
 
@@ -306,13 +310,27 @@ def _data(shape: tuple[int, ...], rows: int, negatives: bool = False) -> trainin
   return training.Data(*found)
 
 
+def assumptions(device: Device) -> str:
+  """What predictions for a device start from, in one sentence."""
+  return (
+    f"{device.name}: a kernel takes the longest of {1e6 * device.launch:g} microseconds, its bytes "
+    f"at {device.bytes / 1e12:g} TB/s and its operations at {device.operations / 1e12:g} TFLOP/s; "
+    f"a turn of a loop of traced length {1e6 * device.turn:g} microseconds more; one after the "
+    "other."
+  )
+
+
 def show(found: list[Prediction]) -> None:
-  """Prints predictions as a table."""
+  """Prints predictions as a table, and what they assume."""
   names = [field.name for field in dataclasses.fields(Prediction)]
   table = Table(*names)
   for each in found:
     table.add_row(*(str(value) for value in vars(each).values()))
   Console().print(table)
+  told = {each.device for each in found}
+  for device in DEVICES:
+    if device.name in told:
+      print(assumptions(device))
 
 
 def main() -> None:

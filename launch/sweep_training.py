@@ -1,6 +1,6 @@
 """Many models in one compiled program: one after the other, or groups of them vmapped."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import functools
 import logging
@@ -125,25 +125,34 @@ def auto_group_size() -> int:
 
 
 def groups(
-  members: Sequence[Member], size: int, train: Callable[[Sequence[Member], int], list[Trained]]
+  members: Sequence[Member],
+  size: int,
+  train: Callable[[Sequence[Member], int], list[Trained]],
+  kept: Iterable[int] = (),
 ) -> Iterator[list[Trained]]:
   """Trains members group by group; a group that does not fit into memory is halved.
 
+  Which members form a group, and the program that trains them, do not depend on what an earlier
+  process has kept, so that a sweep that was killed ends with the bits of one that was not.
+
   Args:
-    members: what to train.
+    members: all of the sweep.
     size: models at a time, >= 1.
     train: see ``Trainer.train``.
+    kept: numbers of members that are not needed; a group of nothing else is not trained.
 
   Yields:
-    What was trained, one group at a time.
+    What was trained and is needed, one group at a time.
 
   Raises:
     ValueError: one model alone does not fit.
   """
-  size = max(1, min(size, len(members)))
-  done = 0
-  while done < len(members):
-    group = members[done : done + size]
+  size, start, kept = max(1, min(size, len(members))), 0, set(kept)
+  while start < len(members):
+    group = members[start : start + size]
+    if kept.issuperset(member.number for member in group):
+      start += size
+      continue
     try:
       trained = train(group, size)
     except jax.errors.JaxRuntimeError as error:
@@ -155,7 +164,8 @@ def groups(
           "(data.limit)."
         ) from error
       logger.warning("Out of memory with %d models at a time; going on with %d.", size, size // 2)
-      size //= 2
+      size, start = size // 2, 0  # groups begin where they would, had the first been too large
       continue
-    yield trained
-    done += len(group)
+    yield [each for each in trained if each.member.number not in kept]
+    kept.update(member.number for member in group)
+    start += size

@@ -208,12 +208,11 @@ def _train(
   experiment: Experiment, members: list[Member], workdir: pathlib.Path, group_size: int
 ) -> None:
   """Trains and keeps every member that has no folder yet."""
-  missing = [member for member in members if not _folder(workdir, member).exists()]
+  kept = {member.number for member in members if _folder(workdir, member).exists()}
   trainer = sweep_training.Trainer(experiment.prepared)
   measure = _make_measure(experiment)
-  done = len(members) - len(missing)
-  with progress.bar("sweep", len(members), done) as advance:
-    for group in sweep_training.groups(missing, group_size, trainer.train):
+  with progress.bar("sweep", len(members), len(kept)) as advance:
+    for group in sweep_training.groups(members, group_size, trainer.train, kept):
       for trained in group:
         keep_member(_folder(workdir, trained.member), trained.state.average, measure(trained))
       advance(len(group), f"{group[-1].seconds:.1f} s a model")

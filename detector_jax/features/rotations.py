@@ -190,13 +190,23 @@ class Rotations:
       optax.cosine_decay_schedule(self.learning_rate, steps), weight_decay=self.weight_decay
     )
     state = _State(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-    step = make_step(optimizer, self.layers, self.shift)
-    train = jax.jit(training.make_train_epochs(step, batch_size))
+    train = compile_epochs(optimizer, self.layers, self.shift, batch_size)
     state, _ = train(state, data, key, 0, self.epochs)
     as_float32 = functools.partial(jnp.asarray, dtype=jnp.float32)
     (window, _), (_, (count, _)) = self.layers[0], windows(shape, *self.layers[0])
     rows = rows_for(TURNS * (count * window) ** 2 * shape[-1])
     return RotationMap(state.params, as_float32(center), as_float32(scale), self.layers, rows)
+
+
+def compile_epochs(
+  optimizer: optax.GradientTransformation,
+  layers: tuple[tuple[int, int], ...],
+  shift: int,
+  batch_size: int,
+) -> training.TrainEpochs:
+  """Epochs of ``make_step`` in one program, which is given the state to overwrite."""
+  step = make_step(optimizer, layers, shift)
+  return jax.jit(training.make_train_epochs(step, batch_size), donate_argnums=0)
 
 
 def make_step(

@@ -20,27 +20,11 @@ from drocc_jax import recipe, registry
 from launch import data, evaluation, run, sweep_training, sweeping, workdirs
 from launch.data import BreastCancer, NoisySine
 from launch.methods import drocc, neuralfp, streamed
+from tests.launch.swept import FEW, Killed, recorded, small, variables
 
 DEAD = 2**22 + 1  # no process has that number
 
 AXES = {"radius": (1.0, 2.0), "num_steps": (1, 3), "seed": (0, 1)}
-FEW = {"radius": (1.0, 2.0), "seed": (0, 1)}
-
-
-class Killed(BaseException):
-  """What no handler catches."""
-
-
-def small(width: int = 8, **changes) -> drocc.Config:
-  network = registry.NetworkConfig("mlp", (width,))
-  settings = {"data": BreastCancer(), "network": network, "epochs": 4, "calibration": "split"}
-  settings |= changes
-  return drocc.Config(**settings)
-
-
-def variables(workdir: pathlib.Path, number: int) -> dict[str, np.ndarray]:
-  with np.load(workdir / "members" / f"{number:03d}" / "variables.npz") as archive:
-    return dict(archive)
 
 
 def assert_close(one: dict[str, np.ndarray], two: dict[str, np.ndarray], atol: float) -> None:
@@ -48,19 +32,6 @@ def assert_close(one: dict[str, np.ndarray], two: dict[str, np.ndarray], atol: f
   assert one
   for name, value in one.items():
     np.testing.assert_allclose(value, two[name], rtol=0, atol=atol, err_msg=name)
-
-
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], int]]:
-  """Grows with every group that is trained: its members' numbers, and its size."""
-  calls: list[tuple[list[int], int]] = []
-  train = sweep_training.Trainer.train
-
-  def recording(self, group, size):
-    calls.append(([member.number for member in group], size))
-    return train(self, group, size)
-
-  monkeypatch.setattr(sweep_training.Trainer, "train", recording)
-  return calls
 
 
 @contextlib.contextmanager
