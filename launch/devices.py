@@ -172,7 +172,7 @@ def spread_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
     train_epochs: of ``training.make_train_epochs`` with the axis ``AXIS``.
 
   Returns:
-    The same function of one state on one device, whatever the number of devices.
+    The same function of one state on one device, which may be donated, whatever their number.
   """
   on_each = (_with_pmap if _spreading == "pmap" else _with_shard_map)(train_epochs, _chosen)
 
@@ -185,17 +185,23 @@ def spread_epochs(train_epochs: training.TrainEpochs) -> training.TrainEpochs:
 def _with_shard_map(
   train_epochs: training.TrainEpochs, chosen: tuple[jax.Device, ...]
 ) -> Callable[..., tuple[Any, Any]]:
-  mesh = jax.sharding.Mesh(np.array(chosen), (AXIS,))
-  on_every = jax.sharding.PartitionSpec()
-  mapped = jax.jit(
-    jax.shard_map(train_epochs, mesh=mesh, in_specs=on_every, out_specs=on_every, check_vma=False)
-  )
+  mesh, on_every = jax.sharding.Mesh(np.array(chosen), (AXIS,)), jax.sharding.PartitionSpec()
+  mapped = compile_sharded(train_epochs, mesh)
 
   def on_each(*arguments: Any) -> tuple[Any, Any]:
     arrays = jax.tree.map(jnp.asarray, arguments)
     return mapped(*multihost_utils.host_local_array_to_global_array(arrays, mesh, on_every))
 
   return on_each
+
+
+def compile_sharded(
+  train_epochs: training.TrainEpochs, mesh: jax.sharding.Mesh
+) -> Callable[..., tuple[Any, Any]]:
+  """``train_epochs`` of global arrays, which every device of the mesh holds; donates the state."""
+  whole = jax.sharding.PartitionSpec()
+  mapped = jax.shard_map(train_epochs, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
+  return jax.jit(mapped, donate_argnums=0)
 
 
 def _with_pmap(

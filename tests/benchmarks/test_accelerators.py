@@ -16,7 +16,7 @@ from detector_jax.preprocessing import Standardizer
 from drocc_jax import drocc, drocc_lf, drocc_oe, ensemble, fit, mobilenet, networks, prototypes
 from fingerprint_jax import classifiers
 from fingerprint_jax.classifiers import Classifier
-from launch import sweep_training
+from launch import devices, sweep_training
 from launch.data import streaming
 from launch.methods import streamed
 
@@ -62,6 +62,15 @@ def of_members(rows_of_each=False):
   return program.train_epochs, (state, data, KEY, WHOLE, WHOLE)
 
 
+def of_four_devices():
+  _, state = drocc_program(MLP)
+  static = drocc.Config(radius=1.0, step_size=0.1, noise_scale=0.1).static()
+  epochs = fit.make_train_epochs(MLP, static, 4, axis_name=devices.AXIS)
+  mesh = jax.sharding.Mesh(np.array(jax.devices()), (devices.AXIS,))
+  rows = training.to_device(np.zeros((8, 5)))
+  return devices.compile_sharded(epochs, mesh), (state, rows, KEY, WHOLE, WHOLE)
+
+
 def of_a_sweep():
   program, state = drocc_program(MLP)
   states = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((3, *leaf.shape), leaf.dtype), state)
@@ -105,6 +114,7 @@ PROGRAMS = {
   **{case: lambda make=make: of_steps(make()) for case, make in MAKE.items()},
   "members": of_members,
   "members with rows of their own": lambda: of_members(True),
+  "four devices": of_four_devices,
   "sweep": of_a_sweep,
   "stream of images": of_a_stream,
   "classifier": of_a_classifier,
