@@ -120,7 +120,6 @@ def ray(folder: pathlib.Path, workers: int) -> Iterator[Run]:
       OneCore,
       fn_constructor_args=[folder, os.sched_getaffinity(0), f"ray-{time.monotonic_ns()}"],
       batch_format="pyarrow",
-      batch_size=10_000,
       concurrency=workers,
     )
     scores.write_parquet(str(output))
