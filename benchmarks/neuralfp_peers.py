@@ -60,7 +60,15 @@ FPR = 0.01
 OURS = "NeuralFP"
 PAPERS = "NeuralFP, one-out"
 KNOWN = "NeuralFP, calibrated on records that the network knows"
-OF_LAYERS = ("ODIN", "Mahalanobis", "Gram")  # need the network, not its last two layers alone
+# These need the network, not its last two layers alone.
+OF_LAYERS = (
+  "ODIN",
+  "Mahalanobis",
+  "Gram",
+  "nearest neighbours of layers",
+  "Mahalanobis of layers",
+  "Gram of layers",
+)
 
 
 def config_of(name: str, seed: int) -> Config:

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from benchmarks.baselines.networks import fisher
 from benchmarks.baselines.networks.deep_nearest_neighbour import DeepNearestNeighbour
 from benchmarks.baselines.networks.energy import Energy, ReAct
 from benchmarks.baselines.networks.forward import Forward
@@ -63,4 +64,7 @@ NETWORK_BASELINES: dict[str, Callable[..., NetworkBaseline]] = {
   "relative Mahalanobis": RelativeMahalanobis,
   "ViM": ViM,
   "Gram": Gram,
+  "nearest neighbours of layers": fisher.neighbours,
+  "Mahalanobis of layers": fisher.mahalanobis,
+  "Gram of layers": fisher.gram,
 }

@@ -1,6 +1,6 @@
 """Gram matrices of the layers (Sastry & Oore, 2020)."""
 
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +26,26 @@ class Gram:
     forward: the trained classifier; where it has ``layers``, ``x -> {name: [n, ..., channels]}``,
       these are the layers, else features and logits.
     powers: >= 1; 10 is the paper's.
+    quantile: in [0, 0.5), the share of training inputs below, and above, the bounds.
+    of_entries: whether the root is taken of every entry on and below the diagonal, and then summed.
+    held_out: whether a tenth of the training inputs is; if not, deviations are not divided.
   """
 
-  def __init__(self, forward: Forward, powers: int = 10):
+  def __init__(
+    self,
+    forward: Forward,
+    powers: int = 10,
+    quantile: float = 0.0,
+    of_entries: bool = False,
+    held_out: bool = True,
+  ):
     self._bounds: list[tuple[np.ndarray, np.ndarray]] | None = None
-    self._usual = np.zeros(0)
+    self._usual: Any = 1.0
+    self._quantile, self._held_out = quantile, held_out
     layers = getattr(forward, "layers", lambda x: dict(enumerate(forward(x))))
 
     def sums(x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-      found = [_row_sums(a, powers) for a in layers(x).values()]
+      found = [_row_sums(a, powers, of_entries) for a in layers(x).values()]
       return jnp.argmax(forward(x)[0], axis=1), found
 
     self._sums = jax.jit(sums)
@@ -43,24 +54,24 @@ class Gram:
     """Learns the bounds from training inputs ``[n, ...]``, at least 10."""
     del y
     of_class, values = in_batches(self._sums, x)
-    last = np.arange(len(x)) % 10 == 0
+    last = (np.arange(len(x)) % 10 == 0) & self._held_out
+    shape, ends = (int(of_class.max()) + 1, 1), (self._quantile, 1.0 - self._quantile)
     bounds = []
     for layer in values:
-      shape = (int(of_class.max()) + 1, 1)
-      least, most = (np.tile(f(layer[~last], axis=0), shape) for f in (np.min, np.max))
+      found = [np.tile(np.quantile(layer[~last], end, axis=0), shape) for end in ends]
       for each in np.unique(of_class[~last]):
         rows = layer[~last & (of_class == each)]
-        least[each], most[each] = rows.min(axis=0), rows.max(axis=0)
-      bounds.append((least, most))
-    apart = [
-      _outside(layer[last], of_class[last], *bound).mean()
-      for layer, bound in zip(values, bounds, strict=True)
-    ]
-    self._bounds, self._usual = bounds, np.maximum(apart, TINY)
+        for bound, end in zip(found, ends, strict=True):
+          bound[each] = np.quantile(rows, end, axis=0)
+      bounds.append((found[0], found[1]))
+    self._bounds = bounds
+    if self._held_out:
+      apart = self._deviations(of_class[last], [layer[last] for layer in values])
+      self._usual = np.maximum(apart.mean(axis=0), TINY)
     return self
 
-  def score(self, x: np.ndarray) -> np.ndarray:
-    """Scores ``[n, ...]`` to ``[n]``, at least 0; higher = more anomalous.
+  def layer_scores(self, x: np.ndarray) -> np.ndarray:
+    """Scores ``[n, ...]`` to ``[n, layers]``, at least 0; higher = more anomalous.
 
     Raises:
       NotFittedError: before ``fit``.
@@ -68,22 +79,36 @@ class Gram:
     if self._bounds is None:
       raise NotFittedError("Call fit before score.")
     of_class, values = in_batches(self._sums, x)
-    of_class = np.minimum(of_class, len(self._bounds[0][0]) - 1)
-    pairs = zip(values, self._bounds, self._usual, strict=True)
-    return np.sum([_outside(v, of_class, *bound) / usual for v, bound, usual in pairs], axis=0)
+    known = np.minimum(of_class, len(self._bounds[0][0]) - 1)
+    return self._deviations(known, values) / self._usual
+
+  def score(self, x: np.ndarray) -> np.ndarray:
+    """Scores ``[n, ...]`` to ``[n]``, at least 0; higher = more anomalous.
+
+    Raises:
+      NotFittedError: before ``fit``.
+    """
+    return self.layer_scores(x).sum(axis=1)
+
+  def _deviations(self, of_class: np.ndarray, values: list[np.ndarray]) -> np.ndarray:
+    """``[n, layers]`` of the sums ``[n, d]`` of each layer."""
+    pairs = zip(values, self._bounds or (), strict=True)
+    return np.stack([_outside(layer, of_class, *bound) for layer, bound in pairs], axis=1)
 
 
-def _row_sums(activation: jax.Array, powers: int) -> jax.Array:
-  """Roots of the sums of rows, ``[n, channels * powers]``; scaled, so that no power overflows."""
+def _row_sums(activation: jax.Array, powers: int, of_entries: bool) -> jax.Array:
+  """Roots and sums of rows, ``[n, channels * powers]``; scaled, so that no power overflows."""
   a = activation.reshape(activation.shape[0], -1, activation.shape[-1])
   size = jnp.maximum(jnp.max(jnp.abs(a), axis=(1, 2), keepdims=True), 1e-30)
   a, result = a / size, []
   for power in range(1, powers + 1):
-    raised = a**power
-    gram = jnp.einsum("npc,npd->ncd", raised, raised)
-    summed = jnp.sum(gram, axis=2)
-    root = jnp.sign(summed) * jnp.abs(summed) ** (1.0 / power)
-    result.append(root * size[:, 0] ** 2)
+
+    def root(sums: jax.Array, power: int = power) -> jax.Array:
+      return jnp.sign(sums) * jnp.abs(sums) ** (1.0 / power)
+
+    gram = jnp.einsum("npc,npd->ncd", a**power, a**power)
+    of_rows = jnp.sum(jnp.tril(root(gram)), axis=2) if of_entries else root(jnp.sum(gram, axis=2))
+    result.append(of_rows * size[:, 0] ** 2)
   return jnp.concatenate(result, axis=1)
 
 

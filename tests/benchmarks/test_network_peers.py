@@ -1,4 +1,4 @@
-"""Scores of a classifier beside those of pytorch-ood, which others reach for, on one network."""
+"""Scores of a classifier beside those of pytorch-ood and oodeel on one network."""
 
 import warnings
 
@@ -84,8 +84,7 @@ def problem():
 
 def theirs(name, network):
   """pytorch-ood's detector of that name, not fitted."""
-  from pytorch_ood import detector
-
+  detector = pytest.importorskip("pytorch_ood.detector", reason="pip install pytorch-ood")
   weight, bias = (part.detach() for part in (network.head.weight, network.head.bias))
   made = {
     "max softmax": lambda: detector.MaxSoftmax(network),
@@ -103,9 +102,31 @@ def theirs(name, network):
   return made[name]()
 
 
-@pytest.mark.parametrize("name", NETWORK_BASELINES)
+JOINED = {
+  "nearest neighbours of layers": "DKNN",
+  "Mahalanobis of layers": "Mahalanobis",
+  "Gram of layers": "Gram",
+}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_auroc_is_that_of_oodeel(problem, name):
+  oodeel = pytest.importorskip("oodeel.methods", reason="pip install oodeel faiss-cpu")
+  from oodeel.aggregator import FisherAggregator
+
+  network, (x, y), (x_test, labels) = problem
+  settings = {"eps": 0.0} if name == "Mahalanobis of layers" else {}
+  peer = getattr(oodeel, JOINED[name])(aggregator=FisherAggregator(), **settings)
+  parts = torch.utils.data.TensorDataset(torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y))
+  batches = torch.utils.data.DataLoader(parts, batch_size=256)
+  peer.fit(network, batches, feature_layers_id=["first", "second", "third"])
+  scores, _ = peer.score(torch.tensor(x_test.transpose(0, 3, 1, 2)))
+  own = NETWORK_BASELINES[name](Ours(network)).fit(x, y).score(x_test)
+  assert metrics.auroc(labels, own) == pytest.approx(metrics.auroc(labels, scores), abs=0.005)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORK_BASELINES if name not in JOINED])
 def test_auroc_is_that_of_pytorch_ood(problem, name):
-  pytest.importorskip("pytorch_ood", reason="pytorch-ood is not installed: pip install pytorch-ood")
   network, (x, y), (x_test, labels) = problem
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the library
