@@ -314,8 +314,9 @@ class Prepared:
 
   @property
   def sample(self) -> jax.Array:
-    """What the network is initialised with, see ``networks.sample_for``."""
-    inputs = ensemble.data_of(self.data, 0).inputs
+    """What the network is initialised with, see ``networks.sample_for``; no padding is in it."""
+    data = ensemble.data_of(self.data, 0)
+    inputs = data.inputs[: int(data.num_rows)]
     return networks.sample_for(ensemble.member_of(self.network), inputs)
 
 

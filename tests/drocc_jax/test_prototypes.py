@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drocc_jax import networks, prototypes
+from drocc_jax import drocc, networks, prototypes, recipe
+from drocc_jax.settings import Training
 
 
 def test_prototypes_begin_as_distances_to_the_data(rng):
@@ -43,6 +44,17 @@ def test_a_network_that_starts_at_the_data_is_given_rows_of_it_and_others_zeros(
   assert np.array_equal(sample[-1], x[-1])
   assert not networks.sample_for(networks.MLP(), x).any()
   assert networks.sample_for(networks.MLP(), x).shape == (1, 4)
+
+
+def test_no_point_starts_at_the_zeros_that_rows_are_padded_with(rng):
+  middle = np.repeat([[-4.0], [4.0]], [20, 21], axis=0)  # 41 rows, which are padded to 48
+  x = np.float32(middle + 0.1 * rng.normal(size=(41, 3)))
+  network, settings = prototypes.Prototypes(), Training(scaling="none")
+  prepared = recipe.build_training(x, drocc.Config(), settings, network=network)
+  assert len(prepared.data.inputs) == 48
+  np.testing.assert_array_equal(prepared.sample, x)
+  centres = np.asarray(prepared.init(jax.random.key(0)).params["centres"])
+  np.testing.assert_allclose(np.sort(centres, axis=0), np.sort(x, axis=0), atol=1e-5)
 
 
 def test_there_are_no_more_points_than_records():
