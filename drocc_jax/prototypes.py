@@ -15,11 +15,14 @@ COMPARED = 1024  # examples whose nearest others give the units of parts
 class Prototypes(nn.Module):
   """Soft distance to the nearest of learned points, a network of radial basis functions.
 
-  With the points ``c_k``, and ``D`` the mean squared distance of an example to its nearest one at
-  the start::
+  With the points ``c_k``, ``D`` the mean squared distance of an example to its nearest one at the
+  start, and ``U`` that to the nearest other example::
 
-      s(x) = -tau log sum_k exp(v_k - |x - c_k|^2 / (tau D))
+      s(x) = -tau D / U log sum_k exp(v_k - |x - c_k|^2 / (tau D))
       f(x) = gain (1 - s(x)) + offset
+
+  ``D`` falls to nothing where there are about as many points as examples; ``U`` hardly moves, so
+  that networks of so many and of fewer records, of a fold say, have scores in the same unit.
 
   Of features in ``parts`` each part has distances of its own, so that a record may be near one
   record in one of them and near another in the other. With ``m`` and ``u``, the mean and the
@@ -76,18 +79,20 @@ class Prototypes(nn.Module):
       self.param(name, nn.initializers.constant(value), ()) for name, value in scalar.items()
     )
     units = self.variable("constants", "scale", lambda: self._units(views, centres)).value
-    middles, scales = units if self.parts else (jnp.zeros(1), units[None])
+    middles, scales = units if self.parts else (jnp.zeros(1), units[:1])
     tau, near = jnp.exp(log_tau), []
     for part, (view, points) in enumerate(zip(views, _divided(centres, sizes), strict=True)):
       squared = squared_distances(view, points) - middles[part]
       exponents = weights[None, :, part] - squared / (tau * scales[part])
       near.append(tau * jax.nn.logsumexp(exponents, axis=-1))
-    return gain * (1.0 + sum(near) / len(near)) + offset
+    unit = 1.0 if self.parts else units[0] / units[1]
+    return gain * (1.0 + unit * sum(near) / len(near)) + offset
 
   def _units(self, views: list[jax.Array], centres: jax.Array) -> jax.Array:
-    """``D``, or of ``parts`` their ``m`` and ``u``, ``[2, parts]``."""
+    """``D`` and ``U``, or of ``parts`` their ``m`` and ``u``, ``[2, parts]``."""
     if not self.parts:
-      return _least_squared(views[0], centres)
+      least = _least_squared(views[0], centres)
+      return jnp.stack([least, jnp.maximum(_to_others(views[0])[0], least)])
     return jnp.stack([_to_others(view) for view in views], axis=1)
 
 

@@ -57,6 +57,16 @@ def test_no_point_starts_at_the_zeros_that_rows_are_padded_with(rng):
   np.testing.assert_allclose(np.sort(centres, axis=0), np.sort(x, axis=0), atol=1e-5)
 
 
+def test_networks_of_as_many_and_of_fewer_points_than_records_score_in_one_unit(rng):
+  x, fresh = (jnp.asarray(rng.normal(size=(n, 6)), jnp.float32) for n in (300, 200))
+  found = []
+  for count in (300, 285, 150):
+    forward = networks.as_forward(prototypes.Prototypes(count=count))
+    found.append(np.median(forward.evaluate(*forward.init(jax.random.key(0), x), fresh)))
+  assert 0.5 < (5.0 - found[0]) / 5.0 < 2.0  # the usual distance of records to one another is 1
+  np.testing.assert_allclose(found[1:], found[0], atol=1.5)
+
+
 def test_there_are_no_more_points_than_records():
   assert networks.for_records(prototypes.Prototypes(), 30).count == 30
   assert networks.for_records(prototypes.Prototypes(count=8), 30).count == 8
