@@ -226,21 +226,25 @@ def for_records(network: nn.Module, records: int) -> nn.Module:
   return network if sized is None else sized(records)
 
 
-def sample_for(network: nn.Module, inputs: jax.Array | np.ndarray) -> jax.Array:
+def sample_for(
+  network: nn.Module, inputs: jax.Array | np.ndarray, records: int | None = None
+) -> jax.Array:
   """What ``init`` of a network is given: rows of the training data where it asks for them.
 
   Args:
     network: one that starts from the data has ``init_rows``, how many it is best given.
     inputs: ``[n, ...]`` typical training records, standardised.
+    records: how many rows are records, those after them padding; None: all.
 
   Returns:
     ``init_rows`` rows, spread evenly, or fewer that hold ``SAMPLED`` numbers; or one of zeros.
   """
-  rows = min(getattr(network, "init_rows", 0), len(inputs))
+  records = len(inputs) if records is None else records
+  rows = min(getattr(network, "init_rows", 0), records)
   rows = min(rows, max(1, SAMPLED // math.prod(inputs.shape[1:])))
   if not rows:
     return jnp.zeros((1, *inputs.shape[1:]), jnp.float32)
-  return jnp.asarray(inputs)[np.linspace(0, len(inputs) - 1, rows).astype(int)]
+  return jnp.asarray(inputs)[np.linspace(0, records - 1, rows).astype(int)]
 
 
 class LSTM(nn.Module):

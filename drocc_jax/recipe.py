@@ -316,8 +316,8 @@ class Prepared:
   def sample(self) -> jax.Array:
     """What the network is initialised with, see ``networks.sample_for``; no padding is in it."""
     data = ensemble.data_of(self.data, 0)
-    inputs = data.inputs[: int(data.num_rows)]
-    return networks.sample_for(ensemble.member_of(self.network), inputs)
+    member = ensemble.member_of(self.network)
+    return networks.sample_for(member, data.inputs, int(data.num_rows))
 
 
 def build_training(
