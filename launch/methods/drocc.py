@@ -124,6 +124,7 @@ def _trained(
   roles: contamination.Roles,
   name: str = "training",
   claimed: Config | None = None,
+  constants: dict[str, Any] | None = None,
 ) -> Detector:
   """Trains on some of the records, in a stage of that name, and calibrates on others.
 
@@ -134,6 +135,7 @@ def _trained(
     roles: which records do what.
     name: of the stage.
     claimed: the configuration of the run, where it is not that of the training.
+    constants: of the network, in the place of its own, see ``in_turn.with_constants``.
   """
   began, rows, held_out = time.monotonic(), roles.rows, roles.held_out
   x, raw = data.taken(splits.x_train, rows), data.taken(splits.x_train, held_out)
@@ -154,7 +156,8 @@ def _trained(
   if splits.stretches is not None and name == in_turn.WHOLE:
     followed = len(in_turn.numbers(splits.stretches))
     stage = dataclasses.replace(stage, followed=followed, began=began)
-  state = stages.run(stage, prepared.init(init_key), workdir, config.checkpoints)
+  state = in_turn.with_constants(prepared.init(init_key), constants)
+  state = stages.run(stage, state, workdir, config.checkpoints)
   metadata = {
     "method": config.title,
     "summary": _summary(config, prepared, len(x_held_out), roles),

@@ -2,10 +2,11 @@
 
 Windows of one stretch resemble one another, so that a threshold of a single held-out stretch is
 that of the stretch. Here a detector is trained without each stretch in turn and scores it; all
-these scores together set the threshold of the detector that has trained on everything. It has seen
-more than those, so that the threshold errs to the high side, if at all. This is the pooled form of
-cross-conformal prediction: exact where scores of the detectors are exchangeable, and else off by
-what leaving a stretch out changes.
+these scores together set the threshold of the detector that has trained on everything, and all are
+in its units: a network that measures distances by those between its own training records would have
+others without each stretch. The detector has seen more than those, so that the threshold errs to
+the high side, if at all. This is the pooled form of cross-conformal prediction: exact where scores
+of the detectors are exchangeable, and else off by what leaving a stretch out changes.
 
 References:
   Vovk, Cross-conformal predictors (2015); Barber et al., Predictive inference with the
@@ -14,19 +15,24 @@ References:
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from detector_jax import Detector, calibration
+from detector_jax.program import flatten, nested
 from detector_jax.splits import AUTO_FPR
-from drocc_jax import cross
+from drocc_jax import cross, drocc
 from drocc_jax.contamination import Roles
 from drocc_jax.settings import Training
 from launch.data import Splits
 
 SIZE = Training.calibration_size
 WHOLE = "training"  # stage of the detector of all records
+CONSTANTS = "variables/stats/constants"  # what a network fixes before it trains
 
 
 def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> Detector:
@@ -35,8 +41,9 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
   Args:
     config: of the run.
     splits: records of stretches.
-    trained: ``(config, roles, name, claimed)``: trains a stage of that name on some records; the
-      workdir is claimed for ``claimed``.
+    trained: ``(config, roles, name, claimed, constants)``: trains a stage of that name on some
+      records; the workdir is claimed for ``claimed``, the network's units are ``constants``, or its
+      own where that is None.
 
   Raises:
     ValueError: a setting that is of held-out records, a rate that the windows cannot defend, or too
@@ -60,12 +67,13 @@ def detector(config: Any, splits: Splits, trained: Callable[..., Detector]) -> D
     calibration.check_records(number, config.fpr, config.confidence)
   free = dataclasses.replace(config, fpr=None, confidence=None)
 
-  def of(rows: np.ndarray, name: str) -> Detector:
-    return trained(free, Roles(rows, np.arange(0), None), name, config)
+  def of(rows: np.ndarray, name: str, constants: Any = None) -> Detector:
+    return trained(free, Roles(rows, np.arange(0), None), name, config, constants)
 
   x = splits.x_train
   found = of(np.arange(len(x)), WHOLE)
-  held_out = scores(x, splits.stretches, of)
+  constants = nested(flatten(found.arrays), CONSTANTS)
+  held_out = scores(x, splits.stretches, functools.partial(of, constants=constants))
   found = found.calibrate_scores(held_out, config.fpr, config.confidence)
   told = found.metadata["summary"].partition("; ")[0]
   return found.with_metadata(
@@ -103,6 +111,15 @@ def scores(
     detector = trained(rows, f"without_stretch_{number + 1}")
     found.append(detector.score(x[within & touching], warn=False))
   return np.concatenate(found)
+
+
+def with_constants(state: drocc.State, constants: dict[str, Any] | None) -> drocc.State:
+  """The state of a network before it trains, with units of another where there are some."""
+  if not constants:
+    return state
+  stats = {**state.stats, "constants": jax.tree.map(jnp.asarray, constants)}
+  average = {**state.average, "stats": jax.tree.map(jnp.copy, stats)}
+  return dataclasses.replace(state, stats=stats, average=average)
 
 
 def numbers(stretches: np.ndarray) -> list[int]:

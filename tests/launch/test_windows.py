@@ -9,6 +9,7 @@ import pytest
 
 import detector_jax
 from detector_jax.preprocessing import Identity
+from detector_jax.program import flatten
 from launch import evaluation, run, scoring, sweeping
 from launch.data import DataError, Windows, windows
 from launch.data.formats import csv_text
@@ -173,7 +174,18 @@ def test_what_stretches_cannot_defend_is_refused_before_training(source, setting
     in_turn.detector(config, source.load(), never)
 
 
-def test_from_a_series_to_events_and_scores(source, tmp_path):
+def test_from_a_series_to_events_and_scores(source, tmp_path, monkeypatch):
+  units, inner, scale = [], in_turn.scores, "variables/stats/constants/scale"
+
+  def seen(x, stretches, trained):
+    def kept(rows, name):
+      found = trained(rows, name)
+      units.append(float(flatten(found.arrays)[scale]))
+      return found
+
+    return inner(x, stretches, kept)
+
+  monkeypatch.setattr(in_turn, "scores", seen)
   config = Config(
     data=source,
     features=FeaturesConfig("patches", centroids=8, window=5, pool=2, components=8),
@@ -191,6 +203,7 @@ def test_from_a_series_to_events_and_scores(source, tmp_path):
   assert "1 of 1 anomalous stretches" in (tmp_path / "run" / "report.html").read_text()
   detector = detector_jax.load(tmp_path / "run" / "detector")
   assert detector.rate.endswith(", by cross-validation")
+  assert units == [float(detector.arrays[scale])] * 5
   output = tmp_path / "scores.csv"
   scoring.score_input(detector, source.test, output, stride=4)
   found = pd.read_csv(output)
