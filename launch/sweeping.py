@@ -13,6 +13,7 @@ in place of checkpoints and scalars.
 import dataclasses
 import itertools
 import json
+import logging
 import pathlib
 from typing import Any, ClassVar
 import zipfile
@@ -27,6 +28,8 @@ from launch.methods import drocc as method
 from launch.reporting import progress, sweeps
 from launch.sweep_flags import Axes, names
 from launch.sweep_training import Member, Trained
+
+logger = logging.getLogger(__name__)
 
 MOST_MEMBERS = 10_000
 
@@ -126,6 +129,11 @@ def _check(config: Any, axes: Axes, workdir: pathlib.Path) -> None:
     raise ValueError(
       f"A sweep ranks its members by records held out from all: leave calibration at {cross.AUTO}."
     )
+  if config.features.name not in ("auto", "none"):
+    raise ValueError(
+      f"A sweep trains networks on the records themselves, not on {config.features.name}: set "
+      "features.name to none, or give the launch.train command once for each setting."
+    )
   workdirs.check(workdir, config)
   if (workdir / "config.json").exists() and not (workdir / "members" / "config.json").exists():
     raise ValueError(f"{workdir} holds a run of launch.train: choose another --workdir.")
@@ -147,6 +155,12 @@ def _experiment(config: method.Config) -> Experiment:
   )
   given = method.negatives_for(config, splits)
   x = splits.x_train[rows]
+  if (name := config.features.chosen(config, x, given)) != "none":
+    logger.warning(
+      "A sweep trains networks on the records themselves, where launch.train would put %s in front "
+      "of one: its best is to be compared with that.",
+      name,
+    )
   prepared = method.prepare(config, x, given, splits.feature_names)
   rows_of = (held_out, held_out)
   if not labelled:

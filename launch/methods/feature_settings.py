@@ -62,11 +62,11 @@ class FeaturesConfig:
     own = {field.name for field in dataclasses.fields(kind)} & dataclasses.asdict(self).keys()
     return kind(**{name: getattr(self, name) for name in own})
 
-  def fit(self, config: Any, x: np.ndarray, negatives: np.ndarray | None) -> Any:
-    """The feature map for training records ``[n, ...]`` of a run, or None.
+  def chosen(self, config: Any, x: Any, negatives: np.ndarray | None) -> str:
+    """The name of the map for training records ``[n, ...]`` of a run, "auto" settled.
 
     Raises:
-      ValueError: an unknown name, or records that have no patches.
+      ValueError: an unknown name, or settings of another map.
     """
     if self.name not in NAMES:
       raise ValueError(f"features.name must be {', '.join(NAMES)}; got {self.name!r}.")
@@ -77,5 +77,10 @@ class FeaturesConfig:
       name = OF_SETTINGS[type(on_features.automatic(x) if free else None)]
     if self.defects and name != "patches":
       raise ValueError("features.defects is of patches: set features.name to patches.")
+    return name
+
+  def fit(self, config: Any, x: np.ndarray, negatives: np.ndarray | None) -> Any:
+    """The feature map for training records ``[n, ...]`` of a run, or None; see ``chosen``."""
+    name = self.chosen(config, x, negatives)
     makers: dict[str, Callable[[], Any]] = {"patches": self.patches, "kernels": self.kernels}
     return makers[name]().fit(x, config.seed) if name in makers else None

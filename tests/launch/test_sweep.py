@@ -266,6 +266,7 @@ def test_a_member_that_cannot_be_read_is_named(tmp_path):
     (small(), {"radius": (1.0,) * 101, "mu": (1.0,) * 100}, "10,100 combinations are more"),
     (small(warmup_epochs=1), {"warmup_steps": (1,)}, "warmup_epochs sets warmup_steps"),
     (small(calibration="cross"), FEW, "by records held out from all: leave calibration at auto"),
+    (small(features=drocc.FeaturesConfig("patches")), FEW, "on the records .* not on patches: set"),
     (small(calibration_size=0.0), FEW, "held-out typical records rank .* 0, too few"),
     (small(fpr=0.001), FEW, "needs at least 999 different calibration records, got"),
   ],
@@ -274,6 +275,13 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_made(tmp_path, confi
   with pytest.raises(ValueError, match=said):
     sweeping.sweep(config, axes, tmp_path / "sweep")
   assert not (tmp_path / "sweep").exists()
+
+
+def test_features_that_a_run_would_have_are_said_to_be_left_out(caplog, monkeypatch, rng):
+  series = data.Splits(rng.normal(size=(40, 20, 1)).astype(np.float32))
+  monkeypatch.setattr(BreastCancer, "load", lambda self: series)
+  sweeping._experiment(drocc.Config(data=BreastCancer(), calibration="split", epochs=1))
+  assert "where launch.train would put kernels in front" in caplog.text
 
 
 def test_a_warm_up_that_is_compiled_in_is_refused(tmp_path):
