@@ -18,6 +18,7 @@ from launch.data.splits import Splits
 BLOCKS = 20  # stretches of the training series of which some are held out whole
 FOLDS = 5
 ENOUGH = 1000  # windows side by side of which a fifth, held out, says enough of the scores
+GOLDEN = (5**0.5 - 1) / 2  # fractional parts of its multiples fill [0, 1) evenly
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -36,7 +37,8 @@ class Windows(Source):
     time: column to leave out, of numbers such as seconds or of ISO 8601 times; it must rise in
       equal steps. Empty: none.
     window: steps of a window, >= 2.
-    stride: steps between windows; 0 takes a quarter of a window.
+    stride: steps between windows, in the mean where they train (see ``starts``); 0 takes a quarter
+      of a window.
     folds: stretches of the training series, each of which is scored for the threshold by a detector
       that trained on the others; what is kept has trained on all. 0 trains once, and holds some of
       20 stretches out. None takes 5 where fewer than 1,000 windows fit side by side: held-out
@@ -78,16 +80,17 @@ class Windows(Source):
     if self.folds is not None and (self.folds < 0 or self.folds == 1):
       raise DataError(f"folds must be 0 or at least 2, got {self.folds}.")
     series, dirty, names = self._series(self.train, required=not self.test)
-    x = cut(series, self.window, self.step, self.train)
-    inside, facts = self._stretches(len(series), len(x))
+    first = starts(len(series), self.window, self.step)
+    x = _windows(series, self.window, first, self.train)
+    inside, facts = self._stretches(len(series), first)
     if dirty is not None:
-      inside &= ~cut(dirty[:, None], self.window, self.step, self.train).any(axis=(1, 2))
+      inside &= ~_windows(dirty[:, None], self.window, first, self.train).any(axis=(1, 2))
     if not inside.any():
       raise DataError(f"{self.train} leaves no window to train on: give a longer clean stretch.")
     facts = {name: values[inside] for name, values in facts.items()}
     name = pathlib.Path(self.train).name
     described = (
-      f"{name}, windows of {self.window} every {self.step} steps, of which "
+      f"{name}, windows of {self.window}, {self.step} steps apart in the mean, of which "
       f"{len(series) // self.window} fit side by side"
     )
     if not self.test:
@@ -100,9 +103,8 @@ class Windows(Source):
       y_test = y_test.astype(np.int64)
     return Splits(x[inside], x_test, y_test, names, description=described, **facts)
 
-  def _stretches(self, steps: int, windows: int) -> tuple[np.ndarray, dict[str, Any]]:
+  def _stretches(self, steps: int, first: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Which windows may train, bool ``[windows]``, and in which stretches they lie."""
-    first = np.arange(windows) * self.step
     side_by_side = steps // self.window
     folds = self.folds
     if folds is None:
@@ -114,7 +116,7 @@ class Windows(Source):
       )
     if folds:
       ends = np.stack([first, first + self.window - 1], axis=1)
-      return np.ones(windows, bool), {"stretches": ends * folds // steps}
+      return np.ones(len(first), bool), {"stretches": ends * folds // steps}
     length = max(2 * self.window, -(-steps // BLOCKS))
     block = first // length
     return block == (first + self.window - 1) // length, {"groups": block}
@@ -141,14 +143,31 @@ class Windows(Source):
 
 
 def cut(x: np.ndarray, window: int, stride: int, path: str) -> np.ndarray:
-  """Windows ``[n, window, channels]`` of a series ``[time, channels]``.
+  """Windows ``[n, window, channels]`` of a series ``[time, channels]``, ``stride`` steps apart.
 
   Raises:
     DataError: it is shorter than a window.
   """
+  return _windows(x, window, slice(None, None, stride), path)
+
+
+def starts(steps: int, window: int, stride: int) -> np.ndarray:
+  """First steps of the windows that train: ``stride`` apart in the mean, one in each ``stride``.
+
+  At equal distances they would meet a series that repeats itself (a day, a turn) at the same few
+  of its phases again and again, and so would those that set the threshold, while the next stream
+  begins at another. The same every time.
+  """
+  number = np.arange(max(0, steps - window) // stride + 1)
+  first = number * stride + (number * GOLDEN % 1.0 * stride).astype(int)
+  return first[first <= max(0, steps - window)]
+
+
+def _windows(x: np.ndarray, window: int, which: slice | np.ndarray, path: str) -> np.ndarray:
+  """Windows ``[n, window, channels]`` of a series ``[time, channels]``, by their first steps."""
   if len(x) < window:
     raise DataError(f"{path} has {len(x)} steps, fewer than a window of {window}; set window.")
-  views = np.lib.stride_tricks.sliding_window_view(x, window, axis=0)[::stride]
+  views = np.lib.stride_tricks.sliding_window_view(x, window, axis=0)[which]
   return np.array(views.swapaxes(1, 2), order="C")
 
 

@@ -14,7 +14,7 @@ from launch import evaluation, run, scoring, sweeping
 from launch.data import DataError, Windows, windows
 from launch.data.formats import csv_text
 from launch.data.formats.reader import Piece
-from launch.data.windows import cut, window_pieces
+from launch.data.windows import cut, starts, window_pieces
 from launch.methods import in_turn
 from launch.methods.drocc import Config, FeaturesConfig
 from launch.reporting import timeline
@@ -60,7 +60,33 @@ def test_a_window_is_anomalous_where_any_of_its_steps_is(source):
   assert got.feature_names == ("value", "other")
   first = np.arange(len(got.x_test)) * 4
   np.testing.assert_array_equal(got.y_test, (first + 19 >= 200) & (first < 220))
-  assert got.description == "train.csv, windows of 20 every 4 steps, of which 45 fit side by side"
+  assert got.description == (
+    "train.csv, windows of 20, 4 steps apart in the mean, of which 45 fit side by side"
+  )
+
+
+@pytest.mark.parametrize(("stride", "period"), [(16, 96), (16, 40), (8, 24), (32, 32), (4, 7)])
+def test_windows_that_train_meet_every_phase_of_what_repeats_itself(stride, period):
+  first = starts(10_000, 64, stride)
+  assert 10_000 - 2 * stride <= first[-1] + 64 <= 10_000
+  np.testing.assert_array_equal(first // stride, np.arange(len(first)))
+  met = np.bincount(first % period, minlength=period)
+  assert met.min() >= 0.5 * met.mean()
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+def test_a_day_of_as_many_steps_as_a_stride_is_met_at_every_hour(tmp_path, folds):
+  hours = pd.DataFrame({"hour": np.arange(16 * 200) % 16})
+  hours.to_csv(tmp_path / "days.csv", index=False)
+  got = Windows(train=str(tmp_path / "days.csv"), window=32, stride=16, folds=folds).load()
+  assert set(np.unique(got.x_train[:, 0, 0])) == set(range(16))
+
+
+@pytest.mark.parametrize("steps", [64, 65, 79, 80])
+def test_a_series_of_hardly_a_window_begins_at_its_first_step(steps):
+  first = starts(steps, 64, 16)
+  assert (first[0], first[-1] <= steps - 64) == (0, True)
+  np.testing.assert_array_equal(starts(steps, 64, 1), np.arange(steps - 63))
 
 
 def test_groups_share_no_step(source):
@@ -75,8 +101,8 @@ def test_groups_share_no_step(source):
 def test_stretches_are_of_first_and_last_steps(source):
   source.folds = 3
   got = source.load()
-  first = np.arange(len(got.x_train)) * 4
-  assert (len(got.x_train), got.groups) == ((STEPS - 20) // 4 + 1, None)
+  first = starts(STEPS, 20, 4)
+  assert (len(got.x_train), got.groups) == (len(first), None)
   np.testing.assert_array_equal(got.stretches, np.stack([first // 300, (first + 19) // 300], 1))
   np.testing.assert_array_equal(
     np.unique(dataclasses.replace(source, folds=None).load().stretches), range(5)
@@ -194,7 +220,8 @@ def test_from_a_series_to_events_and_scores(source, tmp_path, monkeypatch):
   )
   run.train(config, tmp_path / "run")
   result = evaluation.evaluate(tmp_path / "run")
-  assert result["detector"]["calibration_records"] == 5 * ((STEPS // 5 - 20) // 4 + 1)
+  ends = source.load().stretches
+  assert result["detector"]["calibration_records"] == (ends[:, 0] == ends[:, 1]).sum() < len(ends)
   assert (
     "scored by detectors that had trained without their stretch" in result["detector"]["summary"]
   )
