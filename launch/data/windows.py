@@ -18,7 +18,6 @@ from launch.data.splits import Splits
 BLOCKS = 20  # stretches of the training series of which some are held out whole
 FOLDS = 5
 ENOUGH = 1000  # windows side by side of which a fifth, held out, says enough of the scores
-GOLDEN = (5**0.5 - 1) / 2  # fractional parts of its multiples fill [0, 1) evenly
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,8 +36,8 @@ class Windows(Source):
     time: column to leave out, of numbers such as seconds or of ISO 8601 times; it must rise in
       equal steps. Empty: none.
     window: steps of a window, >= 2.
-    stride: steps between windows, in the mean where they train (see ``starts``); 0 takes a quarter
-      of a window.
+    stride: steps between windows, in the mean for those that train, see ``starts``; 0 takes a
+      quarter of a window.
     folds: stretches of the training series, each of which is scored for the threshold by a detector
       that trained on the others; what is kept has trained on all. 0 trains once, and holds some of
       20 stretches out. None takes 5 where fewer than 1,000 windows fit side by side: held-out
@@ -80,7 +79,7 @@ class Windows(Source):
     if self.folds is not None and (self.folds < 0 or self.folds == 1):
       raise DataError(f"folds must be 0 or at least 2, got {self.folds}.")
     series, dirty, names = self._series(self.train, required=not self.test)
-    first = starts(len(series), self.window, self.step)
+    first = starts(len(series), self.window, self.step, self.seed)
     x = _windows(series, self.window, first, self.train)
     inside, facts = self._stretches(len(series), first)
     if dirty is not None:
@@ -151,15 +150,15 @@ def cut(x: np.ndarray, window: int, stride: int, path: str) -> np.ndarray:
   return _windows(x, window, slice(None, None, stride), path)
 
 
-def starts(steps: int, window: int, stride: int) -> np.ndarray:
-  """First steps of the windows that train: ``stride`` apart in the mean, one in each ``stride``.
+def starts(steps: int, window: int, stride: int, seed: int = 0) -> np.ndarray:
+  """First steps of the windows that train: that of the series, then a random one of each stride.
 
   At equal distances they would meet a series that repeats itself (a day, a turn) at the same few
   of its phases again and again, and so would those that set the threshold, while the next stream
-  begins at another. The same every time.
+  begins at another. Any rule for the distances does so with some period.
   """
-  number = np.arange(max(0, steps - window) // stride + 1)
-  first = number * stride + (number * GOLDEN % 1.0 * stride).astype(int)
+  first = np.arange(0, max(1, steps - window + 1), stride)
+  first[1:] += np.random.default_rng(seed).integers(stride, size=len(first) - 1)
   return first[first <= max(0, steps - window)]
 
 
